@@ -1,0 +1,37 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import hypothesis
+import numpy as np
+import pytest
+
+import tinyshuffle as ts
+
+# the same examples on every machine; what is drawn may include a kernel's first compilation
+hypothesis.settings.register_profile(
+    "tinyshuffle",
+    derandomize=True,
+    deadline=None,
+    max_examples=15,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tinyshuffle")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20170704)
+
+
+@pytest.fixture(params=["numpy", "numba"])
+def each_backend(request):
+    """Run the test with the definition, and with the kernels."""
+    with ts.backend(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def numpy_backend():
+    with ts.backend("numpy"):
+        yield

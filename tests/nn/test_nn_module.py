@@ -1,0 +1,193 @@
+"""Modules: modes, state, names, initial values, and what goes wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tinyshuffle as ts
+from tinyshuffle import TinyshuffleError, nn
+
+pytestmark = pytest.mark.usefixtures("each_backend")
+
+
+def small_net() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1, groups=3),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        tail=nn.Sequential(nn.GlobalAvgPool(), nn.Dropout(0.2), nn.Linear(6, 4)),
+    ).initialise(7)
+
+
+def test_names_and_state():
+    net = small_net()
+    assert [p.name for p in net.parameters()] == [
+        "0.weight", "0.bias", "1.weight", "1.bias", "tail.2.weight", "tail.2.bias",
+    ]  # fmt: skip
+    state = net.state_dict()
+    assert set(state) == {p.name for p in net.parameters()} | {
+        "1.running_mean", "1.running_var", "1.num_batches_tracked",
+    }  # fmt: skip
+    other = small_net().initialise(8)
+    assert not np.array_equal(other.state_dict()["0.weight"], state["0.weight"])
+    other.load_state_dict(state)
+    for name, value in other.state_dict().items():
+        np.testing.assert_array_equal(value, state[name])
+    state["0.weight"][...] = 0  # copies: neither net sees this
+    assert np.abs(other.state_dict()["0.weight"]).min() > 0
+
+
+def test_all_that_is_wrong_with_a_state_is_in_one_sentence():
+    net = small_net()
+    before, state = net.state_dict(), net.state_dict()
+    del state["0.bias"]
+    state["extra"] = np.zeros(1)
+    state["1.weight"] = np.zeros(5)
+    with pytest.raises(TinyshuffleError) as error:
+        net.load_state_dict(state)
+    for words in ("missing 0.bias", "unexpected extra", "1.weight has shape (5,) instead of (6,)"):
+        assert words in str(error.value)
+    for name, value in net.state_dict().items():  # all or nothing
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_seeds():
+    a, b, c = small_net(), small_net(), small_net().initialise(8)
+    for p, q, r in zip(a.parameters(), b.parameters(), c.parameters(), strict=True):
+        np.testing.assert_array_equal(p.data, q.data)
+        if p.data.std() > 0:
+            assert not np.array_equal(p.data, r.data)
+
+
+def test_the_order_in_which_weights_are_first_read_does_not_matter():
+    a, b = small_net(), small_net()
+    last = b.parameters()[-2].data.copy()
+    for p, q in zip(a.parameters(), b.parameters(), strict=True):
+        np.testing.assert_array_equal(p.data, q.data)
+    np.testing.assert_array_equal(a.parameters()[-2].data, last)
+
+
+def test_initial_values_have_pytorchs_bounds():
+    conv = nn.Conv2d(64, 128, 3, groups=4).initialise(0)
+    bound = 1 / np.sqrt(9 * 16)
+    assert bound * 0.99 < np.abs(conv.weight.data).max() <= bound
+    assert conv.weight.data.std() == pytest.approx(bound / np.sqrt(3), rel=0.02)
+    norm = nn.BatchNorm2d(3)
+    np.testing.assert_array_equal(norm.weight.data, 1)
+    np.testing.assert_array_equal(norm.bias.data, 0)
+
+
+def test_gradients_accumulate_and_clear(rng):
+    net = small_net()
+    x = rng.standard_normal((2, 5, 4, 3)).astype(np.float32)
+    dy = rng.standard_normal((2, 4)).astype(np.float32)
+    randoms = net.random_states()
+    net(x)
+    net.backward(dy)
+    once = [p.grad.copy() for p in net.parameters()]
+    net.load_random_states(randoms)
+    net(x)
+    net.backward(dy)
+    for p, grad in zip(net.parameters(), once, strict=True):
+        np.testing.assert_allclose(p.grad, 2 * grad, rtol=1e-5, atol=1e-6)
+    net.zero_grad()
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_a_relu_behind_a_batch_norm_is_fused_and_changes_nothing(rng):
+    x = rng.standard_normal((3, 4, 5, 6))
+    dy = rng.standard_normal(x.shape)
+    norm, relu = nn.BatchNorm2d(6).astype("float64"), nn.ReLU()
+    fused = nn.Sequential(nn.BatchNorm2d(6), nn.ReLU()).astype("float64")
+    y, z = relu(norm(x)), fused(x)
+    np.testing.assert_allclose(z, y, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(
+        fused.backward(dy), norm.backward(relu.backward(dy)), rtol=1e-10, atol=1e-12
+    )
+    assert fused[1]._saved is None  # the ReLU itself was not called
+
+
+def test_running_statistics(rng):
+    norm = nn.BatchNorm2d(2, momentum=0.25)
+    x = (3 + 2 * rng.standard_normal((4, 3, 5, 2))).astype(np.float32)
+    y = norm(x)
+    np.testing.assert_allclose(y.mean((0, 1, 2)), 0, atol=1e-6)
+    np.testing.assert_allclose(y.var((0, 1, 2)), 1, atol=1e-4)  # the biased variance
+    np.testing.assert_allclose(norm.running_mean, 0.25 * x.mean((0, 1, 2)), rtol=1e-5)
+    unbiased = x.astype(np.float64).var((0, 1, 2), ddof=1)
+    np.testing.assert_allclose(norm.running_var, 0.75 + 0.25 * unbiased, rtol=1e-5)
+    assert norm.num_batches_tracked == 1
+    mean = norm.running_mean.copy()
+    norm.eval()
+    z = norm(x)
+    np.testing.assert_array_equal(norm.running_mean, mean)
+    expected = (x - norm.running_mean) / np.sqrt(norm.running_var + norm.eps)
+    np.testing.assert_allclose(z, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_dtype_in_is_dtype_out(rng):
+    for dtype in (np.float32, np.float64):
+        net = small_net().astype(dtype)
+        x = rng.standard_normal((2, 5, 4, 3)).astype(dtype)
+        y = net(x)
+        assert y.dtype == dtype
+        assert net.backward(y).dtype == dtype
+        assert all(p.grad.dtype == p.data.dtype == dtype for p in net.parameters())
+
+
+def test_what_a_user_holds_is_not_overwritten(rng):
+    net = small_net()
+    x = rng.standard_normal((2, 5, 4, 3)).astype(np.float32)
+    y = net(x)
+    kept, dx = y.copy(), net.backward(y)
+    kept_dx = dx.copy()
+    net(-x)
+    net.backward(y)
+    np.testing.assert_array_equal(y, kept)
+    np.testing.assert_array_equal(dx, kept_dx)
+
+
+IMAGE = np.zeros((2, 8, 9, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda: nn.Conv2d(30, 8, 1, groups=4), "groups=4 does not divide in_channels=30"),
+        (lambda: nn.Conv2d(32, 30, 1, groups=4), "(nearest that do: 28, 32)"),
+        (lambda: small_net()(IMAGE.transpose(0, 3, 1, 2)), "use x.transpose(0, 2, 3, 1)"),
+        (lambda: small_net()(IMAGE[0]), "x[None]"),
+        (lambda: small_net()(IMAGE[:, :, :, :2]), "expects 3 channels in the last axis, got 2"),
+        (lambda: small_net()(IMAGE[:0]), "empty batch"),
+        (lambda: small_net()(IMAGE.astype(np.float64)), "float32 parameters and got float64"),
+        (lambda: small_net()(IMAGE.astype(np.uint8)), "normalise them"),
+        (lambda: nn.Linear(3, 4)(IMAGE), "expects shape (N, 3)"),
+        (lambda: small_net().backward(IMAGE), "before forward, or twice"),
+        (lambda: nn.BatchNorm2d(3)(IMAGE[:1, :1, :1]), "more than one pixel per channel"),
+        (lambda: nn.Dropout(1.0), "use 0 <= p < 1"),
+        (lambda: nn.CrossEntropyLoss(2.0), "from 0 to 1"),
+        (lambda: nn.CrossEntropyLoss().backward(), "before the loss was computed"),
+        (
+            lambda: nn.CrossEntropyLoss()(np.zeros((2, 10)), np.array([3, 10])),
+            "labels go from 3 to 10, and the net has 10 classes",
+        ),
+        (lambda: nn.CrossEntropyLoss()(np.zeros((2, 10)), np.array([1.0, 2.0])), "whole numbers"),
+        (lambda: nn.CrossEntropyLoss()(np.zeros((2, 10)), np.array([1])), "one label for each"),
+        (lambda: nn.Module()(IMAGE), "has no forward"),
+        (lambda: ts.backend("nunba").__enter__(), "did you mean 'numba'"),
+        (lambda: ts.set_num_threads(0), "from 1 up"),
+    ],
+)
+def test_errors_say_what_to_do(act, words):
+    with pytest.raises(TinyshuffleError) as error:
+        act()
+    assert words in str(error.value)
+
+
+def test_backward_twice():
+    net = small_net()
+    y = net(IMAGE)
+    net.backward(y)
+    with pytest.raises(TinyshuffleError, match="twice after one forward"):
+        net.backward(y)

@@ -1,0 +1,61 @@
+"""Which of the two implementations runs: ``ops`` (NumPy) or ``kernels`` (numba, the default).
+
+Layers call ``F.conv2d(…)`` and know nothing of this choice.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .errors import TinyshuffleError
+
+__all__ = ["F", "backend"]
+
+_MODULES = {"numpy": "tinyshuffle.ops", "numba": "tinyshuffle.kernels"}
+
+
+class _Functions:
+    """The operations of the backend that is active, looked up at the moment of the call."""
+
+    name = "numba"
+
+    def __getattr__(self, operation: str) -> Any:
+        # found once, kept as an attribute until the backend changes
+        function = getattr(importlib.import_module(_MODULES[self.name]), operation)
+        self.__dict__[operation] = function
+        return function
+
+    def use(self, name: str) -> None:
+        self.__dict__.clear()
+        self.name = name
+
+
+F = _Functions()
+
+
+@contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Use the ``"numpy"`` or the ``"numba"`` implementation, in all threads, inside a ``with``.
+
+    >>> import numpy as np
+    >>> import tinyshuffle as ts
+    >>> x = np.arange(6.0).reshape(1, 1, 1, 6)
+    >>> with ts.backend("numpy"):
+    ...     print(ts.nn.ChannelShuffle(groups=3)(x).ravel())
+    [0. 2. 4. 1. 3. 5.]
+    """
+    if name not in _MODULES:
+        near = difflib.get_close_matches(str(name), _MODULES, n=1, cutoff=0) or ["numba"]
+        raise TinyshuffleError(
+            f"unknown backend {name!r}; use 'numpy' or 'numba' (did you mean {near[0]!r}?)"
+        )
+    before = F.name
+    F.use(name)
+    try:
+        yield
+    finally:
+        F.use(before)

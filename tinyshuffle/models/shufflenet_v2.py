@@ -1,0 +1,186 @@
+"""ShuffleNet V2: Ma, Zhang, Zheng, Sun, "ShuffleNet V2: Practical Guidelines for Efficient CNN
+Architecture Design", 2018, arXiv 1807.11164.
+
+Layer names are torchvision's, so weights move between the two by transposing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..backend import F
+from ..errors import TinyshuffleError
+from ..nn import (
+    BatchNorm2d,
+    Conv2d,
+    GlobalAvgPool,
+    Linear,
+    Module,
+    ReLU,
+    Sequential,
+    SqueezeExcitation,
+)
+from .stem import stem_layers
+
+__all__ = ["ShuffleNetV2", "ShuffleUnitV2"]
+
+# Table 5: output channels of stages 2, 3, 4 and of conv5.
+WIDTHS = {
+    0.5: (48, 96, 192, 1024),
+    1.0: (116, 232, 464, 1024),
+    1.5: (176, 352, 704, 1024),
+    2.0: (244, 488, 976, 2048),
+}
+STEM_WIDTH = 24
+REPEATS = (4, 8, 4)
+
+
+class ShuffleUnitV2(Module):
+    """The ShuffleNet V2 unit, Figure 3 (c) and, with stride 2, (d).
+
+    Stride 1: half of the channels passes untouched; the other half goes through 1x1 convolution,
+    3x3 depthwise, 1x1 convolution, each with BN, the pointwise ones with ReLU. Stride 2: both
+    branches see all channels, and the shortcut is 3x3 depthwise, 1x1. Then both are put side by
+    side and shuffled with two groups.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Equal at stride 1.
+    stride : int
+        1 or 2.
+    downsample : {"torchvision", "paper"}
+        At stride 2 the shortcut makes half of the output (torchvision), or as many channels as
+        the input had (the authors' code, whose count is the one printed in Table 5).
+    se : bool
+        Squeeze-and-excitation at the end of the main branch (section 3, "generalization").
+    residual : bool
+        At stride 1 add the main branch's input to its output before the last ReLU, as the paper
+        does in very deep nets.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        downsample: str = "torchvision",
+        se: bool = False,
+        residual: bool = False,
+    ) -> None:
+        self.stride, self.residual = stride, residual and stride == 1
+        middle = out_channels // 2
+        if stride == 1:
+            self.untouched, first = middle, middle
+        else:
+            self.untouched = in_channels if downsample == "paper" else middle
+            first = in_channels
+            self.branch1 = Sequential(
+                Conv2d(first, first, 3, stride, padding=1, groups=first, bias=False),
+                BatchNorm2d(first),
+                Conv2d(first, self.untouched, 1, bias=False),
+                BatchNorm2d(self.untouched),
+                ReLU(),
+            )
+        self.made = out_channels - self.untouched
+        self.branch2 = Sequential(
+            Conv2d(first, middle, 1, bias=False),
+            BatchNorm2d(middle),
+            ReLU(),
+            Conv2d(middle, middle, 3, stride, padding=1, groups=middle, bias=False),
+            BatchNorm2d(middle),
+            Conv2d(middle, self.made, 1, bias=False),
+            BatchNorm2d(self.made),
+            *([] if self.residual else [ReLU()]),
+            **({"se": SqueezeExcitation(self.made)} if se else {}),
+        )
+        if self.residual:
+            self.relu = ReLU()
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        if self.stride == 1:
+            y1, x2 = F.channel_split(x, self.untouched)
+            y2 = self.branch2(x2)
+            if self.residual:
+                y2 = self.relu(F.add(x2, y2))
+        else:
+            y1, y2 = self.branch1(x), self.branch2(x)
+        return F.channel_shuffle(F.concat([y1, y2]), groups=2)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        dy = F.channel_shuffle_backward(dy, groups=2)
+        dy1, dy2 = F.concat_backward(dy, [self.untouched, self.made])
+        if self.stride == 2:
+            return F.add(self.branch1.backward(dy1), self.branch2.backward(dy2))
+        if self.residual:
+            dshortcut, dbranch = F.add_backward(self.relu.backward(dy2))
+            dx2 = F.add(dshortcut, self.branch2.backward(dbranch))
+        else:
+            dx2 = self.branch2.backward(dy2)
+        return F.channel_split_backward(dy1, dx2)
+
+
+class ShuffleNetV2(Module):
+    """ShuffleNet V2 (Table 5).
+
+    Parameters
+    ----------
+    width : float
+        0.5, 1, 1.5 or 2.
+    num_classes : int
+    stem : {"imagenet", "cifar"}
+        3x3 stride 2 and max pool, or 3x3 stride 1 alone.
+    downsample, se, residual
+        See :class:`ShuffleUnitV2`.
+    fc_bias : bool
+        False is the authors' released head.
+    """
+
+    def __init__(
+        self,
+        width: float = 1.0,
+        num_classes: int = 1000,
+        stem: str = "imagenet",
+        downsample: str = "torchvision",
+        se: bool = False,
+        residual: bool = False,
+        fc_bias: bool = True,
+    ) -> None:
+        if width not in WIDTHS:
+            raise TinyshuffleError(
+                f"no ShuffleNet V2 with width={width}; widths are {', '.join(map(str, WIDTHS))}"
+            )
+        if downsample not in ("torchvision", "paper"):
+            raise TinyshuffleError(
+                f"unknown downsample {downsample!r}; use 'torchvision' or 'paper'"
+            )
+        *stages, last = WIDTHS[width]
+        channels = STEM_WIDTH
+        self.conv1, self.maxpool = stem_layers(channels, stem)
+        built = []
+        for out, repeat in zip(stages, REPEATS, strict=True):
+            units = [ShuffleUnitV2(channels, out, 2, downsample, se)]
+            units += [
+                ShuffleUnitV2(out, out, 1, se=se, residual=residual) for _ in range(repeat - 1)
+            ]
+            built.append(Sequential(*units))
+            channels = out
+        self.stage2, self.stage3, self.stage4 = built
+        self.conv5 = Sequential(
+            Conv2d(channels, last, 1, bias=False), BatchNorm2d(last), ReLU()
+        )
+        self.globalpool = GlobalAvgPool()
+        self.fc = Linear(last, num_classes, bias=fc_bias)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Return logits (N, num_classes) of images (N, H, W, 3)."""
+        x = self.maxpool(self.conv1(x))
+        x = self.conv5(self.stage4(self.stage3(self.stage2(x))))
+        return self.fc(self.globalpool(x))
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """Return the images' gradient, given that of the logits."""
+        dy = self.globalpool.backward(self.fc.backward(dy))
+        dy = self.stage4.backward(self.conv5.backward(dy))
+        dy = self.stage2.backward(self.stage3.backward(dy))
+        return self.conv1.backward(self.maxpool.backward(dy))

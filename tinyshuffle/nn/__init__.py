@@ -1,0 +1,38 @@
+"""Layers, with PyTorch's names and arguments, channels last."""
+
+from .containers import Sequential, SqueezeExcitation
+from .layers import (
+    AvgPool2d,
+    BatchNorm2d,
+    ChannelShuffle,
+    Conv2d,
+    Dropout,
+    GlobalAvgPool,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+)
+from .loss import CrossEntropyLoss
+from .module import Module, Parameter, inference
+
+__all__ = [
+    "AvgPool2d",
+    "BatchNorm2d",
+    "ChannelShuffle",
+    "Conv2d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "GlobalAvgPool",
+    "Linear",
+    "MaxPool2d",
+    "Module",
+    "Parameter",
+    "ReLU",
+    "ReLU6",
+    "Sequential",
+    "Sigmoid",
+    "SqueezeExcitation",
+    "inference",
+]

@@ -1,0 +1,50 @@
+"""Does this array fit this layer? If not, say what it looks like and what to do."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import TinyshuffleError
+
+__all__ = ["check_images", "check_rows"]
+
+
+def check_images(x: np.ndarray, channels: int, dtype: np.dtype, layer: str) -> None:
+    """Raise unless ``x`` is (N, H, W, channels) of ``dtype``; NCHW is recognised and named."""
+    shape = np.shape(x)
+    if len(shape) != 4:
+        hint = "add the batch axis with x[None]" if len(shape) == 3 else "reshape it"
+        raise TinyshuffleError(
+            f"{layer} expects images of shape (N, H, W, {channels}), got {shape}; {hint}"
+        )
+    if shape[3] != channels:
+        if shape[1] == channels:
+            raise TinyshuffleError(
+                f"{layer} expects channels last, (N, H, W, {channels}), and {shape} looks like "
+                "(N, C, H, W); use x.transpose(0, 2, 3, 1)"
+            )
+        raise TinyshuffleError(
+            f"{layer} expects {channels} channels in the last axis, got {shape[3]} "
+            f"in {shape}; check the layer before it"
+        )
+    if 0 in shape:
+        raise TinyshuffleError(f"{layer} got an empty batch of shape {shape}; give it some images")
+    _check_dtype(x, dtype, layer)
+
+
+def check_rows(x: np.ndarray, features: int, dtype: np.dtype, layer: str) -> None:
+    """Raise unless ``x`` is (N, features) of ``dtype``."""
+    shape = np.shape(x)
+    if len(shape) != 2 or shape[1] != features:
+        raise TinyshuffleError(
+            f"{layer} expects shape (N, {features}), got {shape}; pool or flatten before it"
+        )
+    _check_dtype(x, dtype, layer)
+
+
+def _check_dtype(x: np.ndarray, dtype: np.dtype, layer: str) -> None:
+    if x.dtype != dtype:
+        what = "uint8 pixels: normalise them (ts.data.normalise)" if x.dtype == np.uint8 else (
+            f"x = x.astype(np.{dtype})"
+        )
+        raise TinyshuffleError(f"{layer} has {dtype} parameters and got {x.dtype}; use {what}")

@@ -1,0 +1,423 @@
+"""The layers: parameters, and what the backward pass needs. The mathematics is one call away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod, sqrt
+
+import numpy as np
+
+from ..backend import F
+from ..errors import TinyshuffleError
+from ..ops.windows import IntPair, check_groups, pair
+from .check import check_images, check_rows
+from .module import Module, Parameter
+
+__all__ = [
+    "AvgPool2d",
+    "BatchNorm2d",
+    "ChannelShuffle",
+    "Conv2d",
+    "Dropout",
+    "GlobalAvgPool",
+    "Linear",
+    "MaxPool2d",
+    "ReLU",
+    "ReLU6",
+    "Sigmoid",
+]
+
+
+def _ones(shape: tuple[int, ...]) -> Parameter:
+    return Parameter(shape, lambda rng: np.ones(shape))
+
+
+def _zeros(shape: tuple[int, ...]) -> Parameter:
+    return Parameter(shape, lambda rng: np.zeros(shape))
+
+
+def _uniform(shape: tuple[int, ...], fan_in: int) -> Parameter:
+    """PyTorch's default for convolutions and linear layers: uniform within ± 1/√fan_in."""
+    bound = 1 / sqrt(fan_in)
+    return Parameter(shape, lambda rng: rng.uniform(-bound, bound, shape))
+
+
+class Conv2d(Module):
+    """A convolution; by its arguments dense, grouped, pointwise or depthwise.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, padding, dilation : int or (vertical, horizontal)
+    groups : int
+        Divides both channel counts. If it equals both (and is not 1) the convolution is depthwise.
+    bias : bool
+
+    Attributes
+    ----------
+    weight : (Kh, Kw, in_channels / groups, out_channels), or (Kh, Kw, channels) if depthwise
+        Drawn uniformly within ± 1/√fan_in, as PyTorch does, and so torchvision for ShuffleNet V2.
+    bias : (out_channels,) or None
+
+    Raises
+    ------
+    TinyshuffleError
+        If ``groups`` does not divide the channels, or an input does not fit.
+
+    >>> conv = Conv2d(8, 12, 3, stride=2, padding=1, groups=4, bias=False)
+    >>> conv.weight.shape
+    (3, 3, 2, 12)
+    >>> conv(np.zeros((1, 7, 5, 8), np.float32)).shape
+    (1, 4, 3, 12)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntPair,
+        stride: IntPair = 1,
+        padding: IntPair = 0,
+        dilation: IntPair = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        check_groups(groups, in_channels, "in_channels")
+        check_groups(groups, out_channels, "out_channels")
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size = pair(kernel_size)
+        self.stride, self.padding, self.dilation = pair(stride), pair(padding), pair(dilation)
+        fan_in = prod(self.kernel_size) * in_channels // groups
+        if groups == in_channels == out_channels > 1:
+            self.kind = "depthwise"
+            shape: tuple[int, ...] = (*self.kernel_size, in_channels)
+        else:
+            plain = (self.kernel_size, self.stride, self.padding) == ((1, 1), (1, 1), (0, 0))
+            self.kind = "pointwise" if plain else "dense" if groups == 1 else "grouped"
+            shape = (*self.kernel_size, in_channels // groups, out_channels)
+        self.weight = _uniform(shape, fan_in)
+        self.bias = _uniform((out_channels,), fan_in) if bias else None
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Return y (N, Ho, Wo, out_channels) of x (N, H, W, in_channels)."""
+        check_images(x, self.in_channels, self.weight.dtype, f"Conv2d({self.extra_repr()})")
+        w, b = self.weight.data, None if self.bias is None else self.bias.data
+        self.save(x)
+        if self.kind == "pointwise":
+            return F.pointwise_conv2d(x, w, b, self.groups)
+        if self.kind == "depthwise":
+            return F.depthwise_conv2d(x, w, b, self.stride, self.padding, self.dilation)
+        return F.conv2d(x, w, b, self.stride, self.padding, self.dilation, self.groups)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """Add dw and db to the gradients and return dx."""
+        (x,) = self.saved()
+        w, b = self.weight.data, self.bias is not None
+        if self.kind == "pointwise":
+            dx, dw, db = F.pointwise_conv2d_backward(dy, x, w, self.groups, b)
+        elif self.kind == "depthwise":
+            dx, dw, db = F.depthwise_conv2d_backward(
+                dy, x, w, self.stride, self.padding, self.dilation, b
+            )
+        else:
+            dx, dw, db = F.conv2d_backward(
+                dy, x, w, self.stride, self.padding, self.dilation, self.groups, b
+            )
+        self.weight.accumulate(dw)
+        if self.bias is not None:
+            self.bias.accumulate(db)
+        return dx
+
+    def extra_repr(self) -> str:
+        words = [f"{self.in_channels}, {self.out_channels}, {_short(self.kernel_size)}"]
+        for name, default in ("stride", 1), ("padding", 0), ("dilation", 1):
+            value = _short(getattr(self, name))
+            if value != default:
+                words.append(f"{name}={value}")
+        if self.groups > 1:
+            words.append(f"groups={self.groups}")
+        if self.bias is None:
+            words.append("bias=False")
+        return ", ".join(words)
+
+
+def _alone(sums: np.ndarray) -> np.ndarray:
+    """A batch that lies in one slice: its sums are the batch's."""
+    return sums
+
+
+class BatchNorm2d(Module):
+    """Batch normalisation over the N·H·W pixels of each channel.
+
+    Parameters
+    ----------
+    num_features : int
+        C.
+    eps : float
+        Added to the variance.
+    momentum : float
+        Weight of the newest batch in the running statistics: r ← (1 - momentum) r + momentum·new.
+        The running variance takes the unbiased estimate, σ² M / (M - 1), as PyTorch's does, while
+        the batch is normalised with the biased one.
+
+    Attributes
+    ----------
+    weight, bias : (C,)
+        γ, which starts at 1, and β, which starts at 0.
+    running_mean, running_var : (C,)
+        Used in evaluation.
+    sync : function
+        Adds sums (of any shape) over the slices of a batch. Alone, it returns them as they are;
+        ``tinyshuffle.parallel`` puts its own here.
+
+    Ioffe and Szegedy 2015, Algorithms 1 and 2.
+    """
+
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    sync: Callable[[np.ndarray], np.ndarray] = staticmethod(_alone)
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.weight, self.bias = _ones((num_features,)), _zeros((num_features,))
+        self.running_mean = np.zeros(num_features, np.float32)
+        self.running_var = np.ones(num_features, np.float32)
+        self.num_batches_tracked = np.array(0, np.int64)
+
+    def forward(self, x: np.ndarray, relu: bool = False) -> np.ndarray:
+        """Normalise x (N, H, W, C); ``relu=True`` applies a ReLU in the same pass."""
+        check_images(
+            x, self.num_features, self.weight.dtype, f"BatchNorm2d({self.num_features})"
+        )
+        gamma, beta = self.weight.data, self.bias.data
+        if self.training:
+            sums = self.sync(F.batch_norm_sums(x))
+            mean, var = F.batch_norm_statistics(sums)
+            self._track(mean, var, sums[0, 0])
+        else:
+            sums, mean, var = None, self.running_mean, self.running_var
+        self.save(x, mean, var, sums, relu)
+        return F.batch_norm(x, gamma, beta, mean, var, self.eps, relu)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """Add dγ and dβ to the gradients and return dx."""
+        x, mean, var, sums, relu = self.saved()
+        arguments = dy, x, self.weight.data, self.bias.data, mean, var
+        mine = F.batch_norm_backward_sums(*arguments, self.eps, relu)
+        self.bias.accumulate(mine[0].astype(x.dtype))
+        self.weight.accumulate(mine[1].astype(x.dtype))
+        if sums is None:
+            return F.batch_norm_eval_backward(*arguments, self.eps, relu)
+        return F.batch_norm_backward(*arguments, self.sync(mine), sums[0], self.eps, relu)
+
+    def _track(self, mean: np.ndarray, var: np.ndarray, count: float) -> None:
+        """Update the running statistics: as new arrays, so that slices can share the old ones."""
+        if count < 2:
+            raise TinyshuffleError(
+                "batch norm in training needs more than one pixel per channel to take a variance "
+                "of; use a larger batch or image, or net.eval()"
+            )
+        m, dtype = self.momentum, self.running_mean.dtype
+        unbiased = var * (count / (count - 1))
+        self.running_mean = ((1 - m) * self.running_mean + m * mean).astype(dtype)
+        self.running_var = ((1 - m) * self.running_var + m * unbiased).astype(dtype)
+        self.num_batches_tracked = self.num_batches_tracked + 1
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}"
+
+
+class ReLU(Module):
+    """max(0, x). Behind a ``BatchNorm2d`` in a ``Sequential`` it runs in the same pass."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        y = F.relu(x)
+        self.save(y)
+        return y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        (y,) = self.saved()
+        return F.relu_backward(dy, y)
+
+
+class ReLU6(Module):
+    """min(max(0, x), 6), of MobileNet."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        y = F.relu6(x)
+        self.save(y)
+        return y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        (y,) = self.saved()
+        return F.relu6_backward(dy, y)
+
+
+class Sigmoid(Module):
+    """1 / (1 + e⁻ˣ)."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        y = F.sigmoid(x)
+        self.save(y)
+        return y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        (y,) = self.saved()
+        return F.sigmoid_backward(dy, y)
+
+
+class ChannelShuffle(Module):
+    """The papers' channel shuffle, (G, n) → (n, G). V1, section 3.1."""
+
+    def __init__(self, groups: int) -> None:
+        self.groups = groups
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        self.save()
+        return F.channel_shuffle(x, self.groups)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        self.saved()
+        return F.channel_shuffle_backward(dy, self.groups)
+
+    def extra_repr(self) -> str:
+        return f"groups={self.groups}"
+
+
+class MaxPool2d(Module):
+    """The largest value of each window. Arguments as in PyTorch; stride defaults to the kernel."""
+
+    def __init__(
+        self, kernel_size: IntPair, stride: IntPair | None = None, padding: IntPair = 0
+    ) -> None:
+        self.kernel_size = pair(kernel_size)
+        self.stride = self.kernel_size if stride is None else pair(stride)
+        self.padding = pair(padding)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        y, winner = F.max_pool2d(x, self.kernel_size, self.stride, self.padding)
+        self.save(winner, x.shape)
+        return y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        winner, shape = self.saved()
+        return F.max_pool2d_backward(
+            dy, winner, shape, self.kernel_size, self.stride, self.padding
+        )
+
+    def extra_repr(self) -> str:
+        return _pool_repr(self)
+
+
+class AvgPool2d(Module):
+    """The mean of each window. Arguments as in PyTorch; stride defaults to the kernel."""
+
+    def __init__(
+        self,
+        kernel_size: IntPair,
+        stride: IntPair | None = None,
+        padding: IntPair = 0,
+        count_include_pad: bool = True,
+    ) -> None:
+        self.kernel_size = pair(kernel_size)
+        self.stride = self.kernel_size if stride is None else pair(stride)
+        self.padding, self.count_include_pad = pair(padding), count_include_pad
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        self.save(x.shape)
+        return F.avg_pool2d(
+            x, self.kernel_size, self.stride, self.padding, self.count_include_pad
+        )
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        (shape,) = self.saved()
+        return F.avg_pool2d_backward(
+            dy, shape, self.kernel_size, self.stride, self.padding, self.count_include_pad
+        )
+
+    def extra_repr(self) -> str:
+        return _pool_repr(self)
+
+
+class GlobalAvgPool(Module):
+    """The mean over all pixels: (N, H, W, C) → (N, C)."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        self.save(x.shape)
+        return F.global_avg_pool(x)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        (shape,) = self.saved()
+        return F.global_avg_pool_backward(dy, shape)
+
+
+class Linear(Module):
+    """A fully connected layer; ``weight`` is (in_features, out_features): PyTorch's, transposed."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = _uniform((in_features, out_features), in_features)
+        self.bias = _uniform((out_features,), in_features) if bias else None
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        check_rows(x, self.in_features, self.weight.dtype, f"Linear({self.extra_repr()})")
+        self.save(x)
+        return F.linear(x, self.weight.data, None if self.bias is None else self.bias.data)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        (x,) = self.saved()
+        dx, dw, db = F.linear_backward(dy, x, self.weight.data)
+        self.weight.accumulate(dw)
+        if self.bias is not None:
+            self.bias.accumulate(db)
+        return dx
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}" + (
+            ", bias=False" if self.bias is None else ""
+        )
+
+
+class Dropout(Module):
+    """Set a share ``p`` of the elements to zero in training, and scale up the others.
+
+    Attributes
+    ----------
+    rng : numpy Generator
+        Where the masks are drawn from; ``net.initialise(seed)`` replaces it.
+    rows : (first, last, total) or None
+        Which images of a larger batch this layer sees (``tinyshuffle.parallel``): it draws for
+        all of them and takes its own, so that slicing a batch does not change a mask.
+    """
+
+    def __init__(self, p: float = 0.5, rng: np.random.Generator | None = None) -> None:
+        if not 0 <= p < 1:
+            raise TinyshuffleError(f"dropout p={p} is not possible; use 0 <= p < 1")
+        self.p = p
+        self.rng = rng or np.random.default_rng()
+        self.rows: tuple[int, int, int] | None = None
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        if not self.training:
+            self.save(None)
+            return x
+        first, last, total = self.rows or (0, len(x), len(x))
+        assert self.rng is not None
+        mask = F.dropout_mask(self.rng, (total, *x.shape[1:]), self.p, x.dtype)[first:last]
+        self.save(mask)
+        return F.dropout(x, mask)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        (mask,) = self.saved()
+        return dy if mask is None else F.dropout_backward(dy, mask)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+def _short(value: tuple[int, int]) -> IntPair:
+    return value[0] if value[0] == value[1] else value
+
+
+def _pool_repr(pool: MaxPool2d | AvgPool2d) -> str:
+    words = f"{_short(pool.kernel_size)}, stride={_short(pool.stride)}"
+    return words + (f", padding={_short(pool.padding)}" if pool.padding != (0, 0) else "")

@@ -1,0 +1,290 @@
+"""What every layer is: parameters, a forward, a backward, and what the one keeps for the other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..errors import TinyshuffleError
+
+__all__ = ["Module", "Parameter", "inference"]
+
+Draw = Callable[[np.random.Generator], np.ndarray]
+
+_mode = threading.local()
+
+
+@contextmanager
+def inference() -> Iterator[None]:
+    """Keep nothing for a backward pass, in this thread, inside a ``with``."""
+    _mode.inference = True
+    try:
+        yield
+    finally:
+        _mode.inference = False
+
+
+class Parameter:
+    """An array that is learned, and its gradient.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    draw : function of a numpy Generator
+        Returns the initial values. It is called when ``data`` is first read, so a net whose
+        weights are loaded, or only counted, never draws them.
+
+    Attributes
+    ----------
+    name : str
+        Where it sits in its net, such as ``stage2.0.branch1.0.weight``.
+    data : ndarray
+    grad : ndarray or None
+        Sum of the gradients of all backward passes since ``zero_grad``; None if there was none.
+    """
+
+    def __init__(self, shape: tuple[int, ...], draw: Draw) -> None:
+        self.name = ""
+        self.shape = shape
+        self.grad: np.ndarray | None = None
+        self._draw = draw
+        self._dtype = np.dtype(np.float32)
+        self._rng: np.random.Generator | None = None
+        self._data: np.ndarray | None = None
+
+    @property
+    def data(self) -> np.ndarray:
+        if self._data is None:
+            values = self._draw(self._rng or np.random.default_rng())
+            self._data = np.ascontiguousarray(values, self._dtype)
+        return self._data
+
+    @data.setter
+    def data(self, value: np.ndarray) -> None:
+        self._data = value
+        self._dtype = value.dtype
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._dtype
+
+    def initialise(self, rng: np.random.Generator) -> None:
+        """Forget the values and the gradient; draw new ones from ``rng`` when they are needed."""
+        self._data, self.grad, self._rng = None, None, rng
+
+    def astype(self, dtype: np.dtype) -> None:
+        """Convert to another dtype; the gradient is cleared."""
+        if self._data is not None:
+            self._data = self._data.astype(dtype)
+        self._dtype, self.grad = np.dtype(dtype), None
+
+    def accumulate(self, grad: np.ndarray) -> None:
+        """Add to the gradient. ``grad`` becomes the parameter's own if it is the first."""
+        if self.grad is None:
+            self.grad = grad
+        else:
+            self.grad += grad
+
+    def __repr__(self) -> str:
+        return f"Parameter({self.name or 'unnamed'}, {self.shape}, {self._dtype})"
+
+
+class Module:
+    """Base of all layers, units and nets.
+
+    A subclass sets its parameters and submodules as attributes, writes ``forward(x)``, in which
+    it calls ``self.save(…)`` with whatever its backward pass needs, and ``backward(dy)``, which
+    begins with ``self.saved()``, adds to its parameters' gradients and returns dx.
+
+    >>> class Scale(Module):
+    ...     def __init__(self):
+    ...         self.weight = Parameter((1,), lambda rng: np.ones(1))
+    ...     def forward(self, x):
+    ...         self.save(x)
+    ...         return x * self.weight.data
+    ...     def backward(self, dy):
+    ...         (x,) = self.saved()
+    ...         self.weight.accumulate(np.sum(dy * x, keepdims=True).reshape(1))
+    ...         return dy * self.weight.data
+    >>> layer = Scale()
+    >>> layer(np.float32([2, 3]))
+    array([2., 3.], dtype=float32)
+    >>> layer.backward(np.float32([1, 10]))
+    array([ 1., 10.], dtype=float32)
+    >>> layer.weight.grad
+    array([32.], dtype=float32)
+    """
+
+    training = True
+    buffers: tuple[str, ...] = ()  # names of arrays that are part of the state but not learned
+    rng: np.random.Generator | None = None  # for layers that draw numbers, such as dropout
+    _saved: tuple[Any, ...] | None = None
+
+    # ---- the two passes
+
+    def __call__(self, x: Any) -> Any:
+        return self.forward(x)
+
+    def forward(self, x: Any) -> Any:
+        """Return the layer's output."""
+        raise TinyshuffleError(f"{type(self).__name__} has no forward(self, x); write one")
+
+    def backward(self, dy: Any) -> Any:
+        """Add to the parameters' gradients and return the gradient of the input."""
+        raise TinyshuffleError(f"{type(self).__name__} has no backward(self, dy); write one")
+
+    def save(self, *values: Any) -> None:
+        """Keep what the backward pass needs; the next forward pass replaces it."""
+        self._saved = None if getattr(_mode, "inference", False) else values
+
+    def saved(self) -> tuple[Any, ...]:
+        """Return what ``save`` kept, once."""
+        if self._saved is None:
+            raise TinyshuffleError(
+                f"{type(self).__name__}.backward was called before forward, or twice after one "
+                "forward; call forward (in training mode) before each backward"
+            )
+        values, self._saved = self._saved, None
+        return values
+
+    # ---- the tree of modules
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        """Visit the direct submodules, with their names, in the order they were set."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """Visit this module (named ``""``) and all below it, depth first, with dotted names."""
+        yield prefix, self
+        for name, child in self.children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def modules(self) -> Iterator[Module]:
+        """Visit this module and all below it."""
+        return (module for _, module in self.named_modules())
+
+    def parameters(self) -> list[Parameter]:
+        """Return all parameters, and write into each where it sits."""
+        found = []
+        for path, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Parameter):
+                    value.name = f"{path}.{name}" if path else name
+                    found.append(value)
+        return found
+
+    def train(self, mode: bool = True) -> Module:
+        """Switch to training mode (batch statistics, dropout, gradients); return the module."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Module:
+        """Switch to evaluation mode (running statistics, no dropout); return the module."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Clear all gradients."""
+        for p in self.parameters():
+            p.grad = None
+
+    # ---- the state
+
+    def initialise(self, seed: int | np.random.Generator = 0) -> Module:
+        """Draw all weights anew, each from a generator of its own; return the module."""
+        rng = np.random.default_rng(seed)
+        for p in self.parameters():
+            p.initialise(rng.spawn(1)[0])
+        for module in self.modules():
+            if module.rng is not None:
+                module.rng = rng.spawn(1)[0]
+        return self
+
+    def astype(self, dtype: Any) -> Module:
+        """Convert parameters and running statistics to float32 or float64; return the module."""
+        for p in self.parameters():
+            p.astype(np.dtype(dtype))
+        for module in self.modules():
+            for name in module.buffers:
+                value = getattr(module, name)
+                if value.dtype.kind == "f":
+                    setattr(module, name, value.astype(dtype))
+        return self
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return copies of all parameters and running statistics, by dotted name."""
+        return {name: value.copy() for name, value in self._state().items()}
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Take parameters and running statistics from ``state``, all of them or none.
+
+        Raises
+        ------
+        TinyshuffleError
+            Names all that is missing, unexpected or of another shape.
+        """
+        mine = {name: value.shape for name, value in self._state(shapes_only=True).items()}
+        wrong = [f"missing {name}" for name in mine if name not in state]
+        wrong += [f"unexpected {name}" for name in state if name not in mine]
+        wrong += [
+            f"{name} has shape {np.shape(state[name])} instead of {shape}"
+            for name, shape in mine.items()
+            if name in state and np.shape(state[name]) != shape
+        ]
+        if wrong:
+            raise TinyshuffleError(
+                "the state does not fit this net, load one saved from the same net: "
+                + "; ".join(wrong)
+            )
+        for p in self.parameters():
+            p.data = np.array(state[p.name], p.dtype, order="C")
+        for path, module in self.named_modules():
+            for name in module.buffers:
+                full = f"{path}.{name}" if path else name
+                setattr(module, name, np.array(state[full], getattr(module, name).dtype))
+
+    def random_states(self) -> dict[str, Any]:
+        """Return the state of every generator in the net (dropout), as JSON can hold it."""
+        return {
+            path: module.rng.bit_generator.state
+            for path, module in self.named_modules()
+            if module.rng is not None
+        }
+
+    def load_random_states(self, states: dict[str, Any]) -> None:
+        """Continue every generator from where ``random_states`` saw it."""
+        for path, module in self.named_modules():
+            if module.rng is not None:
+                module.rng.bit_generator.state = states[path]
+
+    def _state(self, shapes_only: bool = False) -> dict[str, Any]:
+        """Parameters and buffers by name, a module's own in the order PyTorch lists them."""
+        state: dict[str, Any] = {}
+        self.parameters()  # writes the names
+        for path, module in self.named_modules():
+            for value in vars(module).values():
+                if isinstance(value, Parameter):
+                    state[value.name] = value if shapes_only else value.data
+            for name in module.buffers:
+                state[f"{path}.{name}" if path else name] = getattr(module, name)
+        return state
+
+    # ---- words
+
+    def extra_repr(self) -> str:
+        """Return the layer's arguments, for ``repr``."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = []
+        for name, child in self.children():
+            first, *rest = repr(child).split("\n")
+            lines += [f"  ({name}): {first}", *(f"  {line}" for line in rest)]
+        body = "\n" + "\n".join(lines) + "\n" if lines else ""
+        return f"{type(self).__name__}({self.extra_repr()}{body})"

@@ -1,0 +1,74 @@
+"""ReLU, ReLU6 and the sigmoid.
+
+    relu(x) = max(0, x)             d = dy where x > 0
+    relu6(x) = min(max(0, x), 6)    d = dy where 0 < x < 6     (MobileNet V2)
+    sigmoid(x) = 1 / (1 + e⁻ˣ)      d = dy · y · (1 - y)       (squeeze-and-excitation's gate)
+
+The backward functions take the output y: what they need of x can be read off it, and y is kept
+anyway as the next layer's input.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .cost import Cost, size
+
+__all__ = [
+    "relu",
+    "relu6",
+    "relu6_backward",
+    "relu6_cost",
+    "relu_backward",
+    "relu_cost",
+    "sigmoid",
+    "sigmoid_backward",
+    "sigmoid_cost",
+]
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    """Return max(0, x), of any shape."""
+    return np.maximum(x, 0)
+
+
+def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return dx, given the output ``y``. At a kink the slope is taken to be 0, as PyTorch does."""
+    return dy * (y > 0)
+
+
+def relu_cost(x: tuple[int, ...]) -> Cost:
+    """Cost: a read, a write and a comparison for each element (V2, G4)."""
+    return Cost(
+        output=x,
+        elementwise=size(x),
+        memory_access=2 * size(x),
+        backward_elementwise=size(x),
+        backward_memory_access=3 * size(x),
+    )
+
+
+def relu6(x: np.ndarray) -> np.ndarray:
+    """Return max(0, min(x, 6)), of any shape."""
+    return np.clip(x, 0, 6)
+
+
+def relu6_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return dx, given the output ``y``."""
+    return dy * ((y > 0) & (y < 6))
+
+
+relu6_cost = relu_cost
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """Return 1 / (1 + e⁻ˣ), of any shape; written with tanh so that no exponential overflows."""
+    return 0.5 * np.tanh(0.5 * x) + 0.5
+
+
+def sigmoid_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return dx, given the output ``y``."""
+    return dy * y * (1 - y)
+
+
+sigmoid_cost = relu_cost
