@@ -15,7 +15,11 @@ from .errors import TinyshuffleError
 
 __all__ = ["F", "backend"]
 
-_MODULES = {"numpy": "tinyshuffle.ops", "numba": "tinyshuffle.kernels"}
+_MODULES = {
+    "numpy": "tinyshuffle.ops",
+    "numba": "tinyshuffle.kernels",
+    "cost": "tinyshuffle.cost.counting",  # not for computing: see there
+}
 
 
 class _Functions:
@@ -48,8 +52,8 @@ def backend(name: str) -> Iterator[None]:
     ...     print(ts.nn.ChannelShuffle(groups=3)(x).ravel())
     [0. 2. 4. 1. 3. 5.]
     """
-    if name not in _MODULES:
-        near = difflib.get_close_matches(str(name), _MODULES, n=1, cutoff=0) or ["numba"]
+    if name not in ("numpy", "numba"):
+        near = difflib.get_close_matches(str(name), ["numpy", "numba"], n=1, cutoff=0)
         raise TinyshuffleError(
             f"unknown backend {name!r}; use 'numpy' or 'numba' (did you mean {near[0]!r}?)"
         )

@@ -74,8 +74,10 @@ class ShuffleUnitV1(Module):
     """The ShuffleNet unit, Figure 2 (b) and, with stride 2, (c).
 
     1x1 grouped convolution, BN, ReLU, channel shuffle, 3x3 depthwise convolution, BN, 1x1 grouped
-    convolution, BN; then the shortcut is added, or at stride 2 a 3x3 average pool of the input is
-    put beside it; then ReLU. Multiply-adds: hw(2cm/g + 9m) at stride 1, for a bottleneck of m.
+    convolution, BN; then the shortcut is added and a ReLU follows. At stride 2 a 3x3 average pool
+    of the input is put beside it instead; it comes out of a ReLU and is positive already, so only
+    the residual branch goes through another. Multiply-adds: hw(2cm/g + 9m) at stride 1, for a
+    bottleneck of m.
 
     Parameters
     ----------
@@ -134,19 +136,17 @@ class ShuffleUnitV1(Module):
     def forward(self, x: np.ndarray) -> np.ndarray:
         residual = self.residual(x)
         if self.stride == 1:
-            y = F.add(x, residual)
-        else:
-            y = F.concat([self.shortcut(x), residual])
-        return self.relu(y)
+            return self.relu(F.add(x, residual))
+        return F.concat([self.shortcut(x), self.relu(residual)])
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        dy = self.relu.backward(dy)
         if self.stride == 1:
-            dshortcut, dresidual = F.add_backward(dy)
+            dshortcut, dresidual = F.add_backward(self.relu.backward(dy))
         else:
             channels = self.in_channels, dy.shape[-1] - self.in_channels
             dshortcut, dresidual = F.concat_backward(dy, channels)
             dshortcut = self.shortcut.backward(dshortcut)
+            dresidual = self.relu.backward(dresidual)
         return F.add(dshortcut, self.residual.backward(dresidual))
 
 

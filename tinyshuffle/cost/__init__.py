@@ -1,0 +1,6 @@
+"""Cost: where multiply-adds, parameters and memory accesses go."""
+
+from .conventions import CONVENTIONS
+from .profile import KINDS, Profile, Row, profile
+
+__all__ = ["CONVENTIONS", "KINDS", "Profile", "Row", "profile"]
