@@ -1,4 +1,4 @@
-"""Hypothesis strategies for the shapes that break convolutions: odd, non-square, with remainders."""
+"""Hypothesis strategies for the shapes that break convolutions: odd, oblong, with remainders."""
 
 from __future__ import annotations
 

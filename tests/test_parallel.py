@@ -1,4 +1,4 @@
-"""A batch in slices gives what the whole batch gives; errors and interrupts leave nothing behind."""
+"""A batch in slices gives what the whole gives; errors and interrupts leave nothing behind."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_it_stands_in_for_the_net():
     twin.train()
     assert twin.training
     assert not net.training
-    assert [p.name for p in net.parameters()][0] == "conv1.0.weight"
+    assert net.parameters()[0].name == "conv1.0.weight"
     with pytest.raises(AttributeError):
         net.no_such_layer  # noqa: B018
 

@@ -20,7 +20,8 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import cache
+from functools import cache, partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from threadpoolctl import ThreadpoolController
 
 from .errors import TinyshuffleError
 from .memory import Pool
-from .nn import BatchNorm2d, Dropout, Module, Parameter, inference
+from .nn import BatchNorm2d, Dropout, Module, inference
 
 __all__ = ["DataParallel", "get_num_threads", "set_num_threads"]
 
@@ -174,8 +175,7 @@ class _Team:
                 drop.rows = part.start, part.stop, len(x)
         try:
             return self._run([
-                lambda net=net, part=part: net(x[part])
-                for net, part in zip(self.nets, slices, strict=True)
+                partial(net, x[part]) for net, part in zip(self.nets, slices, strict=True)
             ])
         finally:
             for drop in self.drops[0]:
@@ -183,7 +183,7 @@ class _Team:
 
     def backward(self, dy: np.ndarray, slices: list[slice]) -> np.ndarray:
         dx = self._run([
-            lambda net=net, part=part: net.backward(dy[part])
+            partial(net.backward, dy[part])
             for net, part in zip(self.nets, slices, strict=True)
         ])
         for p, *others in zip(*self.parameters, strict=True):
@@ -203,7 +203,7 @@ class _Team:
                 return _join([net(x[i : min(i + chunk, part.stop)]) for i in starts])
 
         return self._run([
-            lambda net=net, part=part: walk(net, part)
+            partial(walk, net, part)
             for net, part in zip(self.nets, slices, strict=True)
         ])
 
@@ -328,7 +328,7 @@ def _cut(n: int, slices: int) -> list[slice]:
     """Cut ``n`` images into at most ``slices`` runs whose lengths differ by one at most."""
     slices = min(n, slices)
     ends = [n * i // slices for i in range(slices + 1)]
-    return [slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return [slice(a, b) for a, b in pairwise(ends)]
 
 
 def _chunk(shape: tuple[int, ...]) -> int:

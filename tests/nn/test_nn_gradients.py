@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import batches, convolutions, divisors, pools, sizes
 
 import tinyshuffle as ts
-from strategies import batches, convolutions, divisors, pools, sizes
 from tinyshuffle import nn
 
 seeds = st.integers(0, 99)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from strategies import convolutions, divisors, pools
+
 from tinyshuffle import TinyshuffleError, ops
 from tinyshuffle.ops.windows import pair
 

@@ -156,7 +156,7 @@ def _max_pool2d(r: Recorder, x: Blank, *args: Any) -> tuple[Blank, Blank]:
     return r.tensor(y, x.dtype), r.tensor(y, np.uint8)
 
 
-def _channel_split(r: Recorder, x: Blank, first: int) -> tuple[Blank, Blank]:
+def _channel_split(r: Recorder, x: Blank, first: int) -> tuple[np.ndarray, np.ndarray]:
     r.note("channel_split", (x, first), {})
     return x[..., :first], x[..., first:]
 

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -78,13 +79,6 @@ class Row:
     backward_memory_access: int
 
     @property
-    def unit(self) -> str:
-        """The layer's unit, such as ``stage2.0``; for a layer outside all units, its stage."""
-        stage, _, rest = self.layer.partition(".")
-        number = rest.partition(".")[0]
-        return f"{stage}.{number}" if number.isdigit() and "." in rest else stage
-
-    @property
     def stage(self) -> str:
         """The first part of the layer's name."""
         return self.layer.partition(".")[0]
@@ -150,13 +144,19 @@ class Profile:
             raise TinyshuffleError(
                 f"cannot add up by {what!r}; use layer, unit, stage or type (kind of operation)"
             )
+        key = self._unit if what == "unit" else attrgetter(what)
         groups: dict[str, list[Row]] = {}
         for row in self.rows:
-            groups.setdefault(getattr(row, what), []).append(row)
+            groups.setdefault(key(row), []).append(row)
         if what == "kind":
             groups = {kind: groups[kind] for kind in KINDS if kind in groups}
             return [_add(rows, kind, kind) for kind, rows in groups.items()]
         return [_add(rows, name) for name, rows in groups.items()]
+
+    def _unit(self, row: Row) -> str:
+        """The row's unit, such as ``stage2.0``: a numbered part of a stage that has parts itself."""
+        unit = ".".join(row.layer.split(".")[:2])
+        return unit if any(r.layer.startswith(unit + ".") for r in self.rows) else row.stage
 
     def records(self, by: str = "layer") -> list[dict[str, Any]]:
         """Return the rows, and the total, as dictionaries of plain numbers."""

@@ -105,7 +105,7 @@ def conv2d_cost(
     """
     kh, kw, cg, o = w
     check_groups(groups, o, "out_channels")
-    y = (x[0], *output_size(x[1:3], (kh, kw), pair(stride), padding, dilation), o)
+    y = (x[0], *output_size((x[1], x[2]), (kh, kw), pair(stride), padding, dilation), o)
     products = size(y) * kh * kw * cg
     params = size(w) + size(b)
     return Cost(

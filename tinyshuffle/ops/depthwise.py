@@ -84,7 +84,7 @@ def depthwise_conv2d_cost(
     (423360, 94620)
     """
     kh, kw, c = w
-    y = (x[0], *output_size(x[1:3], (kh, kw), stride, padding, dilation), c)
+    y = (x[0], *output_size((x[1], x[2]), (kh, kw), stride, padding, dilation), c)
     products = size(y) * kh * kw
     params = size(w) + size(b)
     return Cost(
