@@ -1,0 +1,59 @@
+"""The functions of ``tinyshuffle.ops``, same names, same signatures, same results, made fast.
+
+``ops`` is the definition and says what each function does; a file here holds the hot loops of its
+twin there. What has none is the definition's own.
+
+A public function checks shapes, finds memory for the result and calls a kernel. Kernels are numba
+functions of one thread that let other threads run: the parallelism comes from outside, where each
+core takes its slice of a batch through the whole net (``tinyshuffle.parallel``).
+"""
+
+from ..ops import *  # noqa: F403 (what has no twin here)
+from .activations import (
+    relu,
+    relu6,
+    relu6_backward,
+    relu6_cost,
+    relu_backward,
+    relu_cost,
+    sigmoid,
+    sigmoid_backward,
+    sigmoid_cost,
+)
+from .batch_norm import (
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_backward_sums,
+    batch_norm_cost,
+    batch_norm_eval_backward,
+    batch_norm_statistics,
+    batch_norm_sums,
+)
+from .branches import (
+    add,
+    add_backward,
+    add_cost,
+    channel_split,
+    channel_split_backward,
+    channel_split_cost,
+    concat,
+    concat_backward,
+    concat_cost,
+)
+from .channel_scale import channel_scale, channel_scale_backward, channel_scale_cost
+from .channel_shuffle import channel_shuffle, channel_shuffle_backward, channel_shuffle_cost
+from .conv import conv2d, conv2d_backward, conv2d_cost
+from .depthwise import depthwise_conv2d, depthwise_conv2d_backward, depthwise_conv2d_cost
+from .linear import linear, linear_backward, linear_cost
+from .pointwise import pointwise_conv2d, pointwise_conv2d_backward, pointwise_conv2d_cost
+from .pool import (
+    avg_pool2d,
+    avg_pool2d_backward,
+    avg_pool2d_cost,
+    global_avg_pool,
+    global_avg_pool_backward,
+    global_avg_pool_cost,
+    max_pool2d,
+    max_pool2d_backward,
+    max_pool2d_cost,
+)

@@ -1,0 +1,68 @@
+"""ReLU and ReLU6: see ``ops.activations``. The sigmoid has a few numbers to do; NumPy's will do."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import memory
+from ..ops.activations import relu6_cost, relu_cost, sigmoid, sigmoid_backward, sigmoid_cost
+from .jit import exact, flat
+
+__all__ = [
+    "relu",
+    "relu6",
+    "relu6_backward",
+    "relu6_cost",
+    "relu_backward",
+    "relu_cost",
+    "sigmoid",
+    "sigmoid_backward",
+    "sigmoid_cost",
+]
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    """Return max(0, x), of any shape."""
+    return _clipped(x, np.inf)
+
+
+def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return dx, given the output ``y``."""
+    return _gated(dy, y, np.inf)
+
+
+def relu6(x: np.ndarray) -> np.ndarray:
+    """Return max(0, min(x, 6)), of any shape."""
+    return _clipped(x, 6.0)
+
+
+def relu6_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return dx, given the output ``y``."""
+    return _gated(dy, y, 6.0)
+
+
+def _clipped(x: np.ndarray, ceiling: float) -> np.ndarray:
+    y = memory.empty(x.shape, x.dtype)
+    _clip(y.reshape(-1), flat(x, x.dtype), ceiling)
+    return y
+
+
+def _gated(dy: np.ndarray, y: np.ndarray, ceiling: float) -> np.ndarray:
+    dx = memory.empty(dy.shape, dy.dtype)
+    _gate(dx.reshape(-1), flat(dy, dy.dtype), flat(y, dy.dtype, dy.shape), ceiling)
+    return dx
+
+
+@exact
+def _clip(y, x, ceiling):
+    low, high = x.dtype.type(0), x.dtype.type(ceiling)
+    for i in range(x.size):
+        v = low if x[i] <= low else x[i]  # a NaN stays one
+        y[i] = high if v >= high else v
+
+
+@exact
+def _gate(dx, dy, y, ceiling):
+    low, high = y.dtype.type(0), y.dtype.type(ceiling)
+    for i in range(y.size):
+        dx[i] = dy[i] if low < y[i] < high else low

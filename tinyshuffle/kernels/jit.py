@@ -1,0 +1,211 @@
+"""What the kernels share: how they are compiled, and arithmetic on 16 channels at a time.
+
+A kernel is serial and releases the interpreter lock; several threads run the same kernels on
+slices of the batch. All of them take flat arrays and plain numbers, so each is compiled once for
+float32 and, if somebody checks gradients, once for float64.
+
+``load(a, i)`` reads the 16 numbers a[i], …, a[i + 15] as one value of the type :class:`Lanes`,
+which can be added, subtracted and multiplied, and ``store(a, i, v)`` writes it. In compiled code
+that is one AVX-512 register (two of AVX2's, four of NEON's) and a local variable stays in it. Plain
+loops are left to the compiler wherever it makes as good code of them; of a depthwise convolution,
+which wants nine weights and nine sums in registers, it does not. In plain Python, ``load`` returns
+a small array, so that the body of every kernel runs without numba too.
+
+Neither checks bounds: the wrappers check shapes.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.core.datamodel import models
+from numba.extending import lower_builtin, register_model, type_callable
+from numba.np.arrayobj import make_array
+
+from .. import memory
+from ..errors import TinyshuffleError
+
+__all__ = [
+    "LANES",
+    "Lanes",
+    "exact",
+    "flat",
+    "fused",
+    "load",
+    "prefetch",
+    "spread",
+    "store",
+    "where_positive",
+]
+
+LANES = 16
+
+# The order of the arithmetic is as written. `fused` lets a product and a sum round once (FMA),
+# `exact` rounds as NumPy does, so that a mask computed twice is the same twice.
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+fused: _Decorator = numba.njit(
+    nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"}
+)
+exact: _Decorator = numba.njit(nogil=True, cache=True, error_model="numpy")
+
+
+def flat(a: np.ndarray, dtype: np.dtype, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Return ``a`` as a contiguous 1-D array that a kernel may read, copied only if it must be.
+
+    Raises unless ``dtype`` is float32 or float64 and ``a`` has the given shape: kernels trust it.
+    """
+    if dtype != np.float32 and dtype != np.float64:
+        raise TinyshuffleError(
+            f"got numbers of type {dtype} where float32 or float64 is expected; "
+            "convert them, for example with x.astype('float32')"
+        )
+    if shape is not None and a.shape != shape:
+        raise TinyshuffleError(f"got an array of shape {a.shape} where {shape} fits the others")
+    if a.dtype != dtype or not (a.flags.c_contiguous and a.flags.writeable):
+        copy = memory.empty(a.shape, dtype)
+        copy[...] = a
+        a = copy
+    return a.reshape(-1)
+
+
+def load(a: np.ndarray, i: int) -> np.ndarray:
+    """Return the LANES numbers from a[i] on."""
+    return a[i : i + LANES].copy()
+
+
+def store(a: np.ndarray, i: int, v: np.ndarray) -> None:
+    """Write the LANES numbers of ``v`` from a[i] on."""
+    a[i : i + LANES] = v
+
+
+def spread(a: np.ndarray, i: int) -> np.ndarray:
+    """Return the number a[i], LANES times."""
+    return np.full(LANES, a[i])
+
+
+def where_positive(v: np.ndarray, gate: np.ndarray) -> np.ndarray:
+    """Return ``v`` in the lanes in which ``gate`` > 0, else 0."""
+    return np.where(gate > 0, v, 0).astype(v.dtype)
+
+
+def prefetch(a: np.ndarray, i: int) -> None:
+    """Ask for a[i] to be brought into the cache; past the end of ``a`` it asks for nothing."""
+
+
+class Lanes(types.Type):
+    """The numba type of LANES numbers of one float type."""
+
+    def __init__(self, dtype: types.Float) -> None:
+        self.dtype = dtype
+        super().__init__(name=f"Lanes({dtype})")
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Lanes) -> None:
+        number = dmm.lookup(fe_type.dtype).get_value_type()
+        super().__init__(dmm, fe_type, ir.VectorType(number, LANES))
+
+
+def _is_flat(a: types.Type) -> bool:
+    return isinstance(a, types.Array) and a.ndim == 1 and isinstance(a.dtype, types.Float)
+
+
+@type_callable(load)
+def _type_load(context: Any) -> Callable:
+    return lambda a, i: Lanes(a.dtype) if _is_flat(a) else None
+
+
+@type_callable(spread)
+def _type_spread(context: Any) -> Callable:
+    return lambda a, i: Lanes(a.dtype) if _is_flat(a) else None
+
+
+@type_callable(store)
+def _type_store(context: Any) -> Callable:
+    return lambda a, i, v: types.none if _is_flat(a) and v == Lanes(a.dtype) else None
+
+
+@type_callable(prefetch)
+def _type_prefetch(context: Any) -> Callable:
+    return lambda a, i: types.none if _is_flat(a) else None
+
+
+@type_callable(where_positive)
+def _type_where_positive(context: Any) -> Callable:
+    return lambda v, gate: v if isinstance(v, Lanes) and v == gate else None
+
+
+def _pointer(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """The address of a[i]."""
+    data = make_array(sig.args[0])(context, builder, args[0]).data
+    return builder.gep(data, [context.cast(builder, args[1], sig.args[1], types.intp)])
+
+
+def _lanes_pointer(context: Any, builder: Any, sig: Any, args: Any) -> tuple[Any, int]:
+    """The address of a[i] as one of a vector, and its alignment, which is one number's."""
+    number = sig.args[0].dtype
+    vector = context.get_value_type(Lanes(number))
+    pointer = _pointer(context, builder, sig, args)
+    return builder.bitcast(pointer, vector.as_pointer()), number.bitwidth // 8
+
+
+@lower_builtin(load, types.Array, types.Integer)
+def _lower_load(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    pointer, align = _lanes_pointer(context, builder, sig, args)
+    return builder.load(pointer, align=align)
+
+
+@lower_builtin(spread, types.Array, types.Integer)
+def _lower_spread(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    number = builder.load(_pointer(context, builder, sig, args))
+    nothing = ir.Constant(context.get_value_type(sig.return_type), ir.Undefined)
+    first = builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
+    return builder.shuffle_vector(first, nothing, zeros)
+
+
+@lower_builtin(store, types.Array, types.Integer, Lanes)
+def _lower_store(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    pointer, align = _lanes_pointer(context, builder, sig, args)
+    builder.store(args[2], pointer, align=align)
+    return context.get_dummy_value()
+
+
+@lower_builtin(prefetch, types.Array, types.Integer)
+def _lower_prefetch(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    address, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [address, number, number, number])
+    function = builder.module.declare_intrinsic("llvm.prefetch", [address], kind)
+    pointer = builder.bitcast(_pointer(context, builder, sig, args), address)
+    read_keep_data = [ir.Constant(number, n) for n in (0, 3, 1)]
+    builder.call(function, [pointer, *read_keep_data])
+    return context.get_dummy_value()
+
+
+@lower_builtin(where_positive, Lanes, Lanes)
+def _lower_where_positive(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    v, gate = args
+    zero = ir.Constant(gate.type, None)
+    return builder.select(builder.fcmp_ordered(">", gate, zero), v, zero)
+
+
+def _arithmetic(function: Callable, instruction: str) -> None:
+    @type_callable(function)
+    def _type(context: Any) -> Callable:
+        return lambda v, u: v if isinstance(v, Lanes) and v == u else None
+
+    @lower_builtin(function, Lanes, Lanes)
+    def _lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return getattr(builder, instruction)(*args)
+
+
+_arithmetic(operator.add, "fadd")
+_arithmetic(operator.sub, "fsub")
+_arithmetic(operator.mul, "fmul")

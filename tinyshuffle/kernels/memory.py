@@ -1,0 +1,1 @@
+from ..memory import Pool, empty, zeros  # noqa: F401

@@ -1,0 +1,185 @@
+"""Pooling: see ``ops.pool`` for the mathematics.
+
+Average pooling is a depthwise convolution whose weights are all 1 / K, and uses its kernels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import memory
+from ..ops.pool import (
+    _divisor,
+    _pool_size,
+    avg_pool2d_cost,
+    global_avg_pool_cost,
+    max_pool2d_cost,
+)
+from ..ops.windows import IntPair, pair
+from .depthwise import depthwise_conv2d
+from .jit import exact, flat
+
+__all__ = [
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "avg_pool2d_cost",
+    "global_avg_pool",
+    "global_avg_pool_backward",
+    "global_avg_pool_cost",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "max_pool2d_cost",
+]
+
+
+def max_pool2d(
+    x: np.ndarray, kernel_size: IntPair, stride: IntPair, padding: IntPair = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest value of each window and its tap; see ``ops.max_pool2d``."""
+    ho, wo = _pool_size(x.shape, kernel_size, stride, padding)
+    y = memory.empty((x.shape[0], ho, wo, x.shape[3]), x.dtype)
+    winner = memory.empty(y.shape, np.dtype(np.uint8))
+    x4 = flat(x, x.dtype).reshape(x.shape)
+    _max(y, winner, x4, *pair(kernel_size), *pair(stride), *pair(padding))
+    return y, winner
+
+
+def max_pool2d_backward(
+    dy: np.ndarray,
+    winner: np.ndarray,
+    x_shape: tuple[int, ...],
+    kernel_size: IntPair,
+    stride: IntPair,
+    padding: IntPair = 0,
+) -> np.ndarray:
+    """Return dx: each dy goes to the winner of its window."""
+    out = _pool_size(x_shape, kernel_size, stride, padding)
+    dx = memory.zeros(x_shape, dy.dtype)
+    dy4 = flat(dy, dy.dtype, (x_shape[0], *out, x_shape[3])).reshape(dy.shape)
+    winner = np.ascontiguousarray(winner)
+    _max_backward(dx, dy4, winner, pair(kernel_size)[1], *pair(stride), *pair(padding))
+    return dx
+
+
+def avg_pool2d(
+    x: np.ndarray,
+    kernel_size: IntPair,
+    stride: IntPair,
+    padding: IntPair = 0,
+    count_include_pad: bool = True,
+) -> np.ndarray:
+    """Return the mean of each window; see ``ops.avg_pool2d``."""
+    out = _pool_size(x.shape, kernel_size, stride, padding)
+    kh, kw = pair(kernel_size)
+    weights = np.full((kh, kw, x.shape[3]), 1 / (kh * kw), x.dtype)
+    y = depthwise_conv2d(x, weights, None, stride, padding)
+    if not count_include_pad:
+        pixels = _divisor(x.shape, out, kernel_size, stride, padding, False, x.dtype)
+        y *= kh * kw / pixels
+    return y
+
+
+def avg_pool2d_backward(
+    dy: np.ndarray,
+    x_shape: tuple[int, ...],
+    kernel_size: IntPair,
+    stride: IntPair,
+    padding: IntPair = 0,
+    count_include_pad: bool = True,
+) -> np.ndarray:
+    """Return dx: every tap gets an equal share of its window's dy."""
+    out = _pool_size(x_shape, kernel_size, stride, padding)
+    divisor = _divisor(x_shape, out, kernel_size, stride, padding, count_include_pad, dy.dtype)
+    share = np.ascontiguousarray(np.broadcast_to(1 / divisor[0, :, :, 0], out))  # (Ho, Wo)
+    dx = memory.zeros(x_shape, dy.dtype)
+    dy4 = flat(dy, dy.dtype, (x_shape[0], *out, x_shape[3])).reshape(dy.shape)
+    _avg_backward(dx, dy4, share, *pair(kernel_size), *pair(stride), *pair(padding))
+    return dx
+
+
+def global_avg_pool(x: np.ndarray) -> np.ndarray:
+    """Return the mean of each channel of each image: (N, H, W, C) -> (N, C)."""
+    y = np.zeros((x.shape[0], x.shape[3]), x.dtype)
+    _global(y.reshape(-1), flat(x, x.dtype), x.shape[3], x.shape[1] * x.shape[2])
+    return y
+
+
+def global_avg_pool_backward(dy: np.ndarray, x_shape: tuple[int, ...]) -> np.ndarray:
+    """Return dx, given ``dy`` (N, C): dy / (H·W) at every pixel."""
+    dx = memory.empty(x_shape, dy.dtype)
+    dx[...] = (dy / (x_shape[1] * x_shape[2]))[:, None, None, :]
+    return dx
+
+
+@exact
+def _max(y, winner, x, kh, kw, sh, sw, ph, pw):
+    n_images, height, width, c = x.shape
+    for n in range(n_images):
+        for p in range(y.shape[1]):
+            for q in range(y.shape[2]):
+                for k in range(c):
+                    y[n, p, q, k] = -np.inf
+                    winner[n, p, q, k] = 0
+                for i in range(kh):
+                    row = p * sh + i - ph
+                    if row < 0 or row >= height:
+                        continue
+                    for j in range(kw):
+                        col = q * sw + j - pw
+                        if 0 <= col < width:
+                            tap = np.uint8(i * kw + j)
+                            for k in range(c):
+                                new, best = x[n, row, col, k], y[n, p, q, k]
+                                # a NaN beats everything, and stays
+                                better = (new > best) | ((new != new) & (best == best))
+                                y[n, p, q, k] = new if better else best
+                                winner[n, p, q, k] = tap if better else winner[n, p, q, k]
+
+
+@exact
+def _max_backward(dx, dy, winner, kw, sh, sw, ph, pw):
+    # dx starts as zeros
+    n_images, height, width, c = dx.shape
+    for n in range(n_images):
+        for p in range(dy.shape[1]):
+            for q in range(dy.shape[2]):
+                for k in range(c):
+                    row = p * sh + winner[n, p, q, k] // kw - ph
+                    col = q * sw + winner[n, p, q, k] % kw - pw
+                    if 0 <= row < height and 0 <= col < width:  # else -inf beat only padding
+                        dx[n, row, col, k] += dy[n, p, q, k]
+
+
+@exact
+def _avg_backward(dx, dy, share, kh, kw, sh, sw, ph, pw):
+    # dx starts as zeros. A row of dy is spread sideways first, then added to the rows it came from.
+    n_images, height, width, c = dx.shape
+    spread = np.empty((width, c), dx.dtype)
+    for n in range(n_images):
+        for p in range(dy.shape[1]):
+            spread[:] = 0
+            for q in range(dy.shape[2]):
+                for j in range(kw):
+                    col = q * sw + j - pw
+                    if 0 <= col < width:
+                        for k in range(c):
+                            spread[col, k] += dy[n, p, q, k] * share[p, q]
+            for i in range(kh):
+                row = p * sh + i - ph
+                if 0 <= row < height:
+                    target, line = dx[n, row].reshape(-1), spread.reshape(-1)
+                    for k in range(line.size):
+                        target[k] += line[k]
+
+
+@exact
+def _global(y, x, c, pixels):
+    # y starts as zeros
+    for image in range(y.size // c):
+        total = y[image * c : (image + 1) * c]
+        for pixel in range(image * pixels, (image + 1) * pixels):
+            row = x[pixel * c : (pixel + 1) * c]
+            for k in range(c):
+                total[k] += row[k]
+        for k in range(c):
+            total[k] /= pixels
