@@ -1,0 +1,161 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tinyshuffle.data import Dataset, batches, normalise, num_batches
+from tinyshuffle.data.dataset import channel_statistics
+from tinyshuffle.errors import TinyshuffleError
+
+
+def make(count=50):
+    """Random pixels, so that no two crops are alike; the label is the image's number."""
+    images = np.random.default_rng(count).integers(0, 256, (count, 32, 32, 3), np.uint8)
+    mean, std = channel_statistics(images)
+    return Dataset("made up", images, np.arange(count), ("one",), mean, std)
+
+
+def every_augmentation(image, mean, std):
+    """(top, left, mirrored) -> the crop, by the definition: normalise, pad with 0, crop, mirror."""
+    padded = np.zeros((40, 40, 3))
+    padded[4:36, 4:36] = (image / 255 - mean) / std
+    for top in range(9):
+        for left in range(9):
+            crop = padded[top : top + 32, left : left + 32]
+            yield (top, left, False), crop
+            yield (top, left, True), crop[:, ::-1]
+
+
+def test_augmentation_is_crop_and_mirror():
+    dataset = make()
+    seen = []
+    for x, labels in batches(dataset, 16, seed=3):
+        for image, label in zip(x, labels, strict=True):
+            candidates = every_augmentation(dataset.images[label], dataset.mean, dataset.std)
+            found = [key for key, crop in candidates if np.abs(crop - image).max() < 1e-5]
+            assert len(found) == 1
+            seen += found
+    assert len(set(seen)) > 30  # each image has its own
+
+
+def test_augmentation_is_uniform():
+    # One white pixel on black shows where an image went, and whether it was mirrored.
+    images = np.zeros((4050, 32, 32, 3), np.uint8)
+    images[:, 16, 10] = 255
+    dataset = Dataset("dots", images, np.zeros(4050, np.int64), ("dot",), np.zeros(3), np.ones(3))
+    x = np.concatenate([x for x, _ in batches(dataset, 100)])[..., 0]
+    _, y, column = np.nonzero(x)
+    assert len(y) == 4050
+    mirrored = column > 15
+    left = np.where(mirrored, 31 - column, column)
+    counts = np.histogram2d(y, left, bins=(np.arange(12, 22), np.arange(6, 16)))[0]
+    assert counts.shape == (9, 9) and counts.sum() == 4050
+    assert counts.min() > 20 and counts.max() < 90  # 50 each, standard deviation 7
+    assert abs(mirrored.mean() - 0.5) < 0.04
+    assert abs(np.corrcoef(y, left)[0, 1]) < 0.08
+    assert abs(np.corrcoef(left, mirrored)[0, 1]) < 0.08
+
+
+def test_an_epoch_holds_every_image_once():
+    dataset = make()
+    labels = [labels for _, labels in batches(dataset, 16)]
+    assert [len(part) for part in labels] == [16, 16, 16, 2]
+    order = np.concatenate(labels)
+    assert sorted(order) == list(range(50))
+    assert (order != np.arange(50)).any()
+
+
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"epoch": 1}])
+def test_seed_and_epoch_decide_order_and_augmentation(changed):
+    dataset = make()
+    x, labels = next(batches(dataset, 50))
+    again, same_labels = next(batches(dataset, 50))
+    assert (labels == same_labels).all() and (x == again).all()
+    _, other_labels = next(batches(dataset, 50, **changed))
+    assert (labels != other_labels).any()
+    x, labels = next(batches(dataset, 50, shuffle=False))
+    other, same_labels = next(batches(dataset, 50, shuffle=False, **changed))
+    assert (labels == same_labels).all()
+    assert (x != other).any(axis=(1, 2, 3)).mean() > 0.9  # augmented in another way
+
+
+def test_each_batch_is_augmented_in_its_own_way():
+    one = make(1)
+    dataset = replace(one, images=one.images.repeat(8, 0), labels=one.labels.repeat(8))
+    x = [x[0] for x, _ in batches(dataset, 1)]
+    assert len({image.tobytes() for image in x}) > 5
+
+
+@pytest.mark.parametrize("start", [0, 1, 3, 4])
+def test_start_continues_bit_for_bit(start):
+    dataset = make()
+    whole = list(batches(dataset, 16, seed=5, epoch=2))[start:]
+    rest = list(batches(dataset, 16, seed=5, epoch=2, start=start))
+    assert len(rest) == len(whole) == 4 - start
+    for (x, labels), (same_x, same_labels) in zip(whole, rest, strict=True):
+        assert (x == same_x).all() and (labels == same_labels).all()
+
+
+def test_evaluation_changes_nothing_but_the_scale():
+    dataset = make()
+    (x, labels), *_ = batches(dataset, 50, augment=False, shuffle=False)
+    assert (labels == np.arange(50)).all()
+    expected = (dataset.images / 255 - dataset.mean) / dataset.std
+    np.testing.assert_allclose(x, expected, atol=2e-6)
+    assert x.dtype == np.float32
+
+
+def test_normalised_training_images_have_mean_0_and_deviation_1():
+    images = make().images // np.array([1, 2, 5], np.uint8)  # unlike channels
+    mean, std = channel_statistics(images)
+    np.testing.assert_allclose(mean, images.mean((0, 1, 2)) / 255, rtol=1e-6)
+    np.testing.assert_allclose(std, images.std((0, 1, 2)) / 255, rtol=1e-6)
+    x = normalise(images, mean, std).astype(np.float64)
+    np.testing.assert_allclose(x.mean((0, 1, 2)), 0, atol=1e-6)
+    np.testing.assert_allclose(x.std((0, 1, 2)), 1, atol=1e-6)
+
+
+def test_the_data_set_and_earlier_batches_are_left_alone():
+    dataset = make()
+    before = dataset.images.copy()
+    stream = batches(dataset, 16)
+    first, _ = next(stream)
+    kept = first.copy()
+    list(stream)
+    assert (first == kept).all()
+    assert (dataset.images == before).all()
+
+
+@pytest.mark.parametrize("count, size", [(50, 16), (48, 16), (5, 16), (1, 1)])
+def test_num_batches(count, size):
+    assert len(list(batches(make(count), size))) == num_batches(count, size)
+    if count >= size:
+        stream = list(batches(make(count), size, drop_last=True))
+        assert len(stream) == num_batches(count, size, drop_last=True)
+        assert all(len(x) == size for x, _ in stream)
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": 16, "seed": -1}, "seed=-1"),
+        ({"batch_size": 16, "start": -1}, "start=-1"),
+        ({"batch_size": 51, "drop_last": True}, "batch_size=51"),
+    ],
+)
+def test_bad_arguments_are_refused_at_once(arguments, sentence):
+    with pytest.raises(TinyshuffleError, match=sentence):
+        batches(make(), **arguments)
+
+
+def test_an_empty_data_set_is_refused():
+    dataset = make()
+    with pytest.raises(TinyshuffleError, match="empty"):
+        batches(replace(dataset, images=dataset.images[:0], labels=dataset.labels[:0]), 16)
+
+
+@pytest.mark.parametrize("shape, dtype", [((2, 3, 32, 32), np.uint8), ((2, 32, 32, 3), np.float32)])
+def test_normalise_refuses_what_is_not_rgb_bytes(shape, dtype):
+    with pytest.raises(TinyshuffleError, match="uint8 RGB"):
+        normalise(np.zeros(shape, dtype), np.zeros(3), np.ones(3))

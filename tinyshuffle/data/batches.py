@@ -1,0 +1,169 @@
+"""Batches for training: order, augmentation, normalisation.
+
+The augmentation is the usual one for CIFAR: four pixels of padding and a random crop, then a
+mirror image half of the time. It is drawn and applied for a whole batch at once.
+
+The order of an epoch depends on (seed, epoch) alone, and what happens to a batch on (seed, epoch,
+step) alone. Nothing is carried from one batch to the next, so a run that stopped after k batches
+continues with ``start=k`` and sees exactly what it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from tinyshuffle.data.dataset import Dataset
+from tinyshuffle.errors import TinyshuffleError
+
+PAD = 4
+
+
+def normalise(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """``(images / 255 - mean) / std``, channel by channel.
+
+    Parameters
+    ----------
+    images : uint8 (..., W, 3)
+    mean, std : float (3,)
+        In 0..1, as a `Dataset` carries them.
+
+    Returns
+    -------
+    float32, shaped as `images`
+
+    >>> normalise(np.array([[[0, 51, 255]]], np.uint8), np.full(3, 0.5), np.full(3, 0.25)).round(3)
+    array([[[-2. , -1.2,  2. ]]], dtype=float32)
+    """
+    if images.dtype != np.uint8 or images.ndim < 2 or images.shape[-1] != 3:
+        raise TinyshuffleError(
+            f"normalise was given {images.dtype} of shape {images.shape}, but takes uint8 RGB "
+            "images, channels last: (N, 32, 32, 3)"
+        )
+    return _normalise_rows(_rows(images), mean, std).reshape(images.shape)
+
+
+def _rows(images: np.ndarray) -> np.ndarray:
+    """(..., W, 3) as (..., 3 W): a row of pixels is one run of bytes, which NumPy moves fast."""
+    return images.reshape(*images.shape[:-2], -1)
+
+
+def _normalise_rows(
+    rows: np.ndarray, mean: np.ndarray, std: np.ndarray, out: np.ndarray | None = None
+) -> np.ndarray:
+    """One multiply and one add a pixel, with scale and offset repeated over the row."""
+    scale = 1 / (255 * np.asarray(std, np.float64))
+    offset = -255 * np.asarray(mean, np.float64) * scale
+    width = rows.shape[-1] // 3
+    out = np.multiply(rows, np.tile(scale, width).astype(np.float32), out=out)
+    out += np.tile(offset, width).astype(np.float32)
+    return out
+
+
+def num_batches(count: int, batch_size: int, drop_last: bool = False) -> int:
+    """How many batches `count` images make."""
+    return count // batch_size if drop_last else -(-count // batch_size)
+
+
+def batches(
+    dataset: Dataset,
+    batch_size: int,
+    seed: int = 0,
+    epoch: int = 0,
+    start: int = 0,
+    augment: bool = True,
+    shuffle: bool = True,
+    drop_last: bool = False,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """One epoch of normalised batches.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    batch_size : int
+        At least 1. The last batch is smaller if the images do not divide, or left out with
+        `drop_last`.
+    seed, epoch : int
+        Decide the order and, with the number of the batch, the augmentation.
+    start : int
+        Skip this many batches: the rest are bit for bit what they are with ``start=0``.
+    augment : bool
+        Random crop after padding four pixels with the mean, and random mirror image. For
+        evaluation pass ``augment=False, shuffle=False``.
+
+    Yields
+    ------
+    x : float32 (batch_size, 32, 32, 3)
+        A fresh array each time, the caller's to keep.
+    labels : int64 (batch_size,)
+    """
+    if len(dataset) == 0:
+        raise TinyshuffleError(
+            f"the data set {dataset.name!r} is empty: batches need at least one image"
+        )
+    if batch_size < 1:
+        raise TinyshuffleError(f"batch_size={batch_size} was given, but it must be 1 or more")
+    if min(seed, epoch, start) < 0:
+        raise TinyshuffleError(
+            f"seed={seed}, epoch={epoch}, start={start} were given, but none may be negative"
+        )
+    if drop_last and batch_size > len(dataset):
+        raise TinyshuffleError(
+            f"batch_size={batch_size} with drop_last leaves no batch at all of the "
+            f"{len(dataset)} images in {dataset.name!r}: make the batch smaller"
+        )
+    # A generator would raise only when its first batch is asked for: so check here, yield there.
+    return _batches(dataset, batch_size, seed, epoch, start, augment, shuffle, drop_last)
+
+
+def _batches(
+    dataset: Dataset,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    start: int,
+    augment: bool,
+    shuffle: bool,
+    drop_last: bool,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    order = np.arange(len(dataset))
+    if shuffle:
+        order = np.random.default_rng([seed, epoch]).permutation(order)
+    _, height, width, _ = dataset.images.shape
+    # Normalised pixels go into the middle of this; its margin stays 0, which is the mean.
+    padded = np.zeros((batch_size, height + 2 * PAD, 3 * (width + 2 * PAD)), np.float32)
+    for step in range(start, num_batches(len(dataset), batch_size, drop_last)):
+        chosen = order[step * batch_size : (step + 1) * batch_size]
+        images = dataset.images[chosen]
+        if augment:
+            # Not [seed, epoch, step]: NumPy pads a short seed with zeros, so that step 0 would
+            # draw from the very stream that ordered the epoch.
+            rng = np.random.default_rng([seed, epoch, 1 + step])
+            x = _augment(images, dataset.mean, dataset.std, padded[: len(chosen)], rng)
+        else:
+            x = normalise(images, dataset.mean, dataset.std)
+        yield x, dataset.labels[chosen]
+
+
+def _augment(
+    images: np.ndarray,
+    mean: np.ndarray,
+    std: np.ndarray,
+    padded: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Mirror, normalise, pad and crop uint8 images, which are overwritten."""
+    n, height, width, _ = images.shape
+    flip = rng.random(n) < 0.5
+    top, left = rng.integers(0, 2 * PAD + 1, (2, n))
+    # Mirrored while they are bytes, a quarter of the memory. The padding is the same on both
+    # sides, so this order gives what mirroring the crop would.
+    images[flip] = images[flip, :, ::-1]
+    _normalise_rows(
+        _rows(images), mean, std, out=padded[:, PAD : PAD + height, 3 * PAD : 3 * (PAD + width)]
+    )
+    # Every crop there is, as a view: (N, 9, 3 * 9, H, 3 W). Picking one an image copies whole rows.
+    crops = sliding_window_view(padded, (height, 3 * width), axis=(1, 2))
+    return crops[np.arange(n), top, 3 * left].reshape(images.shape)

