@@ -50,7 +50,7 @@ class Pool:
             if sys.getrefcount(block) == _FREE:
                 break
         else:
-            block = np.empty(size, np.uint8)
+            block = _aligned(size)
             blocks.append(block)
         return np.ndarray(shape, dtype, buffer=block)
 
@@ -71,9 +71,16 @@ def zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return out
 
 
+def _aligned(size: int) -> np.ndarray:
+    """Return ``size`` bytes from the start of a cache line, where vectors are read at once."""
+    block = np.empty(size + 64, np.uint8)
+    start = -block.ctypes.data % 64
+    return np.frombuffer(block.data, np.uint8, size, start)
+
+
 def _references_to_a_free_block() -> int:
     """Measure what ``sys.getrefcount`` says in ``take``'s loop of a block only the pool holds."""
-    for block in [np.empty(0, np.uint8)]:
+    for block in [_aligned(1)]:
         return sys.getrefcount(block)
     raise AssertionError
 

@@ -204,6 +204,12 @@ _SPECIAL: dict[str, Callable[..., Any]] = {
     "max_pool2d_backward": _dx_like(2),
     "avg_pool2d_backward": _dx_like(1),
     "global_avg_pool_backward": _dx_like(1),
+    "adaptive_avg_pool2d_backward": _dx_like(1),
+    "flatten_backward": _dx_like(1),
+    "local_response_norm_backward": _dx_like(0),
+    "pad_end_backward": lambda r, dy, bottom, right: r.tensor(
+        (dy.shape[0], dy.shape[1] - bottom, dy.shape[2] - right, dy.shape[3]), dy.dtype
+    ),
     "channel_scale_backward": lambda r, dy, x, s: (
         r.tensor(x.shape, x.dtype),
         r.tensor(s.shape, s.dtype),

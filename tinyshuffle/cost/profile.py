@@ -16,6 +16,7 @@ from ..errors import TinyshuffleError
 from ..nn import Module, inference
 from .conventions import CONVENTIONS, Convention
 from .counting import Count, recording, skeleton
+from .smallest import too_small
 
 __all__ = ["KINDS", "Profile", "Row", "profile"]
 
@@ -31,7 +32,7 @@ KINDS = (
     "pooling",
 )
 """Kinds of operations. ``dense`` and ``grouped`` are convolutions larger than 1x1; ``shuffle`` is
-all that only moves channels: shuffle, split and concatenation."""
+all that only moves numbers: shuffle, split, concatenation, flattening and padding."""
 
 _KIND_OF = {
     "depthwise_conv2d": "depthwise",
@@ -41,9 +42,12 @@ _KIND_OF = {
     "channel_shuffle": "shuffle",
     "channel_split": "shuffle",
     "concat": "shuffle",
+    "flatten": "shuffle",
+    "pad_end": "shuffle",
     "max_pool2d": "pooling",
     "avg_pool2d": "pooling",
     "global_avg_pool": "pooling",
+    "adaptive_avg_pool2d": "pooling",
 }
 
 
@@ -289,7 +293,10 @@ def profile(
     bones = skeleton(module, dtype).eval()
     with recording(bones) as recorder, inference():
         x = recorder.tensor(input_shape, dtype)
-        bones(x)
+        try:
+            bones(x)
+        except TinyshuffleError as error:
+            raise too_small(error, module, name, input_shape) from None
         del x
     peak_training = _peak_training(module, input_shape, dtype)
     rows = [_row(count, counted) for count in recorder.counts]

@@ -28,7 +28,9 @@ def relu(x: np.ndarray) -> np.ndarray:
 
 def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return dx, given the output ``y``."""
-    return _gated(dy, y, np.inf)
+    dx = memory.empty(dy.shape, dy.dtype)
+    _gate(dx.reshape(-1), flat(dy, dy.dtype), flat(y, dy.dtype, dy.shape))
+    return dx
 
 
 def relu6(x: np.ndarray) -> np.ndarray:
@@ -38,19 +40,15 @@ def relu6(x: np.ndarray) -> np.ndarray:
 
 def relu6_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return dx, given the output ``y``."""
-    return _gated(dy, y, 6.0)
+    dx = memory.empty(dy.shape, dy.dtype)
+    _gate6(dx.reshape(-1), flat(dy, dy.dtype), flat(y, dy.dtype, dy.shape))
+    return dx
 
 
 def _clipped(x: np.ndarray, ceiling: float) -> np.ndarray:
     y = memory.empty(x.shape, x.dtype)
     _clip(y.reshape(-1), flat(x, x.dtype), ceiling)
     return y
-
-
-def _gated(dy: np.ndarray, y: np.ndarray, ceiling: float) -> np.ndarray:
-    dx = memory.empty(dy.shape, dy.dtype)
-    _gate(dx.reshape(-1), flat(dy, dy.dtype), flat(y, dy.dtype, dy.shape), ceiling)
-    return dx
 
 
 @exact
@@ -62,7 +60,14 @@ def _clip(y, x, ceiling):
 
 
 @exact
-def _gate(dx, dy, y, ceiling):
-    low, high = y.dtype.type(0), y.dtype.type(ceiling)
+def _gate(dx, dy, y):
+    zero = y.dtype.type(0)
     for i in range(y.size):
-        dx[i] = dy[i] if low < y[i] < high else low
+        dx[i] = dy[i] if y[i] > zero else zero
+
+
+@exact
+def _gate6(dx, dy, y):
+    zero, six = y.dtype.type(0), y.dtype.type(6)
+    for i in range(y.size):
+        dx[i] = dy[i] if (y[i] > zero) & (y[i] < six) else zero

@@ -15,7 +15,7 @@ import numpy as np
 from .. import memory
 from ..ops.batch_norm import batch_norm_cost, batch_norm_statistics
 from .jit import LANES, exact, flat, load, store, where_positive
-from .sums import BLOCKS, fold, period_of, source
+from .sums import BLOCKS, ending, fold, period_of
 
 __all__ = [
     "batch_norm",
@@ -114,6 +114,7 @@ def _dx(
 ) -> np.ndarray:
     """BN-7; ``means`` (2, C) are those of dz and dz·x̂, or zeros in evaluation."""
     dyf, xf = flat(dy, x.dtype, x.shape), flat(x, x.dtype)
+    means = flat(means, np.dtype(np.float64), (2, x.shape[-1])).reshape(means.shape)
     dx = memory.empty(x.shape, x.dtype)
     constants = _constants(x, gamma, beta, mean, var)
     _backward(dx.reshape(-1), dyf, xf, *constants, means, eps, relu, period_of(x.shape[-1]))
@@ -146,22 +147,24 @@ def _table(gamma, beta, mean, var, eps, period):
 @exact
 def _sums(sums, x, period):
     block = 4 * period
-    rest = np.empty(block, x.dtype)
+    rest = ending(x, block)
     parts = np.zeros((2, period), x.dtype)
     total, squares = parts[0], parts[1]
-    blocks = 0
-    for start in range(0, x.size, block):
-        a, at = source(x, start, block, rest)
-        for i in range(0, period, LANES):
-            v0, v1 = load(a, at + i), load(a, at + i + period)
-            v2, v3 = load(a, at + i + 2 * period), load(a, at + i + 3 * period)
-            store(total, i, load(total, i) + ((v0 + v1) + (v2 + v3)))
-            store(squares, i, load(squares, i) + ((v0 * v0 + v1 * v1) + (v2 * v2 + v3 * v3)))
-        blocks += 1
-        if blocks == BLOCKS:
-            fold(sums[1:], parts)
-            blocks = 0
-    fold(sums[1:], parts)
+    for a, size in ((x, x.size - x.size % block), (rest, block)):
+        blocks = 0
+        for start in range(0, size, block):
+            for i in range(period // LANES):
+                at, to = start + i * LANES, i * LANES
+                v0, v1 = load(a, at), load(a, at + period)
+                v2, v3 = load(a, at + 2 * period), load(a, at + 3 * period)
+                store(total, to, load(total, to) + ((v0 + v1) + (v2 + v3)))
+                v0, v1, v2, v3 = v0 * v0, v1 * v1, v2 * v2, v3 * v3
+                store(squares, to, load(squares, to) + ((v0 + v1) + (v2 + v3)))
+            blocks += 1
+            if blocks == BLOCKS:
+                fold(sums[1:], parts)
+                blocks = 0
+        fold(sums[1:], parts)
 
 
 @exact
@@ -183,25 +186,25 @@ def _backward_sums(sums, dy, x, gamma, beta, mean, var, eps, relu, period):
     if not relu:
         shift[:] = np.inf
     block = 2 * period
-    rest_dy, rest_x = np.empty(block, x.dtype), np.empty(block, x.dtype)
+    rest_dy, rest_x = ending(dy, block), ending(x, block)
     parts = np.zeros((2, period), x.dtype)
     dbeta, dgamma = parts[0], parts[1]
-    blocks = 0
-    for start in range(0, x.size, block):
-        a, at = source(x, start, block, rest_x)
-        d, _ = source(dy, start, block, rest_dy)
-        for i in range(0, period, LANES):
-            m, s, t = load(mu, i), load(scale, i), load(shift, i)
-            v0, v1 = load(a, at + i) - m, load(a, at + i + period) - m
-            dz0 = where_positive(load(d, at + i), v0 * s + t)
-            dz1 = where_positive(load(d, at + i + period), v1 * s + t)
-            store(dbeta, i, load(dbeta, i) + (dz0 + dz1))
-            store(dgamma, i, load(dgamma, i) + (dz0 * v0 + dz1 * v1))
-        blocks += 1
-        if blocks == BLOCKS:
-            fold(sums, parts)
-            blocks = 0
-    fold(sums, parts)
+    for d, a, size in ((dy, x, x.size - x.size % block), (rest_dy, rest_x, block)):
+        blocks = 0
+        for start in range(0, size, block):
+            for i in range(period // LANES):
+                at, to = start + i * LANES, i * LANES
+                m, s, t = load(mu, to), load(scale, to), load(shift, to)
+                v0, v1 = load(a, at) - m, load(a, at + period) - m
+                dz0 = where_positive(load(d, at), v0 * s + t)
+                dz1 = where_positive(load(d, at + period), v1 * s + t)
+                store(dbeta, to, load(dbeta, to) + (dz0 + dz1))
+                store(dgamma, to, load(dgamma, to) + (dz0 * v0 + dz1 * v1))
+            blocks += 1
+            if blocks == BLOCKS:
+                fold(sums, parts)
+                blocks = 0
+        fold(sums, parts)
     for i in range(sums.shape[1]):
         sums[1, i] *= table[1, i]  # Σ dz (x - μ) so far
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import memory
 from ..ops.conv import conv2d_cost
-from ..ops.windows import IntPair, output_size, pad, pair
+from ..ops.windows import IntPair, output_size, pair
 from .jit import LANES, exact, flat, fused, load, spread, store
 from .pointwise import (
     add_bias,
@@ -53,12 +53,12 @@ def conv2d(
     y = memory.empty((x.shape[0], *out, o), x.dtype)
     wg, rows = weights_by_group(w, groups), y.reshape(-1, out[1], o)  # (N·Ho, Wo, O)
     geometry = (*out, kh, kw, *pair(stride), *pair(padding), *pair(dilation), groups)
-    xf = flat(x, x.dtype)
-    if _is_stem(w, dilation):
-        xp, bf = pad(x, padding), np.zeros(o, x.dtype) if b is None else flat(b, x.dtype, (o,))
+    if _is_stem(w, dilation, groups):
+        xp = _padded(x, padding)
+        bf = np.zeros(o, x.dtype) if b is None else flat(b, x.dtype, (o,))
         _stem(y.reshape(-1), xp.reshape(-1), flat(w, x.dtype), bf, *_frame(xp, y), *pair(stride))
         return y
-    columns = _columns(x, rows, kh * kw)
+    xf, columns = flat(x, x.dtype), _columns(x, rows, kh * kw)
     for i in range(0, len(rows), len(columns)):
         part = rows[i : i + len(columns)]
         _im2col(columns.reshape(-1), xf, i, len(part), *x.shape[1:], *geometry)
@@ -91,13 +91,13 @@ def conv2d_backward(
         dx[:, ::sh, ::sw] = dxs
         return dx, dw, db
     rows = flat(dy, x.dtype, (x.shape[0], *out, o)).reshape(-1, out[1], o)  # (N·Ho, Wo, O)
-    dx, dw = memory.zeros(x.shape, x.dtype), np.zeros(w.shape, x.dtype)
+    dx, dw = memory.zeros(x.shape, x.dtype), memory.zeros(w.shape, x.dtype)
     wt, dwg = weights_by_group(w, groups).transpose(0, 2, 1), weights_by_group(dw, groups)
     geometry = (*out, kh, kw, *pair(stride), *pair(padding), *pair(dilation), groups)
-    xf, dxf, dwt = flat(x, x.dtype), dx.reshape(-1), np.empty(dwg.shape, x.dtype)
-    stem = _is_stem(w, dilation)
+    xf, dxf, dwt = flat(x, x.dtype), dx.reshape(-1), memory.empty(dwg.shape, x.dtype)
+    stem = _is_stem(w, dilation, groups)
     if stem:
-        xp, sums = pad(x, padding), np.zeros((27, o))
+        xp, sums = _padded(x, padding), np.zeros((27, o))
         _stem_weights(sums, rows.reshape(-1), xp.reshape(-1), *_frame(xp, dy), *pair(stride))
         dw[...] = sums.reshape(w.shape)
     columns = _columns(x, rows, kh * kw)
@@ -110,15 +110,23 @@ def conv2d_backward(
             dwg += dwt
         product(dyg, wt, cg)
         _col2im(dxf, columns.reshape(-1), i, len(part), *x.shape[1:], *geometry)
-    return dx, dw, sum_pixels(rows).astype(dy.dtype) if bias else None if bias else None
+    return dx, dw, sum_pixels(rows).astype(dy.dtype) if bias else None
 
 
 def _is_pointwise(w: np.ndarray, padding: IntPair) -> bool:
     return w.shape[:2] == (1, 1) and pair(padding) == (0, 0)
 
 
-def _is_stem(w: np.ndarray, dilation: IntPair) -> bool:
-    return w.shape[:3] == (3, 3, 3) and w.shape[3] >= LANES and pair(dilation) == (1, 1)
+def _is_stem(w: np.ndarray, dilation: IntPair, groups: int) -> bool:
+    plain = pair(dilation) == (1, 1) and groups == 1
+    return plain and w.shape[:3] == (3, 3, 3) and w.shape[3] >= LANES
+
+
+def _padded(x: np.ndarray, padding: IntPair) -> np.ndarray:
+    (n, h, w, c), (ph, pw) = x.shape, pair(padding)
+    xp = memory.zeros((n, h + 2 * ph, w + 2 * pw, c), x.dtype)
+    xp[:, ph : ph + h, pw : pw + w] = x
+    return xp
 
 
 def _frame(xp: np.ndarray, y: np.ndarray) -> tuple[int, ...]:

@@ -12,6 +12,9 @@ which wants nine weights and nine sums in registers, it does not. In plain Pytho
 a small array, so that the body of every kernel runs without numba too.
 
 Neither checks bounds: the wrappers check shapes.
+
+numba's cache knows a kernel by the file that it stands in. After a change here or in ``sums``,
+delete ``kernels/__pycache__``, or old code stays in use in the other files.
 """
 
 from __future__ import annotations
@@ -41,6 +44,8 @@ __all__ = [
     "prefetch",
     "spread",
     "store",
+    "store_bytes",
+    "where_greater",
     "where_positive",
 ]
 
@@ -84,6 +89,11 @@ def store(a: np.ndarray, i: int, v: np.ndarray) -> None:
     a[i : i + LANES] = v
 
 
+def store_bytes(a: np.ndarray, i: int, v: np.ndarray) -> None:
+    """Write the LANES whole numbers of ``v``, 0 to 255, from a[i] on; ``a`` is uint8."""
+    a[i : i + LANES] = v.astype(np.uint8)
+
+
 def spread(a: np.ndarray, i: int) -> np.ndarray:
     """Return the number a[i], LANES times."""
     return np.full(LANES, a[i])
@@ -92,6 +102,11 @@ def spread(a: np.ndarray, i: int) -> np.ndarray:
 def where_positive(v: np.ndarray, gate: np.ndarray) -> np.ndarray:
     """Return ``v`` in the lanes in which ``gate`` > 0, else 0."""
     return np.where(gate > 0, v, 0).astype(v.dtype)
+
+
+def where_greater(v: np.ndarray, u: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return ``a`` where ``v`` > ``u``, or where ``v`` is NaN and ``u`` is not, else ``b``."""
+    return np.where((v > u) | (np.isnan(v) & ~np.isnan(u)), a, b)
 
 
 def prefetch(a: np.ndarray, i: int) -> None:
@@ -130,6 +145,16 @@ def _type_spread(context: Any) -> Callable:
 @type_callable(store)
 def _type_store(context: Any) -> Callable:
     return lambda a, i, v: types.none if _is_flat(a) and v == Lanes(a.dtype) else None
+
+
+@type_callable(store_bytes)
+def _type_store_bytes(context: Any) -> Callable:
+    return lambda a, i, v: types.none if isinstance(v, Lanes) and a.dtype == types.uint8 else None
+
+
+@type_callable(where_greater)
+def _type_where_greater(context: Any) -> Callable:
+    return lambda v, u, a, b: v if isinstance(v, Lanes) and v == u == a == b else None
 
 
 @type_callable(prefetch)
@@ -178,6 +203,14 @@ def _lower_store(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return context.get_dummy_value()
 
 
+@lower_builtin(store_bytes, types.Array, types.Integer, Lanes)
+def _lower_store_bytes(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    numbers = ir.VectorType(ir.IntType(8), LANES)
+    pointer = builder.bitcast(_pointer(context, builder, sig, args), numbers.as_pointer())
+    builder.store(builder.fptoui(args[2], numbers), pointer, align=1)
+    return context.get_dummy_value()
+
+
 @lower_builtin(prefetch, types.Array, types.Integer)
 def _lower_prefetch(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     address, number = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -194,6 +227,14 @@ def _lower_where_positive(context: Any, builder: Any, sig: Any, args: Any) -> An
     v, gate = args
     zero = ir.Constant(gate.type, None)
     return builder.select(builder.fcmp_ordered(">", gate, zero), v, zero)
+
+
+@lower_builtin(where_greater, Lanes, Lanes, Lanes, Lanes)
+def _lower_where_greater(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    v, u, a, b = args
+    greater_or_nan = builder.fcmp_unordered(">", v, u)
+    number = builder.fcmp_ordered("ord", u, u)
+    return builder.select(builder.and_(greater_or_nan, number), a, b)
 
 
 def _arithmetic(function: Callable, instruction: str) -> None:

@@ -39,11 +39,11 @@ def pointwise_conv2d_backward(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return (dx, dw, db); see ``ops.pointwise_conv2d_backward``."""
     check_channels(x, w, groups)
-    dx, dw = memory.empty(x.shape, x.dtype), np.empty(w.shape, w.dtype)
+    dx, dw = memory.empty(x.shape, x.dtype), memory.empty(w.shape, w.dtype)
     dyg = by_group(dy, groups)  # (G, M, Og)
     product(dyg, weights_by_group(w, groups).transpose(0, 2, 1), by_group(dx, groups))
     weight_gradient(by_group(x, groups), dyg, weights_by_group(dw, groups))
-    return dx, dw, sum_pixels(dy).astype(dy.dtype) if bias else None if bias else None
+    return dx, dw, sum_pixels(dy).astype(dy.dtype) if bias else None
 
 
 def check_channels(x: np.ndarray, w: np.ndarray, groups: int) -> None:

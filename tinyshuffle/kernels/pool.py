@@ -15,9 +15,9 @@ from ..ops.pool import (
     global_avg_pool_cost,
     max_pool2d_cost,
 )
-from ..ops.windows import IntPair, pair
+from ..ops.windows import IntPair, pair, taps
 from .depthwise import depthwise_conv2d
-from .jit import exact, flat
+from .jit import LANES, exact, flat, load, spread, store, store_bytes, where_greater
 
 __all__ = [
     "avg_pool2d",
@@ -39,8 +39,13 @@ def max_pool2d(
     ho, wo = _pool_size(x.shape, kernel_size, stride, padding)
     y = memory.empty((x.shape[0], ho, wo, x.shape[3]), x.dtype)
     winner = memory.empty(y.shape, np.dtype(np.uint8))
-    x4 = flat(x, x.dtype).reshape(x.shape)
-    _max(y, winner, x4, *pair(kernel_size), *pair(stride), *pair(padding))
+    xf, window = flat(x, x.dtype), (*pair(kernel_size), *pair(stride), *pair(padding))
+    if x.shape[3] < LANES:
+        _max_narrow(y, winner, xf.reshape(x.shape), *window)
+    else:
+        numbers = np.append(np.arange(window[0] * window[1]), -np.inf).astype(x.dtype)
+        yf, wf = y.reshape(-1), winner.reshape(-1)
+        _max(yf, wf, xf, numbers, *x.shape, ho, wo, *window)
     return y, winner
 
 
@@ -56,8 +61,9 @@ def max_pool2d_backward(
     out = _pool_size(x_shape, kernel_size, stride, padding)
     dx = memory.zeros(x_shape, dy.dtype)
     dy4 = flat(dy, dy.dtype, (x_shape[0], *out, x_shape[3])).reshape(dy.shape)
-    winner = np.ascontiguousarray(winner)
-    _max_backward(dx, dy4, winner, pair(kernel_size)[1], *pair(stride), *pair(padding))
+    winner = np.ascontiguousarray(winner).reshape(dy.shape)
+    table = np.array(list(taps(kernel_size)))  # (Kh·Kw, 2)
+    _max_backward(dx, dy4, winner, table, *pair(stride), *pair(padding))
     return dx
 
 
@@ -112,41 +118,55 @@ def global_avg_pool_backward(dy: np.ndarray, x_shape: tuple[int, ...]) -> np.nda
 
 
 @exact
-def _max(y, winner, x, kh, kw, sh, sw, ph, pw):
+def _max(y, winner, x, numbers, n_images, height, width, c, ho, wo, kh, kw, sh, sw, ph, pw):
+    # numbers: those of the taps, and -inf
+    for n in range(n_images):
+        for p in range(ho):
+            i0, i1 = max(0, ph - p * sh), min(kh, height + ph - p * sh)
+            for q in range(wo):
+                j0, j1 = max(0, pw - q * sw), min(kw, width + pw - q * sw)
+                corner = ((n * height + p * sh - ph) * width + q * sw - pw) * c
+                to = ((n * ho + p) * wo + q) * c
+                for start in range(0, c, LANES):
+                    c0 = min(start, c - LANES)
+                    best, tap = spread(numbers, kh * kw), spread(numbers, 0)
+                    for i in range(i0, i1):
+                        for j in range(j0, j1):
+                            v = load(x, corner + (i * width + j) * c + c0)
+                            tap = where_greater(v, best, spread(numbers, i * kw + j), tap)
+                            best = where_greater(v, best, v, best)
+                    store(y, to + c0, best)
+                    store_bytes(winner, to + c0, tap)
+
+
+@exact
+def _max_narrow(y, winner, x, kh, kw, sh, sw, ph, pw):
     n_images, height, width, c = x.shape
     for n in range(n_images):
         for p in range(y.shape[1]):
             for q in range(y.shape[2]):
                 for k in range(c):
-                    y[n, p, q, k] = -np.inf
-                    winner[n, p, q, k] = 0
-                for i in range(kh):
-                    row = p * sh + i - ph
-                    if row < 0 or row >= height:
-                        continue
-                    for j in range(kw):
-                        col = q * sw + j - pw
-                        if 0 <= col < width:
-                            tap = np.uint8(i * kw + j)
-                            for k in range(c):
-                                new, best = x[n, row, col, k], y[n, p, q, k]
-                                # a NaN beats everything, and stays
-                                better = (new > best) | ((new != new) & (best == best))
-                                y[n, p, q, k] = new if better else best
-                                winner[n, p, q, k] = tap if better else winner[n, p, q, k]
+                    best, tap = x.dtype.type(-np.inf), 0
+                    for i in range(max(0, ph - p * sh), min(kh, height + ph - p * sh)):
+                        for j in range(max(0, pw - q * sw), min(kw, width + pw - q * sw)):
+                            v = x[n, p * sh + i - ph, q * sw + j - pw, k]
+                            if v > best or (v != v and best == best):  # a NaN wins, and stays
+                                best, tap = v, i * kw + j
+                    y[n, p, q, k] = best
+                    winner[n, p, q, k] = tap
 
 
 @exact
-def _max_backward(dx, dy, winner, kw, sh, sw, ph, pw):
+def _max_backward(dx, dy, winner, table, sh, sw, ph, pw):
     # dx starts as zeros
     n_images, height, width, c = dx.shape
     for n in range(n_images):
         for p in range(dy.shape[1]):
             for q in range(dy.shape[2]):
                 for k in range(c):
-                    row = p * sh + winner[n, p, q, k] // kw - ph
-                    col = q * sw + winner[n, p, q, k] % kw - pw
-                    if 0 <= row < height and 0 <= col < width:  # else -inf beat only padding
+                    tap = winner[n, p, q, k]
+                    row, col = p * sh - ph + table[tap, 0], q * sw - pw + table[tap, 1]
+                    if 0 <= row < height and 0 <= col < width:  # else nothing beat the padding
                         dx[n, row, col, k] += dy[n, p, q, k]
 
 

@@ -14,14 +14,17 @@ import numpy as np
 
 from .jit import LANES, exact, flat, load, store
 
-__all__ = ["BLOCKS", "fold", "period_of", "source", "sum_pixels"]
+__all__ = ["BLOCKS", "ending", "fold", "period_of", "sum_pixels"]
+
+_PERIOD = 256  # numbers, at least
 
 BLOCKS = 32  # blocks of a few periods that a float32 sum takes in before it is added to float64
 
 
 def period_of(c: int) -> int:
-    """Return the least multiple of C that is one of LANES."""
-    return c * LANES // math.gcd(c, LANES)
+    """Return a multiple of C that is one of LANES, and worth a loop of its own."""
+    least = c * LANES // math.gcd(c, LANES)
+    return least * -(-_PERIOD // least)
 
 
 def sum_pixels(x: np.ndarray) -> np.ndarray:
@@ -33,13 +36,13 @@ def sum_pixels(x: np.ndarray) -> np.ndarray:
 
 
 @exact
-def source(x, start, block, rest):
-    """Return where a block of x can be read: in x, or in a copy of its end with zeros behind."""
-    if start + block <= x.size:
-        return x, start
-    for i in range(block):
-        rest[i] = x[start + i] if start + i < x.size else 0
-    return rest, 0
+def ending(x, size):
+    """Return the numbers of x behind the last whole block of this size, and zeros behind them."""
+    rest = np.zeros(size, x.dtype)
+    start = x.size - x.size % size
+    for i in range(start, x.size):
+        rest[i - start] = x[i]
+    return rest
 
 
 @exact
@@ -56,18 +59,18 @@ def fold(sums, parts):
 @exact
 def _sum(sums, x, period):
     block = 4 * period
-    rest = np.empty(block, x.dtype)
+    rest = ending(x, block)
     parts = np.zeros((1, period), x.dtype)
     total = parts[0]
-    blocks = 0
-    for start in range(0, x.size, block):
-        a, at = source(x, start, block, rest)
-        for i in range(at, at + period, LANES):
-            v0, v1 = load(a, i), load(a, i + period)
-            v2, v3 = load(a, i + 2 * period), load(a, i + 3 * period)
-            store(total, i - at, load(total, i - at) + ((v0 + v1) + (v2 + v3)))
-        blocks += 1
-        if blocks == BLOCKS:
-            fold(sums, parts)
-            blocks = 0
-    fold(sums, parts)
+    for a, size in ((x, x.size - x.size % block), (rest, block)):
+        blocks = 0
+        for start in range(0, size, block):
+            for i in range(start, start + period, LANES):
+                v0, v1 = load(a, i), load(a, i + period)
+                v2, v3 = load(a, i + 2 * period), load(a, i + 3 * period)
+                store(total, i - start, load(total, i - start) + ((v0 + v1) + (v2 + v3)))
+            blocks += 1
+            if blocks == BLOCKS:
+                fold(sums, parts)
+                blocks = 0
+        fold(sums, parts)

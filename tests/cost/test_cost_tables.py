@@ -1,0 +1,74 @@
+"""The papers' tables: every figure is reproduced, or named here with the reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from tinyshuffle import TinyshuffleError
+from tinyshuffle.cost.tables import TABLES, Line, table
+
+# What the library counts differently, and no note may go without saying why.
+DIFFERS = {
+    "v1-1": set(),
+    "v1-4": {"resnet-like, 38 MFLOPs", "resnet-like, 13 MFLOPs", "xception-like, 38 MFLOPs",
+             "resnext-like, 38 MFLOPs", "resnext-like, 13 MFLOPs",
+             "ShuffleNet, 13 MFLOPs (g = 8)"},
+    "v1-5": {"ShuffleNet 2x (with SE, g = 3)", "ShuffleNet 0.5x (shallow, g = 3)"},
+    "v1-6": {"SqueezeNet"},
+    "v2-5": {"0.5x FLOPs (M)"},
+    "v2-6": {"ResNet-50 (GFLOPs)", "SE-ShuffleNet v2-164 (GFLOPs)"},
+    "v2-8": {"ShuffleNet v2 0.5x", "0.4 MobileNet v2, 160x160", "0.15 MobileNet v2",
+             "0.75 MobileNet v2, 192x192", "0.6 MobileNet v2", "1.0 MobileNet v2",
+             "1.4 MobileNet v2", "1.4 MobileNet v2 (our impl.)", "ShuffleNet v2 2x (with SE)"},
+    "v2-a2": set(),
+    "mobilenet-6": set(),
+    "mobilenet-2": {"Conv 3x3, % of mult-adds"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_figure_is_reproduced_or_explained(name):
+    lines = table(name).lines
+    differs = {line.label for line in lines if line.count and not line.reproduced}
+    assert differs == DIFFERS[name]
+    for line in lines:
+        if not line.reproduced:
+            assert line.note, line.label
+    assert len({line.label for line in lines}) == len(lines)
+
+
+def test_shuffle_nets_are_never_far_off():
+    """What cannot be reproduced to the digit is unpublished in part, and still close."""
+    for name in TABLES:
+        for line in table(name).lines:
+            if line.difference is not None and "ShuffleNet" in line.label:
+                assert abs(line.difference) < 0.05, line.label
+
+
+@pytest.mark.parametrize(
+    ("printed", "digits", "count", "reproduced"),
+    [
+        ("41", None, 40.6, True),
+        ("41", None, 40.4, False),
+        ("2.3", None, 2.349, True),
+        ("140", None, 138, False),
+        ("140", 2, 138, True),
+        ("140", 2, 146, False),
+        ("15300", 3, 15347, True),
+    ],
+)
+def test_printed_precision(printed, digits, count, reproduced):
+    line = Line("", printed, 1, lambda: count, digits=digits)
+    assert line.reproduced is reproduced
+
+
+def test_cells():
+    headings, rows = table("v2-6").cells()
+    assert all(len(row) == len(headings) for row in rows)
+    assert rows[0][1:5] == ["2.3", "2.3", "", "reproduced"]
+    assert rows[-1][4] == "not in the library"
+
+
+def test_unknown_table():
+    with pytest.raises(TinyshuffleError, match="there are: v1-1, v1-4"):
+        table("v1-2")

@@ -1,0 +1,147 @@
+"""The comparison with ``ops`` fails when a kernel is wrong; and kernels run without numba."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tinyshuffle import kernels, ops
+
+FAMILIES = "depthwise", "conv", "batch_norm", "rest"
+
+# kernel, number of the argument that it writes, and a function that must show the fault
+BROKEN = [
+    ("depthwise._forward_1", 0, "depthwise"),
+    ("depthwise._forward_2", 0, "depthwise"),
+    ("depthwise._forward", 0, "depthwise"),
+    ("depthwise._backward_1", 0, "depthwise"),
+    ("depthwise._backward_1", 1, "depthwise"),
+    ("depthwise._backward_2", 0, "depthwise"),
+    ("depthwise._backward_2", 1, "depthwise"),
+    ("depthwise._backward", 0, "depthwise"),
+    ("depthwise._backward", 1, "depthwise"),
+    ("conv._im2col", 0, "conv"),
+    ("conv._col2im", 0, "conv"),
+    ("conv._stem", 0, "conv"),
+    ("conv._stem_weights", 0, "conv"),
+    ("sums._sum", 0, "conv"),
+    ("pointwise._add_bias", 0, "conv"),
+    ("batch_norm._sums", 0, "batch_norm"),
+    ("batch_norm._normalise", 0, "batch_norm"),
+    ("batch_norm._backward_sums", 0, "batch_norm"),
+    ("batch_norm._backward", 0, "batch_norm"),
+    ("channel_shuffle._interleave", 0, "rest"),
+    ("channel_shuffle._part", 0, "rest"),
+    ("channel_shuffle._transpose", 0, "rest"),
+    ("pool._max", 0, "rest"),
+    ("pool._max", 1, "rest"),
+    ("pool._max_narrow", 0, "rest"),
+    ("pool._max_narrow", 1, "rest"),
+    ("pool._max_backward", 0, "rest"),
+    ("pool._avg_backward", 0, "rest"),
+    ("pool._global", 0, "rest"),
+    ("activations._clip", 0, "rest"),
+    ("activations._gate", 0, "rest"),
+    ("activations._gate6", 0, "rest"),
+    ("channel_scale._scale", 0, "rest"),
+    ("channel_scale._scale_backward", 0, "rest"),
+    ("channel_scale._scale_backward", 1, "rest"),
+]
+
+
+def images(*shape):
+    return np.random.default_rng(0).standard_normal(shape)
+
+
+def pairs(family):
+    """What ``kernels`` and ``ops`` say, function by function, in tiny examples of a family."""
+    for backend in kernels, ops:
+        results = []
+
+        def note(*values, results=results):
+            for value in values:
+                results.extend(value if isinstance(value, tuple) else (value,))
+
+        if family == "depthwise":
+            for c, stride in (17, 1), (17, 2), (3, 1):
+                x, w, b = images(2, 5, 4, c), images(3, 3, c), images(c)
+                y = backend.depthwise_conv2d(x, w, b, stride, 1)
+                note(y, backend.depthwise_conv2d_backward(y, x, w, stride, 1))
+        elif family == "conv":
+            for c, o in (3, 17), (4, 6):
+                x, w, b = images(2, 5, 4, c), images(3, 3, c, o), images(o)
+                y = backend.conv2d(x, w, b, 1, 1)
+                note(y, backend.conv2d_backward(y, x, w, 1, 1))
+        elif family == "batch_norm":
+            x, gamma, beta = images(2, 5, 4, 3), images(3), images(3)
+            sums = ops.batch_norm_sums(x)
+            note(backend.batch_norm_sums(x))
+            statistics = (gamma, beta, *ops.batch_norm_statistics(sums), 1e-5, True)
+            y = backend.batch_norm(x, *statistics)
+            totals = backend.batch_norm_backward_sums(x, x, *statistics)
+            dx = backend.batch_norm_backward(x, x, *statistics[:4], totals, sums[0], 1e-5, True)
+            note(y, totals, dx, backend.batch_norm_eval_backward(x, x, *statistics))
+        else:
+            x, s = images(2, 5, 4, 12), images(2, 12)
+            for groups in 2, 3, 4, 6:
+                note(backend.channel_shuffle(x, groups))
+            note(backend.max_pool2d(images(2, 5, 4, 17), 3, 2, 1))
+            y, winner = backend.max_pool2d(x, 3, 2, 1)
+            note(y, winner, backend.max_pool2d_backward(y, winner, x.shape, 3, 2, 1))
+            note(backend.avg_pool2d(x, 3, 2, 1))
+            note(backend.avg_pool2d_backward(y, x.shape, 3, 2, 1), backend.global_avg_pool(x))
+            note(backend.relu(x), backend.relu_backward(x, x), backend.relu6_backward(x, x))
+            note(backend.channel_scale(x, s))
+            note(backend.channel_scale_backward(x, x, s))
+        if backend is kernels:
+            ours = results
+    return zip(ours, results, strict=True)
+
+
+def agree(family):
+    return all(
+        np.abs(mine - right.astype(float)).max() <= 1e-12 * np.abs(right).max()
+        for mine, right in pairs(family)
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_kernels_agree_before_they_are_broken(family):
+    assert agree(family)
+
+
+@pytest.mark.parametrize(("name", "written", "family"), BROKEN)
+def test_a_broken_kernel_is_noticed(monkeypatch, name, written, family):
+    file, function = name.split(".")
+    module = importlib.import_module(f"tinyshuffle.kernels.{file}")
+    kernel = getattr(module, function)
+
+    def broken(*arguments):
+        kernel(*arguments)
+        out = arguments[written]
+        out += np.abs(out) * 1e-9 if out.dtype.kind == "f" else np.uint8(1)
+
+    monkeypatch.setattr(module, function, broken)
+    assert not agree(family)
+
+
+def test_kernels_are_plain_python_too():
+    """A debugger and coverage see inside: ``.py_func``, and NUMBA_DISABLE_JIT for all at once."""
+    x, w, b = images(2, 5, 4, 17), images(3, 3, 17), images(17)
+    y = np.empty_like(x)
+    arguments = x.ravel(), w.ravel(), b, np.zeros(4 * 17), *x.shape
+    kernels.depthwise._forward_1.py_func(y.reshape(-1), *arguments)
+    np.testing.assert_allclose(y, ops.depthwise_conv2d(x, w, b, 1, 1), rtol=0, atol=1e-12)
+
+    check = "import test_kernels_bite as t; print(*map(t.agree, t.FAMILIES))"
+    paths = [os.path.dirname(__file__), *sys.path]
+    env = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    run = subprocess.run(
+        [sys.executable, "-c", check], env=env, capture_output=True, text=True, timeout=120
+    )
+    assert run.stdout.strip() == "True True True True", run.stderr

@@ -1,1 +1,0 @@
-from ..memory import Pool, empty, zeros  # noqa: F401
