@@ -149,7 +149,7 @@ def test_nan_loss(tiny, monkeypatch):
     monkeypatch.setattr("tinyshuffle.nn.CrossEntropyLoss.__call__", lambda *a: float("nan"))
     result = CliRunner().invoke(cli, [str(a) for a in ("train", *SMALL, "--name", "a")])
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: the loss became nan at step 1 of 12, with")
+    assert result.stderr.startswith("Error: the loss became nan at step 1 of ")
 
 
 def test_operating_system_errors_are_sentences(tiny, monkeypatch):

@@ -148,7 +148,7 @@ class Profile:
             raise TinyshuffleError(
                 f"cannot add up by {what!r}; use layer, unit, stage or type (kind of operation)"
             )
-        key = self._unit if what == "unit" else attrgetter(what)
+        key = self.unit if what == "unit" else attrgetter(what)
         groups: dict[str, list[Row]] = {}
         for row in self.rows:
             groups.setdefault(key(row), []).append(row)
@@ -157,7 +157,7 @@ class Profile:
             return [_add(rows, kind, kind) for kind, rows in groups.items()]
         return [_add(rows, name) for name, rows in groups.items()]
 
-    def _unit(self, row: Row) -> str:
+    def unit(self, row: Row) -> str:
         """The row's unit, such as ``stage2.0``: a numbered part of a stage that has parts itself."""
         unit = ".".join(row.layer.split(".")[:2])
         return unit if any(r.layer.startswith(unit + ".") for r in self.rows) else row.stage

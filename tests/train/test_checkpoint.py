@@ -1,0 +1,159 @@
+"""A checkpoint is whole or refused, and the one before it is never lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import numpy as np
+import pytest
+
+from tinyshuffle.errors import TinyshuffleError
+from tinyshuffle.train import checkpoint
+from tinyshuffle.train.checkpoint import Checkpoint, load, load_newest, save, save_newest
+
+
+def example(value=0.0):
+    rng = np.random.default_rng(0)
+    net = {"fc.weight": rng.standard_normal((5, 3)).astype(np.float32), "bn.count": np.array(7)}
+    optim = {"momentum/fc.weight": np.full((5, 3), value), "steps": np.arange(3)}
+    return Checkpoint({"config": {}, "epoch": 2, "sums": {"loss": 0.1 + value}}, net, optim)
+
+
+def assert_same(a, b):
+    assert {k: a.header[k] for k in b.header} == b.header
+    for mine, yours in ((a.net, b.net), (a.optim, b.optim)):
+        assert mine.keys() == yours.keys()
+        for name, array in mine.items():
+            assert array.dtype == yours[name].dtype
+            np.testing.assert_array_equal(array, yours[name])
+
+
+def test_round_trip(tmp_path):
+    save(tmp_path / "a.npz", example(1 / 3))
+    assert_same(load(tmp_path / "a.npz"), example(1 / 3))
+    assert os.listdir(tmp_path) == ["a.npz"]
+
+
+def test_numpy_alone_can_read_it(tmp_path):
+    save(tmp_path / "a.npz", example())
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
+        assert file["net/fc.weight"].shape == (5, 3)
+
+
+def test_truncated_anywhere(tmp_path):
+    path = tmp_path / "a.npz"
+    save(path, example())
+    whole = path.read_bytes()
+    for size in {*range(0, len(whole), 37), len(whole) - 1}:
+        path.write_bytes(whole[:size])
+        with pytest.raises(TinyshuffleError, match=r"a.npz is truncated, damaged or not a"):
+            load(path)
+
+
+def test_a_flipped_byte_is_noticed_or_harmless(tmp_path):
+    path = tmp_path / "a.npz"
+    save(path, example())
+    whole = path.read_bytes()
+    refused = 0
+    for position in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            assert_same(load(path), example())  # a time stamp in the archive, say
+        except TinyshuffleError as error:
+            assert "a.npz" in str(error)
+            refused += 1
+    assert refused > len(whole) / 7 / 2
+
+
+def test_foreign_files(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, weights=np.zeros(3))
+    with pytest.raises(TinyshuffleError, match=r"not a tinyshuffle checkpoint"):
+        load(path)
+    np.savez(path, header=np.zeros(3))
+    with pytest.raises(TinyshuffleError, match=r"not a tinyshuffle checkpoint"):
+        load(path)
+    np.savez(path, header=np.frombuffer(b'{"format": "other", "version": 1}', np.uint8))
+    with pytest.raises(TinyshuffleError, match=r"not a tinyshuffle checkpoint"):
+        load(path)
+    np.savez(path, header=np.array([{"version": 1}], object))  # would have to be unpickled
+    with pytest.raises(TinyshuffleError, match=r"not a tinyshuffle checkpoint"):
+        load(path)
+    np.save(tmp_path / "b.npy", np.zeros(3))
+    with pytest.raises(TinyshuffleError, match=r"not a tinyshuffle checkpoint"):
+        load(tmp_path / "b.npy")
+    with pytest.raises(TinyshuffleError, match=r"cannot be read"):
+        load(tmp_path / "absent.npz")
+    with pytest.raises(TinyshuffleError, match=r"cannot be read"):
+        load(tmp_path)
+
+
+def test_newer_version(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "VERSION", 2)
+    save_newest(tmp_path, example())
+    monkeypatch.undo()
+    for attempt in (lambda: load(tmp_path / "last.npz"), lambda: load_newest(tmp_path)):
+        with pytest.raises(TinyshuffleError, match=r"newer tinyshuffle .*update"):
+            attempt()
+
+
+def test_previous_is_kept_and_used(tmp_path):
+    save_newest(tmp_path, example(1))
+    save_newest(tmp_path, example(2))
+    found, path, faults = load_newest(tmp_path)
+    assert_same(found, example(2))
+    assert path.name == "last.npz" and not faults
+
+    (tmp_path / "last.npz").write_bytes((tmp_path / "last.npz").read_bytes()[:100])
+    found, path, faults = load_newest(tmp_path)
+    assert_same(found, example(1))
+    assert path.name == "previous.npz"
+    assert len(faults) == 1 and "last.npz is truncated" in faults[0]
+
+    (tmp_path / "previous.npz").write_bytes(b"")
+    with pytest.raises(TinyshuffleError, match=r"last.npz.*previous.npz"):
+        load_newest(tmp_path)
+
+
+def test_killed_at_any_rename(tmp_path, monkeypatch):
+    """Whatever rename is the last one that happened, the newest whole checkpoint is found."""
+    replace = os.replace
+    for survive in range(4):
+        run = tmp_path / str(survive)
+        run.mkdir()
+        save_newest(run, example(1))
+        left = survive
+
+        def dying(source, target):
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+            replace(source, target)
+
+        monkeypatch.setattr(os, "replace", dying)
+        try:
+            save_newest(run, example(2))
+        except KeyboardInterrupt:
+            assert survive < 3
+        monkeypatch.undo()
+        # the first rename completes next.npz; before the second, last.npz still has its name
+        assert_same(load_newest(run)[0], example(1 if survive < 2 else 2))
+
+
+def test_full_disk_leaves_the_last_good_one(tmp_path, monkeypatch):
+    save_newest(tmp_path, example(1))
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(TinyshuffleError, match=r"could not be written .No space left"):
+        save_newest(tmp_path, example(2))
+    with pytest.raises(TinyshuffleError, match=r"last.npz .* before is untouched"):
+        save(tmp_path / "last.npz", example(2))
+    assert os.listdir(tmp_path) == ["last.npz"]
+    assert_same(load_newest(tmp_path)[0], example(1))

@@ -1,0 +1,174 @@
+"""The optimisers against the formulas in their docstrings, written out on plain arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tinyshuffle.errors import TinyshuffleError
+from tinyshuffle.nn import Parameter
+from tinyshuffle.train.optim import SGD, Adam
+
+SHAPES = [(3, 4), (5,), (2, 2, 3)]
+
+
+def parameters(dtype=np.float64, seed=0):
+    rng = np.random.default_rng(seed)
+    found = []
+    for i, shape in enumerate(SHAPES):
+        p = Parameter(shape, lambda rng: np.zeros(1))
+        p.name = f"layer{i}.weight"
+        p.data = rng.standard_normal(shape).astype(dtype)
+        found.append(p)
+    return found
+
+
+def gradients(steps, dtype=np.float64):
+    rng = np.random.default_rng(1)
+    return [[rng.standard_normal(shape).astype(dtype) for shape in SHAPES] for _ in range(steps)]
+
+
+def run(opt, grads):
+    for step in grads:
+        for p, g in zip(opt.params, step, strict=True):
+            p.grad = None if g is None else g.copy()
+        opt.step()
+        opt.zero_grad()
+    return [p.data for p in opt.params]
+
+
+@pytest.mark.parametrize("momentum, nesterov", [(0.0, False), (0.9, False), (0.9, True)])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_sgd_formula(momentum, nesterov, weight_decay, decay_all):
+    grads = gradients(5)
+    opt = SGD(parameters(), 0.1, momentum, nesterov, weight_decay, decay_all)
+    got = run(opt, grads)
+    for i, p in enumerate(parameters()):
+        p, b = p.data, None
+        for step in grads:
+            g = step[i]
+            if decay_all or p.ndim > 1:
+                g = g + weight_decay * p
+            b = g if b is None else momentum * b + g
+            if nesterov:
+                g = g + momentum * b
+            elif momentum:
+                g = b
+            p = p - 0.1 * g
+        np.testing.assert_allclose(got[i], p, rtol=1e-13)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_adam_formula(weight_decay, decay_all):
+    grads = gradients(5)
+    opt = Adam(parameters(), 0.1, (0.8, 0.95), 1e-4, weight_decay, decay_all)
+    got = run(opt, grads)
+    for i, p in enumerate(parameters()):
+        p, m, v = p.data, 0.0, 0.0
+        for t, step in enumerate(grads, 1):
+            g = step[i]
+            if decay_all or p.ndim > 1:
+                g = g + weight_decay * p
+            m = 0.8 * m + (1 - 0.8) * g
+            v = 0.95 * v + (1 - 0.95) * g**2
+            m_hat, v_hat = m / (1 - 0.8**t), v / (1 - 0.95**t)
+            p = p - 0.1 * m_hat / (np.sqrt(v_hat) + 1e-4)
+        np.testing.assert_allclose(got[i], p, rtol=1e-12)
+
+
+@pytest.mark.parametrize("make", [lambda ps: SGD(ps, 0.1, 0.9), lambda ps: Adam(ps, 0.1)])
+def test_parameter_without_gradient_rests(make):
+    """It moves as if the steps in which it had no gradient had not been."""
+    grads = gradients(5)
+    with_rest = [[g0, None if t in (0, 2) else g1, g2] for t, (g0, g1, g2) in enumerate(grads)]
+    got = run(make(parameters()), with_rest)
+    want = run(make(parameters()), [grads[t] for t in (1, 3, 4)])
+    np.testing.assert_array_equal(got[1], want[1])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda ps: SGD(ps, 0.1, 0.9, nesterov=True, weight_decay=0.1),
+        lambda ps: SGD(ps, 0.1),
+        lambda ps: Adam(ps, 0.1, weight_decay=0.1),
+    ],
+)
+def test_in_place_dtype_and_gradients_untouched(make):
+    params = parameters(np.float32)
+    arrays = [p.data for p in params]
+    opt = make(params)
+    grads = gradients(1, np.float32)[0]
+    for p, g in zip(params, grads, strict=True):
+        p.grad = g.copy()
+    opt.lr = np.float64(0.1)  # a schedule may give NumPy's numbers
+    opt.step()
+    for p, a, g in zip(params, arrays, grads, strict=True):
+        assert p.data is a and p.data.dtype == np.float32
+        np.testing.assert_array_equal(p.grad, g)
+
+
+@pytest.mark.parametrize("make", [lambda ps: SGD(ps, 0.1, 0.9), lambda ps: Adam(ps, 0.1)])
+def test_dtype_follows_the_parameter(make):
+    params = parameters(np.float32)
+    opt = make(params)
+    for p in params:
+        p.astype(np.float64)
+    run(opt, gradients(2))
+    assert {a.dtype for name, a in opt.state_dict().items() if name != "steps"} == {
+        np.dtype(np.float64)
+    }
+
+
+@pytest.mark.parametrize(
+    "make", [lambda ps: SGD(ps, 0.1, 0.9, nesterov=True), lambda ps: Adam(ps, 0.1)]
+)
+def test_state_continues_bit_for_bit(make):
+    grads = gradients(6)
+    want = run(make(parameters()), grads)
+    first = make(parameters())
+    half = [a.copy() for a in run(first, grads[:3])]
+    second = make(parameters())
+    for p, a in zip(second.params, half, strict=True):
+        p.data = a
+    second.load_state_dict(first.state_dict())
+    for a, b in zip(run(second, grads[3:]), want, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_load_names_all_that_is_wrong_and_changes_nothing():
+    opt = SGD(parameters(), 0.1, 0.9)
+    run(opt, gradients(1))
+    before = opt.state_dict()
+    state = opt.state_dict()
+    del state["momentum/layer0.weight"]
+    state["momentum/layer9.weight"] = np.zeros(3)
+    state["momentum/layer1.weight"] = np.zeros(7)
+    with pytest.raises(TinyshuffleError) as error:
+        opt.load_state_dict(state)
+    for part in ("missing: momentum/layer0.weight", "unexpected: momentum/layer9.weight", "(7,)"):
+        assert part in str(error.value)
+    for name, array in opt.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize(
+    "make, word",
+    [
+        (lambda: SGD([], 0.1), "no parameters"),
+        (lambda: SGD(parameters()[:1] * 2, 0.1), "twice"),
+        (lambda: SGD(parameters(), -0.1), "lr=-0.1"),
+        (lambda: SGD(parameters(), float("nan")), "lr=nan"),
+        (lambda: SGD(parameters(), 0.1, momentum=1.0), "momentum=1.0"),
+        (lambda: SGD(parameters(), 0.1, nesterov=True), "nesterov"),
+        (lambda: SGD(parameters(), 0.1, weight_decay=-1), "weight_decay=-1"),
+        (lambda: Adam(parameters(), 0.1, betas=(0.9, 1.0)), "betas"),
+        (lambda: Adam(parameters(), 0.1, eps=-1), "eps=-1"),
+        (lambda: SGD(parameters() + parameters(), 0.1, 0.9).state_dict(), "layer0.weight"),
+    ],
+)
+def test_bad_arguments(make, word):
+    with pytest.raises(TinyshuffleError, match=word):
+        make()
