@@ -233,3 +233,37 @@ def test_python_m():
     )
     assert done.returncode == 1
     assert done.stderr == "Error: epochs=0 was given: it must be 1 or more\n"
+
+
+def test_cost_counts_a_net(tmp_path):
+    out = run("cost", "shufflenet_v1_x1_0_g3", "--plot", tmp_path / "cost.png")
+    assert "137,460,672 multiply-adds, 1,865,728 parameters" in out
+    assert "stage2.0" in out and "pointwise" not in out
+    assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
+    assert "pointwise" in run("cost", "shufflenet_v2_x0_5", "--by", "type")
+    assert run("cost", "shufflenet_v2_x0_5", "--by", "stage", "--format", "csv").count("\n") == 10
+    assert '"multiply_adds": 10902016' in run(
+        "cost", "shufflenet_v2_x0_5", "--input-size", 32, "--format", "json"
+    )
+    assert "| stage2 |" in run("cost", "shufflenet_v2_x0_5", "--by", "stage",
+                               "--format", "markdown")  # fmt: skip
+
+
+def test_cost_prints_the_papers_tables(tmp_path):
+    out = run("cost", "--table", "v1-5", "--plot", tmp_path / "accuracy.svg")
+    assert "8 of 10 figures are reproduced" in out
+    assert b"<svg" in (tmp_path / "accuracy.svg").read_bytes()
+    assert "| 1.0 MobileNet-224 | 569 | 569 |" in run(
+        "cost", "--table", "v1-5", "--format", "markdown"
+    )
+
+
+def test_cost_refuses_what_cannot_be():
+    assert "did you mean alexnet" in refused("cost", "alexnett")
+    assert "there are: v1-1" in refused("cost", "--table", "v9")
+    assert "give one of the two" in refused("cost")
+    assert "give 1 or more" in refused("cost", "alexnet", "--batch", 0)
+    assert "there are: paper" in refused("cost", "alexnet", "--convention", "flops")
+    assert "use layer, unit" in refused("cost", "alexnet", "--by", "layers")
+    assert "use table, json" in refused("cost", "alexnet", "--format", "xml")
+    assert "the smallest that it takes is" in refused("cost", "vgg16", "--input-size", 20)

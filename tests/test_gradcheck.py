@@ -55,7 +55,12 @@ PLACES = [
     ("channel_shuffle", "channel_shuffle_backward", None),
     ("max_pool2d", "max_pool2d_backward", None),
     ("avg_pool2d", "avg_pool2d_backward", None),
+    ("max_pool2d_ceil", "max_pool2d_backward", None),
+    ("max_pool2d_ceil", "pad_end_backward", None),
+    ("adaptive_avg_pool2d", "adaptive_avg_pool2d_backward", None),
     ("global_avg_pool", "global_avg_pool_backward", None),
+    ("flatten", "flatten_backward", None),
+    ("local_response_norm", "local_response_norm_backward", None),
     ("linear", "linear_backward", 0),
     ("linear", "linear_backward", 1),
     ("linear", "linear_backward", 2),
@@ -71,6 +76,17 @@ PLACES = [
     ("shuffle_unit_v2", "concat_backward", 0),
     ("shuffle_unit_v2", "channel_shuffle_backward", None),
     ("shuffle_unit_v2_stride2", "depthwise_conv2d_backward", 0),
+    ("shuffle_unit_v2_star", "depthwise_conv2d_backward", 0),
+    ("bottleneck", "add_backward", 0),
+    ("bottleneck", "add_backward", 1),
+    ("bottleneck_grouped", "conv2d_backward", 0),
+    ("inverted_residual", "add_backward", 0),
+    ("inverted_residual", "add_backward", 1),
+    ("dense_layer", "concat_backward", 0),
+    ("dense_layer", "concat_backward", 1),
+    ("fire", "concat_backward", 0),
+    ("fire", "concat_backward", 1),
+    *[("inception", "concat_backward", i) for i in range(4)],
 ]
 
 
@@ -88,7 +104,10 @@ def breaks(monkeypatch, name, which, mutate):
     monkeypatch.setitem(F.__dict__, name, wrong)
 
 
-GROUPED = {"conv2d_grouped", "pointwise_grouped", "depthwise", "shuffle_unit_v1_stride2"}
+GROUPED = {
+    "conv2d_grouped", "pointwise_grouped", "depthwise", "shuffle_unit_v1_stride2",
+    "bottleneck_grouped",
+}  # fmt: skip
 BREAKS = [
     (*place, mutate)
     for place in PLACES

@@ -231,7 +231,7 @@ def data(name: str | None, data_dir: str | None) -> None:
 @click.option("--batch", metavar="N", type=int, default=1, help="Images.  [default: 1]")
 @click.option("--dtype", metavar="NAME", default="float32", help="[default: float32]")
 @click.option(
-    "--by", metavar="WHAT", help="layer, unit, stage, type of operation.  [default: layer]"
+    "--by", metavar="WHAT", help="layer, unit, stage, type of operation.  [default: unit]"
 )
 @click.option(
     "--convention",
@@ -280,7 +280,7 @@ def cost(
         if value < 1:
             raise TinyshuffleError(f"{option} {value} is not possible: give 1 or more")
     _one_of("--dtype", dtype, ("float32", "float64", "float16"))
-    by = _one_of("--by", by or "layer", ("layer", "unit", "stage", "type"))
+    by = _one_of("--by", by or "unit", ("layer", "unit", "stage", "type"))
     style = _one_of("--format", style or "table", ("table", "json", "csv", "markdown"))
     shape = (batch, input_size, input_size, 3)
     counted = profile(model, shape, dtype, convention or "paper")
@@ -361,14 +361,17 @@ def _table(first: str, *others: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(first, no_wrap=True)
     for heading in others:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 
 def _print(table: Table) -> None:
     from rich.console import Console
 
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    # lines that wrap in a narrow terminal are better than figures that are cut off
+    console.width = max(console.width, 120)
+    console.print(table)
 
 
 def _one_of(option: str, value: str, known: tuple[str, ...]) -> str:
@@ -386,12 +389,15 @@ def _print_table(found: Any, style: str) -> None:
             click.echo("| " + " | ".join(row) + " |")
     else:
         click.echo(found.title)
+        notes = [note for note in dict.fromkeys(row[-1] for row in rows) if note]
         shown = _table(*headings)
         for column in shown.columns[4:]:
             column.justify = "left"
-        for row in rows:
-            shown.add_row(*row)
+        for *cells, note in rows:
+            shown.add_row(*cells, str(notes.index(note) + 1) if note else "")
         _print(shown)
+        for i, note in enumerate(notes, 1):
+            click.echo(f"{i:>3}  {note}")
     click.echo(f"{same} of {len(rows)} figures are reproduced to the digits that are printed\n")
 
 

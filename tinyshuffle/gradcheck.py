@@ -28,8 +28,14 @@ import numpy as np
 from . import nn
 from .errors import TinyshuffleError
 from .models import create, list_models
+from .models.densenet import DenseLayer
+from .models.googlenet import Inception
+from .models.mobilenet_v2 import InvertedResidual
+from .models.resnet import bottleneck
 from .models.shufflenet_v1 import ShuffleUnitV1
 from .models.shufflenet_v2 import ShuffleUnitV2
+from .models.shufflenet_v2_star import ShuffleUnitV2Star
+from .models.squeezenet import Fire
 from .nn import Module
 
 __all__ = ["CASES", "Report", "Row", "gradcheck", "run_named"]
@@ -358,7 +364,11 @@ CASES: dict[str, Case] = {
     "channel_shuffle": (partial(nn.ChannelShuffle, 3), (2, 3, 2, 12)),
     "max_pool2d": (partial(nn.MaxPool2d, 3, stride=2, padding=1), (2, 6, 5, 3)),
     "avg_pool2d": (partial(nn.AvgPool2d, 3, stride=2, padding=1), (2, 6, 5, 3)),
+    "max_pool2d_ceil": (partial(nn.MaxPool2d, 3, stride=2, ceil_mode=True), (2, 6, 7, 3)),
+    "adaptive_avg_pool2d": (partial(nn.AdaptiveAvgPool2d, (2, 3)), (2, 5, 4, 3)),
     "global_avg_pool": (nn.GlobalAvgPool, (2, 3, 4, 5)),
+    "flatten": (nn.Flatten, (2, 3, 4, 5)),
+    "local_response_norm": (partial(nn.LocalResponseNorm, 4, alpha=0.5, k=2), (2, 3, 2, 7)),
     "linear": (partial(nn.Linear, 6, 4), (3, 6)),
     "dropout": (partial(nn.Dropout, 0.4), (4, 6)),
     "squeeze_excitation": (partial(nn.SqueezeExcitation, 8, 4), (2, 3, 4, 8)),
@@ -366,6 +376,13 @@ CASES: dict[str, Case] = {
     "shuffle_unit_v1_stride2": (partial(ShuffleUnitV1, 12, 36, 3, 2), (2, 6, 5, 12)),
     "shuffle_unit_v2": (partial(ShuffleUnitV2, 16, 16, 1), (2, 6, 5, 16)),
     "shuffle_unit_v2_stride2": (partial(ShuffleUnitV2, 8, 16, 2), (2, 6, 5, 8)),
+    "shuffle_unit_v2_star": (partial(ShuffleUnitV2Star, 16, 16, 1), (2, 6, 5, 16)),
+    "bottleneck": (partial(bottleneck, 12, 6, 12, 1), (2, 4, 3, 12)),
+    "bottleneck_grouped": (partial(bottleneck, 9, 6, 12, 2, groups=3), (2, 5, 4, 9)),
+    "inverted_residual": (partial(InvertedResidual, 6, 6, 1, 3), (2, 4, 5, 6)),
+    "dense_layer": (partial(DenseLayer, 6, 3), (2, 4, 3, 6)),
+    "fire": (partial(Fire, 6, 3, 4), (2, 4, 3, 6)),
+    "inception": (partial(Inception, 6, (3, 2, 4, 2, 3, 2)), (2, 4, 3, 6)),
 }
 DEFAULT_NETS = ("shufflenet_v1_x0_25_g3", "shufflenet_v2_x0_5")
 

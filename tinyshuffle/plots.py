@@ -113,16 +113,19 @@ def cost(profile: Profile) -> Figure:
     """
     from matplotlib.figure import Figure
 
+    from .cost.profile import short
+
     units = profile.by("unit")
     figure = Figure(figsize=(7, 3.4 + 0.24 * len(units)), dpi=120)
     figure.set_layout_engine("constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1.6, 1 + 0.24 * len(units)))
+    halves: Any = figure.subfigures(2, 1, height_ratios=(1.6, 1 + 0.24 * len(units)))
+    above, below = halves
     total, rows = profile.total, profile.by("kind")
     quantities = {"params": "parameters", "multiply_adds": "multiply-adds",
                   "memory_access": "memory access"}  # fmt: skip
 
     axes = above.subplots()
-    names = [f"{words} {_si(getattr(total, name))}" for name, words in quantities.items()]
+    names = [f"{words} {short(getattr(total, name))}" for name, words in quantities.items()]
     shares = {
         row.kind: [100 * getattr(row, name) / max(1, getattr(total, name)) for name in quantities]
         for row in rows
@@ -190,8 +193,8 @@ def accuracy_against_cost(tables: Sequence[Table]) -> Figure:
     colours = list(COLOURS.values())
     for i, (family, points) in enumerate(families.items()):
         x, y = zip(*sorted(points), strict=True)
-        axes.plot(x, y, label=family, color=colours[i % len(colours)],
-                  marker=MARKERS[i % len(MARKERS)], linestyle="-" if i < len(colours) else "--")  # fmt: skip
+        dash = "-" if i < len(colours) else "--"
+        axes.plot(x, y, dash, label=family, color=colours[i % len(colours)], marker=MARKERS[i])
     axes.set_xscale("log")
     axes.set_xlabel("million multiply-adds, counted here (log scale)")
     axes.set_ylabel("ImageNet top-1 accuracy, %, as published")
@@ -213,14 +216,3 @@ def _family(label: str) -> str:
             return family
     return label.split(" (")[0].split(",")[0]
 
-
-def _si(value: float) -> str:
-    """Write a count for people.
-
-    >>> _si(137460672), _si(1864728), _si(950)
-    ('137 M', '1.86 M', '950')
-    """
-    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= unit:
-            return f"{value / unit:.3g} {letter}"
-    return f"{value:.0f}"

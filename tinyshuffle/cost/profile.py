@@ -158,9 +158,10 @@ class Profile:
         return [_add(rows, name) for name, rows in groups.items()]
 
     def unit(self, row: Row) -> str:
-        """The row's unit, such as ``stage2.0``: a numbered part of a stage that has parts itself."""
+        """Return the row's unit, such as ``stage2.0``: a part of a stage that has parts itself."""
         unit = ".".join(row.layer.split(".")[:2])
-        return unit if any(r.layer.startswith(unit + ".") for r in self.rows) else row.stage
+        has_parts = any(r.layer.startswith(unit + ".") for r in self.rows)
+        return unit if has_parts else row.stage
 
     def records(self, by: str = "layer") -> list[dict[str, Any]]:
         """Return the rows, and the total, as dictionaries of plain numbers."""
@@ -195,37 +196,34 @@ class Profile:
             writer.writerow(record | {"output": "x".join(map(str, record["output"]))})
         return text.getvalue()
 
-    def table(self, by: str = "layer") -> tuple[list[str], list[list[str]]]:
-        """Return headings and cells for people: counts with thousands marked, shares in per cent.
-
-        The last line is the total.
-        """
+    def table(self, by: str = "layer", exact: bool = False) -> tuple[list[str], list[list[str]]]:
+        """Return headings and cells for people, the total last; ``exact`` leaves no digit out."""
         total = self.total
-        headings = [by, *([] if by != "layer" else ["operation"]), "output", "params",
-                    "multiply-adds", "%", "memory access", "%", "mult-adds / element",
-                    "backward mult-adds"]  # fmt: skip
+        number = "{:,}".format if exact else short
+        headings = ["layer", "operation", "output"] if by == "layer" else [by]
+        headings += ["params", "mult-adds", "%", "memory", "%", "adds/mem"]
         lines = []
         for row in [*self.by(by), total]:
             cells = [row.layer or "(net)"]
             if by == "layer":
-                cells.append(row.operation.replace("_", " "))
-            cells += [
-                "" if by in ("kind", "type") else "x".join(map(str, row.output[1:])),
-                f"{row.params:,}",
-                f"{row.multiply_adds:,}",
+                output = "x".join(map(str, row.output[1:]))
+                cells += [row.operation.replace("_conv2d", "").replace("_", " "), output]
+            lines.append([
+                *cells,
+                number(row.params),
+                number(row.multiply_adds),
                 _percent(row.multiply_adds, total.multiply_adds),
-                f"{row.memory_access:,}",
+                number(row.memory_access),
                 _percent(row.memory_access, total.memory_access),
                 f"{row.intensity:.1f}",
-                f"{row.backward_multiply_adds:,}",
-            ]
-            lines.append(cells)
+            ])
         return headings, lines
 
     def to_markdown(self, by: str = "layer") -> str:
-        """Return the table in Markdown."""
-        headings, lines = self.table(by)
-        body = [headings, ["---", *["---:"] * (len(headings) - 1)], *lines]
+        """Return the table in Markdown, with all digits."""
+        headings, lines = self.table(by, exact=True)
+        words = headings.index("params")
+        body = [headings, [*["---"] * words, *["---:"] * (len(headings) - words)], *lines]
         return "\n".join("| " + " | ".join(cells) + " |" for cells in body)
 
     def summary(self) -> str:
@@ -238,6 +236,7 @@ class Profile:
             f"{total.memory_access:,} elements read or written "
             f"({total.memory_access * self.itemsize / megabyte:.1f} MiB), "
             f"{total.intensity:.1f} multiply-adds for each",
+            "(memory: elements read or written; adds/mem: multiply-adds for each of them)",
             f"backward: {total.backward_multiply_adds:,} multiply-adds, "
             f"{total.backward_memory_access:,} elements",
             f"activations at the peak: {self.peak_inference / megabyte:.1f} MiB in evaluation, "
@@ -249,7 +248,7 @@ class Profile:
         widths = [max(len(line[i]) for line in [headings, *lines]) for i in range(len(headings))]
         text = [
             "  ".join(
-                cell.ljust(w) if i < 2 else cell.rjust(w)
+                cell.ljust(w) if i < 3 else cell.rjust(w)
                 for i, (cell, w) in enumerate(zip(line, widths, strict=True))
             )
             for line in [headings, *lines]
@@ -338,7 +337,7 @@ def _convention(name: str) -> Convention:
     if name not in CONVENTIONS:
         raise TinyshuffleError(
             f"unknown convention {name!r}; there are: "
-            + "; ".join(f"{c.name} ({c.words})" for c in CONVENTIONS.values())
+            + ", ".join(CONVENTIONS)
         )
     return CONVENTIONS[name]
 
@@ -368,6 +367,18 @@ def _kind(count: Count) -> str:
         return "grouped" if count.groups > 1 else "dense"
     return _KIND_OF.get(count.operation, "element-wise")
 
+
+
+def short(count: float) -> str:
+    """Write a count for people.
+
+    >>> short(137460672), short(1864728), short(950)
+    ('137 M', '1.86 M', '950')
+    """
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= unit:
+            return f"{count / unit:.3g} {letter}"
+    return f"{count:.0f}"
 
 
 def _percent(part: int, whole: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from ..errors import TinyshuffleError
@@ -102,7 +102,7 @@ class Table:
         return headings, rows
 
 
-@lru_cache(maxsize=None)
+@cache
 def _profile(name: str, size: int, variant: tuple[tuple[str, Any], ...]) -> Profile:
     return profile(name, (1, size, size, 3), **dict(variant))
 

@@ -14,20 +14,54 @@ import numpy as np
 from ..errors import TinyshuffleError
 from ..nn import Module
 from ..parallel import DataParallel
+from .alexnet import AlexNet, AlexNetOriginal
+from .densenet import DenseNet
+from .googlenet import AuxiliaryLoss, GoogLeNet
+from .mobilenet_v1 import MobileNetV1
+from .mobilenet_v2 import MobileNetV2
+from .nin import NetworkInNetwork
+from .resnet import ResNet
 from .shufflenet_v1 import ShuffleNetV1, ShuffleUnitV1
 from .shufflenet_v2 import ShuffleNetV2, ShuffleUnitV2
+from .shufflenet_v2_large import SEShuffleNetV2_164, ShuffleNetV1_50, ShuffleNetV2_50
+from .shufflenet_v2_star import ShuffleNetV2Star, ShuffleUnitV2Star
+from .squeezenet import SqueezeNet
+from .v1_table4 import OtherUnits
+from .vgg import VGG
 
 __all__ = [
+    "VGG",
+    "AlexNet",
+    "AlexNetOriginal",
+    "AuxiliaryLoss",
+    "DenseNet",
+    "GoogLeNet",
+    "MobileNetV1",
+    "MobileNetV2",
+    "NetworkInNetwork",
+    "OtherUnits",
+    "ResNet",
+    "SEShuffleNetV2_164",
     "ShuffleNetV1",
+    "ShuffleNetV1_50",
     "ShuffleNetV2",
+    "ShuffleNetV2Star",
+    "ShuffleNetV2_50",
     "ShuffleUnitV1",
     "ShuffleUnitV2",
+    "ShuffleUnitV2Star",
+    "SqueezeNet",
     "create",
     "list_models",
 ]
 
 _WIDTHS_V1 = {"0_25": 0.25, "0_5": 0.5, "1_0": 1.0, "1_5": 1.5, "2_0": 2.0}
 _WIDTHS_V2 = {"0_5": 0.5, "1_0": 1.0, "1_5": 1.5, "2_0": 2.0}
+_WIDTHS_MOBILENET_V1 = {"0_25": 0.25, "0_5": 0.5, "0_75": 0.75, "1_0": 1.0}
+# those of the V2 paper's Table 8, 1x apart, and 0.5x
+_WIDTHS_MOBILENET_V2 = {
+    "0_15": 0.15, "0_4": 0.4, "0_5": 0.5, "0_6": 0.6, "0_75": 0.75, "1_4": 1.4
+}  # fmt: skip
 
 _MODELS: dict[str, Callable[..., Module]] = {
     **{
@@ -40,13 +74,49 @@ _MODELS: dict[str, Callable[..., Module]] = {
         f"shufflenet_v2_x{name}": partial(ShuffleNetV2, width)
         for name, width in _WIDTHS_V2.items()
     },
+    **{
+        f"shufflenet_v2_star_x{name}": partial(ShuffleNetV2Star, width)
+        for name, width in _WIDTHS_V2.items()
+    },
+    "shufflenet_v1_50": ShuffleNetV1_50,
+    "shufflenet_v2_50": ShuffleNetV2_50,
+    "se_shufflenet_v2_164": SEShuffleNetV2_164,
+    **{
+        f"{kind}_like_{budget}m": partial(OtherUnits, kind, budget)
+        for kind in ("vgg", "resnet", "resnext")
+        for budget in (140, 38, 13)
+    },
+    **{
+        f"xception_like_{budget}m": partial(ShuffleNetV1, width, 1)
+        for budget, width in ((140, 1.0), (38, 0.5), (13, 0.25))
+    },
+    **{
+        f"mobilenet_v1_x{name}": partial(MobileNetV1, width=width)
+        for name, width in _WIDTHS_MOBILENET_V1.items()
+    },
+    "mobilenet_v2": MobileNetV2,
+    **{
+        f"mobilenet_v2_x{name}": partial(MobileNetV2, width=width)
+        for name, width in _WIDTHS_MOBILENET_V2.items()
+    },
+    "alexnet": AlexNet,
+    "alexnet_original": AlexNetOriginal,
+    "nin": NetworkInNetwork,
+    **{f"vgg{depth}": partial(VGG, depth) for depth in (11, 13, 16, 19)},
+    **{f"vgg{depth}_bn": partial(VGG, depth, batch_norm=True) for depth in (11, 13, 16, 19)},
+    "googlenet": GoogLeNet,
+    **{f"resnet{depth}": partial(ResNet, depth) for depth in (18, 34, 50, 101, 152)},
+    "resnext50_32x4d": partial(ResNet, 50, groups=32, width_per_group=4),
+    "squeezenet1_0": partial(SqueezeNet, "1.0"),
+    "squeezenet1_1": partial(SqueezeNet, "1.1"),
+    **{f"densenet{depth}": partial(DenseNet, depth) for depth in (121, 169, 201)},
 }
 
 
 def list_models(pattern: str = "*") -> list[str]:
     """Return the names of all models that fit a glob pattern.
 
-    >>> list_models("shufflenet_v2_*")
+    >>> list_models("shufflenet_v2_x*")
     ['shufflenet_v2_x0_5', 'shufflenet_v2_x1_0', 'shufflenet_v2_x1_5', 'shufflenet_v2_x2_0']
     """
     return [name for name in _MODELS if fnmatch.fnmatchcase(name, pattern)]

@@ -5,7 +5,14 @@ from __future__ import annotations
 from ..errors import TinyshuffleError
 from ..nn import BatchNorm2d, Conv2d, MaxPool2d, ReLU, Sequential
 
-__all__ = ["stem_layers"]
+__all__ = ["check_stem", "stem_layers"]
+
+
+def check_stem(stem: str) -> str:
+    """Return ``stem``, or say which ones there are."""
+    if stem not in ("imagenet", "cifar"):
+        raise TinyshuffleError(f"unknown stem {stem!r}; use 'imagenet' or 'cifar'")
+    return stem
 
 
 def stem_layers(channels: int, stem: str) -> tuple[Sequential, Sequential]:
@@ -14,9 +21,7 @@ def stem_layers(channels: int, stem: str) -> tuple[Sequential, Sequential]:
     "imagenet" is the papers' (V1 Table 1, V2 Table 5): 3x3 stride 2, max pool 3x3 stride 2. It
     would leave a 32x32 image 8x8 pixels; "cifar" is 3x3 stride 1 without a pool.
     """
-    if stem not in ("imagenet", "cifar"):
-        raise TinyshuffleError(f"unknown stem {stem!r}; use 'imagenet' or 'cifar'")
-    large = stem == "imagenet"
+    large = check_stem(stem) == "imagenet"
     conv = Conv2d(3, channels, 3, stride=2 if large else 1, padding=1, bias=False)
     pool = [MaxPool2d(3, stride=2, padding=1)] if large else []
     return Sequential(conv, BatchNorm2d(channels), ReLU()), Sequential(*pool)

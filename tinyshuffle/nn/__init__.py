@@ -2,13 +2,16 @@
 
 from .containers import Sequential, SqueezeExcitation
 from .layers import (
+    AdaptiveAvgPool2d,
     AvgPool2d,
     BatchNorm2d,
     ChannelShuffle,
     Conv2d,
     Dropout,
+    Flatten,
     GlobalAvgPool,
     Linear,
+    LocalResponseNorm,
     MaxPool2d,
     ReLU,
     ReLU6,
@@ -18,14 +21,17 @@ from .loss import CrossEntropyLoss
 from .module import Module, Parameter, inference
 
 __all__ = [
+    "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm2d",
     "ChannelShuffle",
     "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
+    "Flatten",
     "GlobalAvgPool",
     "Linear",
+    "LocalResponseNorm",
     "MaxPool2d",
     "Module",
     "Parameter",

@@ -14,13 +14,16 @@ from .check import check_images, check_rows
 from .module import Module, Parameter
 
 __all__ = [
+    "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm2d",
     "ChannelShuffle",
     "Conv2d",
     "Dropout",
+    "Flatten",
     "GlobalAvgPool",
     "Linear",
+    "LocalResponseNorm",
     "MaxPool2d",
     "ReLU",
     "ReLU6",
@@ -284,28 +287,51 @@ class ChannelShuffle(Module):
 
 
 class MaxPool2d(Module):
-    """The largest value of each window. Arguments as in PyTorch; stride defaults to the kernel."""
+    """The largest value of each window. Arguments as in PyTorch; stride defaults to the kernel.
+
+    ``ceil_mode=True`` rounds the output size up: the last window may hang over the border.
+    """
 
     def __init__(
-        self, kernel_size: IntPair, stride: IntPair | None = None, padding: IntPair = 0
+        self,
+        kernel_size: IntPair,
+        stride: IntPair | None = None,
+        padding: IntPair = 0,
+        ceil_mode: bool = False,
     ) -> None:
         self.kernel_size = pair(kernel_size)
         self.stride = self.kernel_size if stride is None else pair(stride)
-        self.padding = pair(padding)
+        self.padding, self.ceil_mode = pair(padding), ceil_mode
 
     def forward(self, x: np.ndarray) -> np.ndarray:
+        over = self._overhang(x.shape) if self.ceil_mode else (0, 0)
+        if any(over):
+            x = F.pad_end(x, *over, -np.inf)
         y, winner = F.max_pool2d(x, self.kernel_size, self.stride, self.padding)
-        self.save(winner, x.shape)
+        self.save(winner, x.shape, over)
         return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        winner, shape = self.saved()
-        return F.max_pool2d_backward(
+        winner, shape, over = self.saved()
+        dx = F.max_pool2d_backward(
             dy, winner, shape, self.kernel_size, self.stride, self.padding
         )
+        return F.pad_end_backward(dx, *over) if any(over) else dx
+
+    def _overhang(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """By how many pixels the last window hangs over the border: below, and at the right."""
+        out = []
+        for n, k, s, p in zip(
+            shape[1:3], self.kernel_size, self.stride, self.padding, strict=True
+        ):
+            last = -(-(n + 2 * p - k) // s) * s  # where the last window starts
+            if last >= n + p:  # it would see nothing but padding
+                last -= s
+            out.append(max(0, last + k - (n + 2 * p)))
+        return out[0], out[1]
 
     def extra_repr(self) -> str:
-        return _pool_repr(self)
+        return _pool_repr(self) + (", ceil_mode=True" if self.ceil_mode else "")
 
 
 class AvgPool2d(Module):
@@ -412,6 +438,59 @@ class Dropout(Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+class AdaptiveAvgPool2d(Module):
+    """Average to ``output_size`` (one number, or height and width), whatever size comes in."""
+
+    def __init__(self, output_size: IntPair) -> None:
+        self.output_size = pair(output_size)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        self.save(x.shape)
+        return F.adaptive_avg_pool2d(x, self.output_size)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        (shape,) = self.saved()
+        return F.adaptive_avg_pool2d_backward(dy, shape)
+
+    def extra_repr(self) -> str:
+        return f"{_short(self.output_size)}"
+
+
+class Flatten(Module):
+    """Lay images flat, (N, H, W, C) → (N, C·H·W), in PyTorch's order: channel by channel."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        self.save(x.shape)
+        return F.flatten(x)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        (shape,) = self.saved()
+        return F.flatten_backward(dy, shape)
+
+
+class LocalResponseNorm(Module):
+    """Damp each channel by its neighbours' activity; arguments as in PyTorch.
+
+    ``alpha`` is divided by ``size``. Krizhevsky et al. 2012, section 3.3, who do not divide.
+    """
+
+    def __init__(
+        self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+    ) -> None:
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        self.save(x)
+        return F.local_response_norm(x, self.size, self.alpha, self.beta, self.k)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        (x,) = self.saved()
+        return F.local_response_norm_backward(dy, x, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
 def _short(value: tuple[int, int]) -> IntPair:

@@ -29,6 +29,11 @@ from .activations import (
     sigmoid_backward,
     sigmoid_cost,
 )
+from .adaptive_pool import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    adaptive_avg_pool2d_cost,
+)
 from .batch_norm import (
     batch_norm,
     batch_norm_backward,
@@ -56,7 +61,14 @@ from .cost import Cost
 from .cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_cost
 from .depthwise import depthwise_conv2d, depthwise_conv2d_backward, depthwise_conv2d_cost
 from .dropout import dropout, dropout_backward, dropout_cost, dropout_mask
+from .flatten import flatten, flatten_backward, flatten_cost
 from .linear import linear, linear_backward, linear_cost
+from .local_response_norm import (
+    local_response_norm,
+    local_response_norm_backward,
+    local_response_norm_cost,
+)
+from .pad_end import pad_end, pad_end_backward, pad_end_cost
 from .pointwise import pointwise_conv2d, pointwise_conv2d_backward, pointwise_conv2d_cost
 from .pool import (
     avg_pool2d,

@@ -1,0 +1,109 @@
+"""AlexNet: Krizhevsky, Sutskever, Hinton, "ImageNet Classification with Deep Convolutional Neural
+Networks", NIPS 2012, and the one-tower version that torchvision ships (Krizhevsky, "One Weird
+Trick for Parallelizing Convolutional Neural Networks", 2014, arXiv 1404.5997).
+
+The original was trained on two cards, each with half of the channels: its second, fourth and
+fifth convolution see only the channels on their own card. That is a convolution in two groups,
+five years before ShuffleNet; the third convolution is where the cards talk to each other.
+
+Layer names of ``alexnet`` are torchvision's, so weights move between the two by transposing.
+"""
+
+from __future__ import annotations
+
+from ..nn import (
+    AdaptiveAvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Linear,
+    LocalResponseNorm,
+    MaxPool2d,
+    Module,
+    ReLU,
+    Sequential,
+    init,
+)
+from .stem import check_stem
+
+__all__ = ["AlexNet", "AlexNetOriginal"]
+
+# Output channels, kernel, padding, groups of convolutions 1 to 5. The first has stride 4. The
+# paper gives 224x224 images a first layer of 55x55, which needs a padding of 2.
+ONE_TOWER = ((64, 11, 2, 1), (192, 5, 2, 1), (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1))
+TWO_TOWERS = ((96, 11, 2, 1), (256, 5, 2, 2), (384, 3, 1, 1), (384, 3, 1, 2), (256, 3, 1, 2))
+POOL_BEHIND = (1, 2, 5)  # 3x3 with stride 2: the windows overlap (paper, section 3.4)
+NORM_BEHIND = (1, 2)  # and before the pool (section 3.5)
+HIDDEN = 4096
+
+
+class AlexNet(Sequential):
+    """torchvision's AlexNet: one tower, no normalisation.
+
+    Parameters
+    ----------
+    num_classes : int
+    stem : {"imagenet", "cifar"}
+        11x11 with stride 4, for images from 63x63 up. "cifar", which is nobody's published net:
+        3x3 with stride 1, the last map averaged to one pixel, and 256 hidden units.
+    """
+
+    def __init__(self, num_classes: int = 1000, stem: str = "imagenet") -> None:
+        super().__init__(
+            features=Sequential(*_features(ONE_TOWER, stem, norm=False)),
+            **_head(num_classes, stem),
+        )
+
+
+class AlexNetOriginal(Sequential):
+    """The paper's AlexNet: two towers, local response normalisation, overlapping pools.
+
+    Section 3.3 has k = 2, n = 5, α = 10⁻⁴, β = 0.75 with α not divided by n, hence 5 α here. The
+    weights are drawn as in section 5: N(0, 0.01²), and biases of 1 where the ReLUs shall begin
+    with positive inputs. Parameters as of :class:`AlexNet`.
+    """
+
+    def __init__(self, num_classes: int = 1000, stem: str = "imagenet") -> None:
+        super().__init__(
+            features=Sequential(*_features(TWO_TOWERS, stem, norm=True)),
+            **_head(num_classes, stem),
+        )
+        convolutions = [layer for layer in self.modules() if isinstance(layer, Conv2d)]
+        linears = [layer for layer in self.modules() if isinstance(layer, Linear)]
+        for number, conv in enumerate(convolutions, 1):
+            init.normal(conv, 0.01, Conv2d, bias=float(number in (2, 4, 5)))
+        for linear in linears:
+            init.normal(linear, 0.01, bias=float(linear is not linears[-1]))
+
+
+def _features(table: tuple[tuple[int, ...], ...], stem: str, norm: bool) -> list[Module]:
+    small = check_stem(stem) == "cifar"
+    layers: list[Module] = []
+    channels = 3
+    for number, (out, kernel, padding, groups) in enumerate(table, 1):
+        stride = 4 if number == 1 else 1
+        if number == 1 and small:
+            kernel, padding, stride = 3, 1, 1
+        layers += [Conv2d(channels, out, kernel, stride, padding, groups=groups), ReLU()]
+        if norm and number in NORM_BEHIND:
+            layers.append(LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0))
+        if number in POOL_BEHIND:
+            layers.append(MaxPool2d(3, stride=2))
+        channels = out
+    return layers
+
+
+def _head(num_classes: int, stem: str) -> dict[str, Module]:
+    """From the last map to the logits."""
+    channels, size, hidden = 256, 6, HIDDEN
+    if stem == "cifar":
+        size, hidden = 1, channels
+    return {
+        "avgpool": AdaptiveAvgPool2d(size),
+        "flatten": Flatten(),
+        "classifier": Sequential(
+            Dropout(0.5), Linear(channels * size * size, hidden), ReLU(),
+            Dropout(0.5), Linear(hidden, hidden), ReLU(),
+            Linear(hidden, num_classes),
+        ),
+    }  # fmt: skip

@@ -1,0 +1,209 @@
+"""GoogLeNet: Szegedy et al., "Going Deeper with Convolutions", 2014, arXiv 1409.4842.
+
+As torchvision has it, which differs from the paper: every convolution is followed by batch norm
+(and has no bias), local response normalisation is gone, and the third branch of each inception
+module has a 3x3 convolution where Table 1 has 5x5. Layer names are torchvision's, so weights move
+between the two by transposing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..backend import F
+from ..errors import TinyshuffleError
+from ..nn import (
+    AdaptiveAvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    CrossEntropyLoss,
+    Dropout,
+    Flatten,
+    GlobalAvgPool,
+    Linear,
+    MaxPool2d,
+    Module,
+    ReLU,
+    Sequential,
+    init,
+)
+from .stem import check_stem
+
+__all__ = ["AuxiliaryLoss", "GoogLeNet", "Inception"]
+
+# Table 1: channels of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection.
+INCEPTIONS = {
+    "inception3a": (64, 96, 128, 16, 32, 32),
+    "inception3b": (128, 128, 192, 32, 96, 64),
+    "inception4a": (192, 96, 208, 16, 48, 64),
+    "inception4b": (160, 112, 224, 24, 64, 64),
+    "inception4c": (128, 128, 256, 24, 64, 64),
+    "inception4d": (112, 144, 288, 32, 64, 64),
+    "inception4e": (256, 160, 320, 32, 128, 128),
+    "inception5a": (256, 160, 320, 32, 128, 128),
+    "inception5b": (384, 192, 384, 48, 128, 128),
+}
+POOL_BEHIND = {"inception3b": "maxpool3", "inception4e": "maxpool4"}
+AUX_BEHIND = {"inception4a": "aux1", "inception4d": "aux2"}
+
+
+def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> Sequential:
+    """Convolution, batch norm, ReLU."""
+    return Sequential(
+        conv=Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
+        bn=BatchNorm2d(out_channels, eps=0.001),
+        relu=ReLU(),
+    )
+
+
+class Inception(Module):
+    """Four branches side by side (Figure 2b): 1x1; 1x1, 3x3; 1x1, 3x3; 3x3 max pool, 1x1.
+
+    Parameters
+    ----------
+    in_channels : int
+    widths : six int
+        A line of Table 1.
+    """
+
+    def __init__(self, in_channels: int, widths: tuple[int, ...]) -> None:
+        one, reduce3, three, reduce5, five, projection = widths
+        self.widths = [one, three, five, projection]
+        self.branch1 = _conv(in_channels, one, 1)
+        self.branch2 = Sequential(_conv(in_channels, reduce3, 1), _conv(reduce3, three, 3))
+        self.branch3 = Sequential(_conv(in_channels, reduce5, 1), _conv(reduce5, five, 3))
+        self.branch4 = Sequential(
+            MaxPool2d(3, stride=1, padding=1), _conv(in_channels, projection, 1)
+        )
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        return F.concat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)])
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        dy1, dy2, dy3, dy4 = F.concat_backward(dy, self.widths)
+        dx = F.add(self.branch1.backward(dy1), self.branch2.backward(dy2))
+        dx = F.add(dx, self.branch3.backward(dy3))
+        return F.add(dx, self.branch4.backward(dy4))
+
+
+class GoogLeNet(Sequential):
+    """GoogLeNet (Table 1): a chain, from which two auxiliary classifiers branch off.
+
+    Parameters
+    ----------
+    num_classes : int
+    stem : {"imagenet", "cifar"}
+        7x7 with stride 2 and a pool, or 3x3 with stride 1 and none.
+    aux_logits : bool
+        With the two auxiliary classifiers (section 5), which feed gradient into the middle of the
+        net. In training the net then returns three sets of logits side by side, (N, 3 K): its
+        own, the first and the second auxiliary classifier's, which :class:`AuxiliaryLoss` takes.
+        One array, so that a batch can lie in slices like any other net's. In evaluation it returns
+        its own (N, K), and the auxiliary classifiers rest.
+    """
+
+    def __init__(
+        self, num_classes: int = 1000, stem: str = "imagenet", aux_logits: bool = False
+    ) -> None:
+        self.num_classes, self.aux_logits = num_classes, aux_logits
+        layers: dict[str, Module] = {"conv1": _conv(3, 64, 3)}
+        if check_stem(stem) == "imagenet":
+            layers = {
+                "conv1": _conv(3, 64, 7, stride=2),
+                "maxpool1": MaxPool2d(3, stride=2, ceil_mode=True),
+            }
+        layers |= {
+            "conv2": _conv(64, 64, 1),
+            "conv3": _conv(64, 192, 3),
+            "maxpool2": MaxPool2d(3, stride=2, ceil_mode=True),
+        }
+        channels = 192
+        for name, widths in INCEPTIONS.items():
+            layers[name] = inception = Inception(channels, widths)
+            channels = sum(inception.widths)
+            if name in POOL_BEHIND:
+                kernel = 3 if name == "inception3b" else 2
+                layers[POOL_BEHIND[name]] = MaxPool2d(kernel, stride=2, ceil_mode=True)
+            if name in AUX_BEHIND and aux_logits:
+                setattr(self, AUX_BEHIND[name], _auxiliary(channels, num_classes))
+        layers |= {
+            "avgpool": GlobalAvgPool(),
+            "dropout": Dropout(0.2),
+            "fc": Linear(channels, num_classes),
+        }
+        super().__init__(**layers)
+        init.normal(self, 0.01, Conv2d)
+        init.normal(self, 0.01, bias=None)
+
+    def children(self):  # type: ignore[no-untyped-def]
+        yield from Sequential.children(self)
+        yield from Module.children(self)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Return logits (N, K) of images (N, H, W, 3); (N, 3 K) in training with ``aux_logits``."""
+        aux = self.aux_logits and self.training
+        self.save(aux)
+        logits = []
+        for name, layer in Sequential.children(self):
+            x = layer(x)
+            if aux and name in AUX_BEHIND:
+                logits.append(getattr(self, AUX_BEHIND[name])(x))
+        return F.concat([x, *logits]) if aux else x
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """Return the images' gradient, given that of what ``forward`` returned."""
+        (aux,) = self.saved()
+        if aux:
+            dy, *daux = F.concat_backward(dy, [self.num_classes] * 3)
+        for name, layer in reversed(list(Sequential.children(self))):
+            if aux and name in AUX_BEHIND:
+                branch = getattr(self, AUX_BEHIND[name])
+                dy = F.add(dy, branch.backward(daux.pop()))
+            dy = layer.backward(dy)
+        return dy
+
+
+def _auxiliary(in_channels: int, num_classes: int) -> Sequential:
+    """The auxiliary classifier (section 5)."""
+    return Sequential(
+        pool=AdaptiveAvgPool2d(4),
+        conv=_conv(in_channels, 128, 1),
+        flatten=Flatten(),
+        fc1=Linear(2048, 1024),
+        relu=ReLU(),
+        dropout=Dropout(0.7),
+        fc2=Linear(1024, num_classes),
+    )
+
+
+class AuxiliaryLoss:
+    """Cross-entropy of three sets of logits side by side: main + weight · (first + second).
+
+    The paper's weight is 0.3 (section 5).
+
+    >>> loss = AuxiliaryLoss()
+    >>> round(loss(np.zeros((2, 30)), np.array([3, 7])), 4)  # 1.6 ln 10
+    3.6841
+    >>> loss.backward().shape
+    (2, 30)
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, weight: float = 0.3) -> None:
+        self.weights = (1.0, weight, weight)
+        self.losses = [CrossEntropyLoss(label_smoothing) for _ in self.weights]
+
+    def __call__(self, logits: np.ndarray, labels: np.ndarray) -> float:
+        """Return the loss of logits (N, 3 K) and integer labels (N,)."""
+        if logits.ndim != 2 or logits.shape[1] % 3:
+            raise TinyshuffleError(
+                f"the auxiliary loss expects three sets of logits side by side, (N, 3 K), and got "
+                f"{logits.shape}; use a GoogLeNet with aux_logits=True in training"
+            )
+        parts = np.split(logits, 3, axis=1)
+        values = [loss(part, labels) for loss, part in zip(self.losses, parts, strict=True)]
+        return sum(w * value for w, value in zip(self.weights, values, strict=True))
+
+    def backward(self) -> np.ndarray:
+        """Return dlogits (N, 3 K)."""
+        pairs = zip(self.losses, self.weights, strict=True)
+        return np.concatenate([loss.backward() * w for loss, w in pairs], axis=1)

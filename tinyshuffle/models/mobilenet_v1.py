@@ -1,0 +1,80 @@
+"""MobileNet V1: Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile
+Vision Applications", 2017, arXiv 1704.04861.
+"""
+
+from __future__ import annotations
+
+from ..errors import TinyshuffleError
+from ..nn import (
+    BatchNorm2d,
+    Conv2d,
+    GlobalAvgPool,
+    Linear,
+    Module,
+    ReLU,
+    Sequential,
+    init,
+)
+from .stem import check_stem
+
+__all__ = ["MobileNetV1", "separable"]
+
+# Table 1: output channels and stride of each depthwise separable convolution. The last one is
+# printed with stride 2 and an input of 7x7; the classifier's 7x7 pool says that it is 1.
+STEM_WIDTH = 32
+UNITS = (
+    (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2),
+    (512, 1), (512, 1), (512, 1), (512, 1), (512, 1), (1024, 2), (1024, 1),
+)  # fmt: skip
+
+
+def separable(in_channels: int, out_channels: int, stride: int) -> Sequential:
+    """Return a depthwise separable convolution (Figure 3, right): 3x3 depthwise, then 1x1."""
+    return Sequential(
+        depthwise=Conv2d(
+            in_channels, in_channels, 3, stride, padding=1, groups=in_channels, bias=False
+        ),
+        bn1=BatchNorm2d(in_channels),
+        relu1=ReLU(),
+        pointwise=Conv2d(in_channels, out_channels, 1, bias=False),
+        bn2=BatchNorm2d(out_channels),
+        relu2=ReLU(),
+    )
+
+
+class MobileNetV1(Sequential):
+    """MobileNet V1 (Table 1).
+
+    Parameters
+    ----------
+    width : float
+        The width multiplier α of section 3.3; all channels are scaled by it. The paper trains
+        1, 0.75, 0.5 and 0.25.
+    num_classes : int
+    stem : {"imagenet", "cifar"}
+        The first convolution has stride 2, or 1.
+    """
+
+    def __init__(
+        self, width: float = 1.0, num_classes: int = 1000, stem: str = "imagenet"
+    ) -> None:
+        if not width > 0:
+            raise TinyshuffleError(f"width={width} is not possible; use a number above 0")
+        channels = max(1, int(STEM_WIDTH * width))
+        stride = 2 if check_stem(stem) == "imagenet" else 1
+        units: list[Module] = []
+        conv1 = Sequential(
+            Conv2d(3, channels, 3, stride, padding=1, bias=False), BatchNorm2d(channels), ReLU()
+        )
+        for base, unit_stride in UNITS:
+            out = max(1, int(base * width))
+            units.append(separable(channels, out, unit_stride))
+            channels = out
+        super().__init__(
+            conv1=conv1,
+            features=Sequential(*units),
+            globalpool=GlobalAvgPool(),
+            fc=Linear(channels, num_classes),
+        )
+        init.kaiming_normal(self)
+        init.normal(self, 0.01)

@@ -1,0 +1,184 @@
+"""ResNet: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2015, arXiv
+1512.03385; and ResNeXt: Xie, Girshick, Dollár, Tu, He, "Aggregated Residual Transformations for
+Deep Neural Networks", 2016, arXiv 1611.05431, which is the same net with a grouped 3x3
+convolution in the middle of each block: the idea that ShuffleNet V1 carries on to the 1x1s.
+
+As torchvision has them: in a bottleneck the stride sits on the 3x3 convolution (in the paper, on
+the first 1x1), which costs 0.2 G multiply-adds more in ResNet-50. Layer names are torchvision's,
+so weights move between the two by transposing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..backend import F
+from ..errors import TinyshuffleError
+from ..nn import (
+    BatchNorm2d,
+    Conv2d,
+    GlobalAvgPool,
+    Linear,
+    MaxPool2d,
+    Module,
+    ReLU,
+    Sequential,
+    init,
+)
+from .stem import check_stem
+
+__all__ = ["ResNet", "ResidualBlock", "basic_block", "bottleneck"]
+
+# Table 1: blocks in each stage; the deeper nets are made of bottlenecks.
+REPEATS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+BOTTLENECK_FROM = 50
+WIDTHS = (64, 128, 256, 512)
+EXPANSION = 4
+
+
+class ResidualBlock(Sequential):
+    """A chain of layers with a shortcut around it: y = relu(chain(x) + shortcut(x)).
+
+    Parameters
+    ----------
+    shortcut : Module or None
+        None is the identity.
+    **chain : Module
+        The layers, by name.
+    """
+
+    def __init__(self, shortcut: Module | None, **chain: Module) -> None:
+        super().__init__(**chain)
+        self.downsample = shortcut
+        self.relu = ReLU()
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        yield from Sequential.children(self)
+        yield from Module.children(self)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return self.relu(F.add(super().forward(x), shortcut))
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        dchain, dshortcut = F.add_backward(self.relu.backward(dy))
+        if self.downsample is not None:
+            dshortcut = self.downsample.backward(dshortcut)
+        return F.add(super().backward(dchain), dshortcut)
+
+
+def basic_block(in_channels: int, out_channels: int, stride: int) -> ResidualBlock:
+    """Return a block of two 3x3 convolutions (Figure 5, left)."""
+    return ResidualBlock(
+        _shortcut(in_channels, out_channels, stride),
+        conv1=Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
+        bn1=BatchNorm2d(out_channels),
+        relu1=ReLU(),
+        conv2=Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+        bn2=BatchNorm2d(out_channels),
+    )
+
+
+def bottleneck(
+    in_channels: int,
+    middle: int,
+    out_channels: int,
+    stride: int,
+    groups: int = 1,
+    stride_first: bool = False,
+) -> ResidualBlock:
+    """Return a block of 1x1, 3x3, 1x1 (ResNet, Figure 5, right; ResNeXt, Figure 3c).
+
+    Multiply-adds: hw(2cm + 9m²/g) at stride 1, for c channels and a bottleneck of m (V1, section
+    3.2). ``stride_first`` puts the stride on the first 1x1, as in the ResNet paper.
+    """
+    first, second = (stride, 1) if stride_first else (1, stride)
+    return ResidualBlock(
+        _shortcut(in_channels, out_channels, stride),
+        conv1=Conv2d(in_channels, middle, 1, first, bias=False),
+        bn1=BatchNorm2d(middle),
+        relu1=ReLU(),
+        conv2=Conv2d(middle, middle, 3, second, padding=1, groups=groups, bias=False),
+        bn2=BatchNorm2d(middle),
+        relu2=ReLU(),
+        conv3=Conv2d(middle, out_channels, 1, bias=False),
+        bn3=BatchNorm2d(out_channels),
+    )
+
+
+def _shortcut(in_channels: int, out_channels: int, stride: int) -> Module | None:
+    """A projection where the shape changes (option B of section 3.3), else the identity."""
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return Sequential(
+        Conv2d(in_channels, out_channels, 1, stride, bias=False), BatchNorm2d(out_channels)
+    )
+
+
+class ResNet(Sequential):
+    """ResNet (Table 1) and ResNeXt (Table 1 of its paper).
+
+    Parameters
+    ----------
+    depth : int
+        18, 34, 50, 101 or 152.
+    num_classes : int
+    stem : {"imagenet", "cifar"}
+        7x7 with stride 2 and a max pool, or 3x3 with stride 1 and none.
+    groups : int
+        ResNeXt's cardinality, of the 3x3 convolution in a bottleneck.
+    width_per_group : int
+        Channels of each group in the first stage's bottlenecks; ResNet's are 64 wide, 1x64d.
+    """
+
+    def __init__(
+        self,
+        depth: int = 50,
+        num_classes: int = 1000,
+        stem: str = "imagenet",
+        groups: int = 1,
+        width_per_group: int = 64,
+    ) -> None:
+        if depth not in REPEATS:
+            raise TinyshuffleError(
+                f"no ResNet has {depth} layers; depths are {', '.join(map(str, REPEATS))}"
+            )
+        deep = depth >= BOTTLENECK_FROM
+        if groups != 1 and not deep:
+            raise TinyshuffleError(
+                f"groups={groups} need bottlenecks, which ResNet-{depth} has not; "
+                f"use a depth from {BOTTLENECK_FROM} up"
+            )
+        channels = 64
+        large = check_stem(stem) == "imagenet"
+        layers: dict[str, Module] = {
+            "conv1": Conv2d(3, channels, 7, stride=2, padding=3, bias=False)
+            if large
+            else Conv2d(3, channels, 3, padding=1, bias=False),
+            "bn1": BatchNorm2d(channels),
+            "relu": ReLU(),
+        }
+        if large:
+            layers["maxpool"] = MaxPool2d(3, stride=2, padding=1)
+        for stage, (width, repeat) in enumerate(zip(WIDTHS, REPEATS[depth], strict=True), 1):
+            blocks = []
+            for i in range(repeat):
+                stride = 2 if stage > 1 and i == 0 else 1
+                if deep:
+                    middle, out = width * width_per_group // 64 * groups, width * EXPANSION
+                    blocks.append(bottleneck(channels, middle, out, stride, groups))
+                else:
+                    out = width
+                    blocks.append(basic_block(channels, out, stride))
+                channels = out
+            layers[f"layer{stage}"] = Sequential(*blocks)
+        super().__init__(**layers, avgpool=GlobalAvgPool(), fc=Linear(channels, num_classes))
+        init.kaiming_normal(self)

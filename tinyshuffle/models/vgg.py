@@ -1,0 +1,86 @@
+"""VGG: Simonyan, Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
+2014, arXiv 1409.1556. With batch norm, which came later, as torchvision has it.
+
+Layer names are torchvision's, so weights move between the two by transposing.
+"""
+
+from __future__ import annotations
+
+from ..errors import TinyshuffleError
+from ..nn import (
+    AdaptiveAvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    Module,
+    ReLU,
+    Sequential,
+    init,
+)
+from .stem import check_stem
+
+__all__ = ["VGG"]
+
+# Table 1: the 3x3 convolutions between two pools, by configuration (A, B, D, E).
+REPEATS = {
+    11: (1, 1, 2, 2, 2),
+    13: (2, 2, 2, 2, 2),
+    16: (2, 2, 3, 3, 3),
+    19: (2, 2, 4, 4, 4),
+}
+WIDTHS = (64, 128, 256, 512, 512)
+HIDDEN = 4096
+
+
+class VGG(Sequential):
+    """VGG (Table 1).
+
+    Parameters
+    ----------
+    depth : int
+        11, 13, 16 or 19 layers with weights.
+    num_classes : int
+    stem : {"imagenet", "cifar"}
+        All convolutions have stride 1 anyway. For "imagenet" the last map is averaged to 7x7 and
+        the hidden linear layers have 4096 units; for "cifar" it is averaged to one pixel and they
+        have 512, as in chenyaofo's nets for CIFAR.
+    batch_norm : bool
+        Behind every convolution.
+    """
+
+    def __init__(
+        self,
+        depth: int = 16,
+        num_classes: int = 1000,
+        stem: str = "imagenet",
+        batch_norm: bool = False,
+    ) -> None:
+        if depth not in REPEATS:
+            raise TinyshuffleError(
+                f"no VGG has {depth} layers; depths are {', '.join(map(str, REPEATS))}"
+            )
+        small = check_stem(stem) == "cifar"
+        layers: list[Module] = []
+        channels = 3
+        for out, repeat in zip(WIDTHS, REPEATS[depth], strict=True):
+            for _ in range(repeat):
+                layers.append(Conv2d(channels, out, 3, padding=1))
+                layers += [BatchNorm2d(out), ReLU()] if batch_norm else [ReLU()]
+                channels = out
+            layers.append(MaxPool2d(2))
+        size, hidden = (1, channels) if small else (7, HIDDEN)
+        super().__init__(
+            features=Sequential(*layers),
+            avgpool=AdaptiveAvgPool2d(size),
+            flatten=Flatten(),
+            classifier=Sequential(
+                Linear(channels * size * size, hidden), ReLU(), Dropout(0.5),
+                Linear(hidden, hidden), ReLU(), Dropout(0.5),
+                Linear(hidden, num_classes),
+            ),
+        )  # fmt: skip
+        init.kaiming_normal(self)
+        init.normal(self, 0.01)
