@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from .cost import Profile
     from .cost.tables import Table
+    from .data import Dataset
 
 __all__ = [
     "COLOURS",
@@ -23,6 +24,7 @@ __all__ = [
     "accuracy_against_cost",
     "cost",
     "learning_curves",
+    "samples",
 ]
 
 COLOURS = {
@@ -82,6 +84,38 @@ def _curves(axes: Axes, rows: Sequence[dict[str, Any]], what: str, scale: float,
     axes.legend(loc="lower right" if what == "accuracy" else "upper right", frameon=False)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def samples(dataset: Dataset, each: int = 8) -> Figure:
+    """Draw the first images of every class.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    each : int
+        Images of a class.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A row a class, its name at the left.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    classes = dataset.classes
+    figure = Figure(figsize=(0.62 * each + 0.9, 0.62 * len(classes)), dpi=120)
+    figure.subplots_adjust(left=0.9 / (0.62 * each + 0.9), right=1, bottom=0, top=1,
+                           wspace=0.04, hspace=0.04)  # fmt: skip
+    grid = figure.subplots(len(classes), each, squeeze=False)
+    for label, (name, row) in enumerate(zip(classes, grid, strict=True)):
+        chosen = np.flatnonzero(dataset.labels == label)[:each]
+        row[0].text(-3, 16, name, ha="right", va="center", fontsize=10)
+        for axes, i in zip(row, chosen, strict=False):
+            axes.imshow(dataset.images[i])
+        for axes in row:
+            axes.set_axis_off()
+    return figure
 
 
 KIND_STYLES: dict[str, dict[str, Any]] = {
