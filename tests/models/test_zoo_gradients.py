@@ -171,7 +171,7 @@ def test_whole_nets(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMOOTHED)
 def test_whole_nets_without_kinks(name):
-    """In these every direction in which a weight can move crosses some of 10⁵ kinks: they are smoothed."""
+    """Here every direction in which a weight can move crosses some of 10⁵ kinks: smoothed."""
     variant = {"aux_logits": True} if name == "googlenet" else {}
     net = models.create(name, num_classes=3, stem="cifar", **variant).net
     for module in net.modules():
