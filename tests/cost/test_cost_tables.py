@@ -20,8 +20,12 @@ DIFFERS = {
     "v2-8": {"ShuffleNet v2 0.5x", "0.4 MobileNet v2, 160x160", "0.15 MobileNet v2",
              "0.75 MobileNet v2, 192x192", "0.6 MobileNet v2", "1.0 MobileNet v2",
              "1.4 MobileNet v2", "1.4 MobileNet v2 (our impl.)", "ShuffleNet v2 2x (with SE)"},
-    "v2-a2": set(),
+    "v2-a2": {"ResNet-50 (GFLOPs), FLOPs row", "SE-ShuffleNet v2-164 (GFLOPs), FLOPs row"},
     "mobilenet-6": set(),
+    "mobilenet-7": {"1.0 MobileNet-160, million mult-adds"},
+    "mobilenet-v2-4": {"MobileNetV1, million MAdds", "MobileNetV2, million MAdds",
+                       "MobileNetV2, million parameters", "MobileNetV2 (1.4), million MAdds",
+                       "MobileNetV2 (1.4), million parameters"},
     "mobilenet-2": {"Conv 3x3, % of mult-adds"},
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ line says why; nothing is adjusted to fit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -335,6 +335,7 @@ def _v2_a2() -> Table:
             Line(f"{label}, output channels of conv{i}_x", str(c), 1, _width(name, layer))
             for i, (layer, c) in enumerate(zip(layers, widths, strict=True), 2)
         ]
+    lines += [replace(line, label=f"{line.label}, FLOPs row") for line in _v2_6().lines[:4]]
     return Table("v2-a2", "ShuffleNet V2, Appendix Table 2: large nets, widths", lines)
 
 
@@ -347,6 +348,40 @@ def _mobilenet_6() -> Table:
         lines.append(Line(f"{label}, million mult-adds", adds, M, _adds(name)))
         lines.append(Line(f"{label}, million parameters", params, M, _params(name)))
     return Table("mobilenet-6", "MobileNet V1, Table 6: width multiplier", lines)
+
+
+def _mobilenet_7() -> Table:
+    name = "mobilenet_v1_x1_0"
+    lines = []
+    for size, adds in ((224, "569"), (192, "418"), (160, "290"), (128, "186")):
+        note = "290.6 M: cut off, not rounded" if size == 160 else ""
+        lines.append(
+            Line(f"1.0 MobileNet-{size}, million mult-adds", adds, M, _adds(name, size), note)
+        )
+        lines.append(Line(f"1.0 MobileNet-{size}, million parameters", "4.2", M, _params(name)))
+    return Table("mobilenet-7", "MobileNet V1, Table 7: resolution", lines)
+
+
+def _mobilenet_v2_4() -> Table:
+    lines = [
+        Line("MobileNetV1, million MAdds", "575", M, _adds("mobilenet_v1_x1_0"),
+             "MobileNet V1's own paper prints 569"),
+        Line("MobileNetV1, million parameters", "4.2", M, _params("mobilenet_v1_x1_0")),
+        Line("ShuffleNet (1.5), million MAdds", "292", M, _adds(V1.format("1_5", 3))),
+        Line("ShuffleNet (1.5), million parameters", "3.4", M, _params(V1.format("1_5", 3))),
+        Line("ShuffleNet (x2), million MAdds", "524", M, _adds(V1.format("2_0", 3))),
+        Line("ShuffleNet (x2), million parameters", "5.4", M,
+             _params(V1.format("2_0", 3), fc_bias=False), "with the authors' head, without bias"),
+        Line("MobileNetV2, million MAdds", "300", M, _adds("mobilenet_v2"),
+             "300.77 M: cut off, not rounded"),
+        Line("MobileNetV2, million parameters", "3.4", M, _params("mobilenet_v2"),
+             "3.50 M in every implementation of the table's layers"),
+        Line("MobileNetV2 (1.4), million MAdds", "585", M, _adds("mobilenet_v2_x1_4"),
+             "582.2 M with torchvision's rounding of widths"),
+        Line("MobileNetV2 (1.4), million parameters", "6.9", M, _params("mobilenet_v2_x1_4"),
+             "6.11 M with torchvision's rounding of widths"),
+    ]  # fmt: skip
+    return Table("mobilenet-v2-4", "MobileNet V2, Table 4: against others", lines)
 
 
 def _mobilenet_2() -> Table:
@@ -379,7 +414,9 @@ TABLES: dict[str, Callable[[], Table]] = {
     "v2-8": _v2_8,
     "v2-a2": _v2_a2,
     "mobilenet-6": _mobilenet_6,
+    "mobilenet-7": _mobilenet_7,
     "mobilenet-2": _mobilenet_2,
+    "mobilenet-v2-4": _mobilenet_v2_4,
 }
 
 
