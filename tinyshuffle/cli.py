@@ -258,8 +258,8 @@ def cost(
 
     Nothing of the net's size is computed or allocated. With --table instead of MODEL, a cost table
     of the papers is printed beside what is counted here: v1-1, v1-4, v1-5, v1-6, v2-5, v2-6, v2-8,
-    v2-a2, mobilenet-2, mobilenet-6, mobilenet-7, mobilenet-v2-4, or "all". --plot draws shares by kind of operation and costs
-    along the net, or for a table accuracy against cost.
+    v2-a2, mobilenet-2, mobilenet-6, mobilenet-7, mobilenet-v2-4, or "all". --plot draws shares by
+    kind of operation and costs along the net, or for a table accuracy against cost.
     """
     from . import plots
     from .cost import CONVENTIONS, profile

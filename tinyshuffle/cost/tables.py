@@ -354,7 +354,7 @@ def _mobilenet_7() -> Table:
     name = "mobilenet_v1_x1_0"
     lines = []
     for size, adds in ((224, "569"), (192, "418"), (160, "290"), (128, "186")):
-        note = "290.6 M: cut off, not rounded" if size == 160 else ""
+        note = "290.7 M: cut off, not rounded" if size == 160 else ""
         lines.append(
             Line(f"1.0 MobileNet-{size}, million mult-adds", adds, M, _adds(name, size), note)
         )
