@@ -316,11 +316,14 @@ def test_any_width_of_mobilenet():
     assert models.create("mobilenet_v1_x1_0", width=0.1).fc.in_features == 102
 
 
-def test_nothing_is_drawn_before_it_is_needed():
-    """VGG-19 has 575 MB of weights."""
+@pytest.mark.parametrize(
+    ("name", "params"), [("vgg19", 143_667_240), ("se_shufflenet_v2_164", 75_717_922)]
+)
+def test_nothing_is_drawn_before_it_is_needed(name, params):
+    """VGG-19 has 575 MB of weights; SE-V2-164 the most layers."""
     start = time.perf_counter()
-    net = models.create("vgg19")
-    assert profile(net).total.params == 143_667_240
+    net = models.create(name)
+    assert profile(net).total.params == params
     assert all(p._data is None for p in net.parameters())
     assert time.perf_counter() - start < 2
 

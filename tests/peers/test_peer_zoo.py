@@ -23,7 +23,16 @@ def close(mine: np.ndarray, theirs: np.ndarray, scale: float, what: str) -> None
     assert error < 1e-7, f"{what}: {error:.1e}"
 
 
-@pytest.mark.parametrize(("name", "build", "stem", "side", "variant"), TWINS)
+SLOW = ("resnet50",)  # resnext50_32x4d is the same but for its groups
+
+
+@pytest.mark.parametrize(
+    ("name", "build", "stem", "side", "variant"),
+    [
+        pytest.param(*twin, id=twin[0], marks=[pytest.mark.slow] if twin[0] in SLOW else [])
+        for twin in TWINS
+    ],
+)
 def test_a_training_step(name, build, stem, side, variant):
     net = ts.models.create(name, CLASSES, stem, seed=1, **variant).net.astype("float64")
     rng = np.random.default_rng(4)

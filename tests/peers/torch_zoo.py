@@ -341,7 +341,7 @@ class GoogLeNet(nn.Module):
 
 
 # name, its twin, the stem, the side of the images, and a variant of the net
-TWINS = [
+TWINS: list[tuple] = [
     ("alexnet", alexnet, "cifar", 17, {}),
     ("alexnet_original", alexnet_original, "cifar", 17, {}),
     ("vgg11_bn", vgg11_bn, "cifar", 33, {}),

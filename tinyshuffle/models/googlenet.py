@@ -8,6 +8,8 @@ between the two by transposing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ..backend import F
@@ -135,7 +137,7 @@ class GoogLeNet(Sequential):
         init.normal(self, 0.01, Conv2d)
         init.normal(self, 0.01, bias=None)
 
-    def children(self):  # type: ignore[no-untyped-def]
+    def children(self) -> Iterator[tuple[str, Module]]:
         yield from Sequential.children(self)
         yield from Module.children(self)
 

@@ -48,7 +48,9 @@ def scaled(channels: float, multiple: int = 8) -> int:
     return near if near >= 0.9 * channels else near + multiple
 
 
-def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1):  # type: ignore[no-untyped-def]
+def _conv(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
+) -> Sequential:
     """Convolution, batch norm, ReLU6."""
     return Sequential(
         Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
