@@ -14,7 +14,7 @@ DIFFERS = {
              "resnext-like, 38 MFLOPs", "resnext-like, 13 MFLOPs",
              "ShuffleNet, 13 MFLOPs (g = 8)"},
     "v1-5": {"ShuffleNet 2x (with SE, g = 3)", "ShuffleNet 0.5x (shallow, g = 3)"},
-    "v1-6": {"SqueezeNet"},
+    "v1-6": set(),
     "v2-5": {"0.5x FLOPs (M)"},
     "v2-6": {"ResNet-50 (GFLOPs)", "SE-ShuffleNet v2-164 (GFLOPs)"},
     "v2-8": {"ShuffleNet v2 0.5x", "0.4 MobileNet v2, 160x160", "0.15 MobileNet v2",

@@ -220,8 +220,8 @@ def _v1_6() -> Table:
              digits=2),
         Line("AlexNet", "720", M, _adds("alexnet_original"),
              "quoted from elsewhere; the two-tower net of 2012 is counted", 42.8, digits=2),
-        Line("SqueezeNet", "833", M, _adds("squeezenet1_0"),
-             "quoted from elsewhere, with an input size that is not printed", 42.5),
+        Line("SqueezeNet", "833", M, _adds("squeezenet1_0", 227),
+             "for images of 227x227 pixels, as SqueezeNet's authors had them", 42.5),
         Line("ShuffleNet 0.5x (g = 4)", "38", M, _adds(V1.format("0_5", 4)), error=41.6),
     ]  # fmt: skip
     return Table("v1-6", "ShuffleNet V1, Table 6: against popular nets (MFLOPs)", lines)
@@ -260,8 +260,8 @@ def _v2_6() -> Table:
              "quoted from ResNet's paper, which has the stride in the 1x1 convolution and 3.86 G; "
              "torchvision has it in the 3x3", 24.0),
         Line("SE-ShuffleNet v2-164 (GFLOPs)", "12.7", G, _adds("se_shufflenet_v2_164"),
-             "SE's reduction and place are not printed; 16 at the end of the main branch is "
-             "counted", 18.56),
+             "not explained: the widths and repeats of Appendix Table 2 give 12.54 G, and no "
+             "reduction of SE makes up for 0.2 G", 18.56),
         Line("SENet (GFLOPs)", "20.7", G, None, "SENet-154 is no net of the two papers", 18.68),
     ]  # fmt: skip
     return Table("v2-6", "ShuffleNet V2, Table 6: large nets", lines)
