@@ -11,7 +11,7 @@
 (4, 32, 32, 3)
 """
 
-from . import data, models, nn
+from . import cost, data, models, nn
 from .backend import backend
 from .errors import TinyshuffleError
 from .gradcheck import gradcheck
@@ -24,6 +24,7 @@ __all__ = [
     "DataParallel",
     "TinyshuffleError",
     "backend",
+    "cost",
     "data",
     "get_num_threads",
     "gradcheck",
