@@ -69,7 +69,10 @@ def learning_curves(rows: Sequence[dict[str, Any]]) -> Figure:
     _curves(above, rows, "accuracy", 100, "{:.1f} %")
     _curves(below, rows, "loss", 1, "{:.2f}")
     above.set_ylabel("accuracy, %")
-    below.set_ylabel("loss")
+    below.set_ylabel("loss (log scale)")
+    below.set_yscale("log")  # a net's first test loss can be ten times its last
+    below.yaxis.set_major_formatter("{x:g}")
+    below.yaxis.set_minor_formatter("")
     below.set_xlabel("epoch")
     below.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure
