@@ -152,7 +152,7 @@ def cost(profile: Profile) -> Figure:
 
     from .cost.profile import short
 
-    units = profile.by("unit")
+    units = profile.groups("unit")
     figure = Figure(figsize=(7, 3.4 + 0.24 * len(units)), dpi=120)
     figure.set_layout_engine("constrained")
     halves: Any = figure.subfigures(2, 1, height_ratios=(1.6, 1 + 0.24 * len(units)))
@@ -175,11 +175,10 @@ def cost(profile: Profile) -> Figure:
     panels = below.subplots(1, 2, sharey=True)
     for axes, name in zip(panels, ("multiply_adds", "memory_access"), strict=True):
         costs = {row.kind: [0.0] * len(units) for row in rows}
-        for i, unit in enumerate(units):
-            for row in profile.rows:
-                if profile.unit(row) == unit.layer:
-                    costs[row.kind][i] += getattr(row, name) / 1e6
-        _stack(axes, [unit.layer for unit in units], costs)
+        for i, parts in enumerate(units.values()):
+            for row in parts:
+                costs[row.kind][i] += getattr(row, name) / 1e6
+        _stack(axes, list(units), costs)
         axes.tick_params(axis="y", labelsize=8)
         axes.grid(axis="x", alpha=0.3)
         elements = ", million elements" if name == "memory_access" else ", millions"

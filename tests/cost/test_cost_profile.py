@@ -103,6 +103,16 @@ def test_profile_counts_what_the_net_does(rng):
     assert counted == {path: y.shape for path, y in shapes.items()}
 
 
+def test_profile_between_forward_and_backward_disturbs_neither(rng):
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()).initialise(0)
+    x = rng.standard_normal((2, 5, 5, 3)).astype(np.float32)
+    y = net(x)
+    cost.profile(net, x.shape)
+    dx = net.backward(y)
+    expected = net(x)
+    np.testing.assert_array_equal(dx, net.backward(expected))
+
+
 def test_adding_up():
     profile = cost.profile("shufflenet_v2_x0_5", (2, 32, 32, 3))
     for by in ("layer", "unit", "stage", "kind", "type"):

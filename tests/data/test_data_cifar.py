@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -399,12 +400,9 @@ def test_describe_does_not_download(tmp_path):
 
 def test_real_cifar10():
     root = os.environ.get("TINYSHUFFLE_DATA")
-    if not root:
-        pytest.skip("TINYSHUFFLE_DATA is not set")
-    try:
-        train, test = load("cifar10", root, download=False)
-    except TinyshuffleError as error:
-        pytest.skip(str(error))
+    if not root or not any(Path(root).rglob("data_batch_1.bin")):
+        pytest.skip("TINYSHUFFLE_DATA does not name a directory with CIFAR-10")
+    train, test = load("cifar10", root, download=False)
     assert (np.bincount(train.labels) == 5000).all() and (np.bincount(test.labels) == 1000).all()
     assert train.classes[0] == "airplane" and train.classes[9] == "truck"
     np.testing.assert_allclose(train.mean, [0.4914, 0.4822, 0.4465], atol=0.005)

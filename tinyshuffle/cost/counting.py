@@ -239,7 +239,8 @@ def skeleton(net: Module, dtype: Any = np.float32) -> Module:
         twin.data, twin.grad = blank(p.shape, dtype), None
         memo[id(p)] = twin
     for module in net.modules():
-        module._saved = None
+        if module._saved:  # not copied, and left where it is: a backward pass may wait for it
+            memo[id(module._saved)] = None
     bones: Module = copy.deepcopy(net, memo)
     for module in bones.modules():
         if type(module) is ReLU:

@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -143,25 +142,31 @@ class Profile:
         """Add the rows up by ``"layer"``, ``"kind"`` (or ``"type"``), ``"unit"`` or ``"stage"``."""
         if what == "layer":
             return self.rows
+        groups = self.groups(what)
+        return [_add(rows, name, name if name in KINDS else "") for name, rows in groups.items()]
+
+    def groups(self, what: str) -> dict[str, list[Row]]:
+        """Return the rows of each kind, unit or stage, under its name.
+
+        A unit, such as ``stage2.0``, is a part of a stage that has parts itself.
+        """
         what = "kind" if what == "type" else what
         if what not in ("kind", "unit", "stage"):
             raise TinyshuffleError(
                 f"cannot add up by {what!r}; use layer, unit, stage or type (kind of operation)"
             )
-        key = self.unit if what == "unit" else attrgetter(what)
+        paths = [row.layer.split(".") for row in self.rows]
+        units = {tuple(path[:2]) for path in paths if len(path) > 2}
         groups: dict[str, list[Row]] = {}
-        for row in self.rows:
-            groups.setdefault(key(row), []).append(row)
+        for row, path in zip(self.rows, paths, strict=True):
+            if what == "unit":
+                name = ".".join(path[:2]) if tuple(path[:2]) in units else row.stage
+            else:
+                name = getattr(row, what)
+            groups.setdefault(name, []).append(row)
         if what == "kind":
             groups = {kind: groups[kind] for kind in KINDS if kind in groups}
-            return [_add(rows, kind, kind) for kind, rows in groups.items()]
-        return [_add(rows, name) for name, rows in groups.items()]
-
-    def unit(self, row: Row) -> str:
-        """Return the row's unit, such as ``stage2.0``: a part of a stage that has parts itself."""
-        unit = ".".join(row.layer.split(".")[:2])
-        has_parts = any(r.layer.startswith(unit + ".") for r in self.rows)
-        return unit if has_parts else row.stage
+        return groups
 
     def records(self, by: str = "layer") -> list[dict[str, Any]]:
         """Return the rows, and the total, as dictionaries of plain numbers."""

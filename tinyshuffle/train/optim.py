@@ -55,7 +55,7 @@ class Optimizer:
                 self._update(i, p)
 
     def _update(self, i: int, p: Parameter) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # each optimiser has an equation of its own
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
