@@ -1,0 +1,10 @@
+"""The command line: ``python -m tinyshuffle COMMAND``.
+
+A command reads its options, calls the library and prints. What is heavy is imported inside the
+commands, so that ``--help`` answers at once.
+"""
+
+from . import cost, gradients, listing, training  # noqa: F401 (each adds its commands)
+from .group import cli, main
+
+__all__ = ["cli", "main"]

@@ -1,0 +1,111 @@
+"""The command ``cost``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..errors import TinyshuffleError
+from .group import cli, new_table, one_of, print_table, save_figure
+
+
+@cli.command(short_help="Count multiply-adds, parameters and memory access.")
+@click.argument("model", required=False)
+@click.option("--table", metavar="NAME", help="A table of the papers, printed beside our counts.")
+@click.option("--input-size", metavar="N", type=int, default=224, help="[default: 224]")
+@click.option("--batch", metavar="N", type=int, default=1, help="Images.  [default: 1]")
+@click.option("--dtype", metavar="NAME", default="float32", help="[default: float32]")
+@click.option(
+    "--by", metavar="WHAT", help="layer, unit, stage, type of operation.  [default: unit]"
+)
+@click.option(
+    "--convention",
+    metavar="NAME",
+    help="Whose multiply-adds: paper, torchinfo, fvcore, ptflops, thop, flopcounter.  "
+    "[default: paper]",
+)
+@click.option(
+    "--format", "style", metavar="NAME", help="table, json, csv, markdown.  [default: table]"
+)
+@click.option("--plot", metavar="FILE", help="Draw it (.png, .svg or .pdf).")
+def cost(
+    model: str | None,
+    table: str | None,
+    input_size: int,
+    batch: int,
+    dtype: str,
+    by: str | None,
+    convention: str | None,
+    style: str | None,
+    plot: str | None,
+) -> None:
+    """Count where the multiply-adds, parameters and memory accesses of MODEL go.
+
+    Nothing of the net's size is computed or allocated. With --table instead of MODEL, a cost table
+    of the papers is printed beside what is counted here: v1-1, v1-4, v1-5, v1-6, v2-5, v2-6, v2-8,
+    v2-a2, mobilenet-2, mobilenet-6, mobilenet-7, mobilenet-v2-4, or "all". --plot draws shares by
+    kind of operation and costs along the net, or for a table accuracy against cost.
+    """
+    from .. import plots
+    from ..cost import CONVENTIONS, profile
+    from ..cost.tables import TABLES
+    from ..cost.tables import table as find_table
+
+    if (model is None) == (table is None):
+        raise TinyshuffleError("cost takes a MODEL or --table NAME: give one of the two")
+    if table is not None:
+        tables = [find_table(name) for name in (TABLES if table == "all" else [table])]
+        for found in tables:
+            _print_paper_table(found, one_of("--format", style or "table", ("table", "markdown")))
+        if plot:
+            save_figure(plots.accuracy_against_cost(tables), plot)
+        return
+    assert model is not None
+    for option, value in (("--input-size", input_size), ("--batch", batch)):
+        if value < 1:
+            raise TinyshuffleError(f"{option} {value} is not possible: give 1 or more")
+    one_of("--dtype", dtype, ("float32", "float64", "float16"))
+    by = one_of("--by", by or "unit", ("layer", "unit", "stage", "type"))
+    style = one_of("--format", style or "table", ("table", "json", "csv", "markdown"))
+    shape = (batch, input_size, input_size, 3)
+    counted = profile(model, shape, dtype, convention or "paper")
+    if style == "json":
+        click.echo(counted.to_json(by))
+    elif style == "csv":
+        click.echo(counted.to_csv(by), nl=False)
+    elif style == "markdown":
+        click.echo(counted.to_markdown(by))
+    else:
+        headings, lines = counted.table(by)
+        rows = new_table(*headings)
+        for line in lines[:-1]:
+            rows.add_row(*line)
+        rows.add_section()
+        rows.add_row(*lines[-1])
+        print_table(rows)
+        click.echo(counted.summary())
+        click.echo(f"{counted.convention}: {CONVENTIONS[counted.convention].words}")
+    if plot:
+        save_figure(plots.cost(counted), plot)
+
+
+def _print_paper_table(found: Any, style: str) -> None:
+    headings, rows = found.cells()
+    same = sum(line.reproduced for line in found.lines)
+    if style == "markdown":
+        click.echo(f"### {found.title}\n")
+        for row in [headings, ["---"] * len(headings), *rows]:
+            click.echo("| " + " | ".join(row) + " |")
+    else:
+        click.echo(found.title)
+        notes = [note for note in dict.fromkeys(row[-1] for row in rows) if note]
+        shown = new_table(*headings)
+        for column in shown.columns[4:]:
+            column.justify = "left"
+        for *cells, note in rows:
+            shown.add_row(*cells, str(notes.index(note) + 1) if note else "")
+        print_table(shown)
+        for i, note in enumerate(notes, 1):
+            click.echo(f"{i:>3}  {note}")
+    click.echo(f"{same} of {len(rows)} figures are reproduced to the digits that are printed\n")
