@@ -1,0 +1,39 @@
+"""The colours and dashes that mean the same thing in every figure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["COLOURS", "KIND_STYLES", "MARKERS", "STYLES"]
+
+COLOURS = {
+    "blue": "#0072B2",
+    "orange": "#E69F00",
+    "green": "#009E73",
+    "vermilion": "#D55E00",
+    "sky": "#56B4E9",
+    "purple": "#CC79A7",
+    "black": "#000000",
+}
+"""Okabe and Ito's palette, without its yellow, which is too pale for a line on white."""
+
+STYLES: dict[str, dict[str, Any]] = {
+    "train": {"color": COLOURS["orange"], "linestyle": "--", "marker": "o"},
+    "test": {"color": COLOURS["blue"], "linestyle": "-", "marker": "s"},
+}
+"""The same look for the same thing, in every figure."""
+
+KIND_STYLES: dict[str, dict[str, Any]] = {
+    "pointwise": {"color": COLOURS["blue"]},
+    "depthwise": {"color": COLOURS["orange"], "hatch": "//"},
+    "dense": {"color": COLOURS["vermilion"], "hatch": "xx"},
+    "grouped": {"color": COLOURS["purple"], "hatch": "\\\\"},
+    "linear": {"color": COLOURS["black"]},
+    "batch norm": {"color": COLOURS["green"], "hatch": ".."},
+    "element-wise": {"color": COLOURS["sky"], "hatch": "--"},
+    "shuffle": {"color": "#BBBBBB", "hatch": "oo"},
+    "pooling": {"color": "#777777", "hatch": "++"},
+}
+"""A colour and a hatch for each kind of operation."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
