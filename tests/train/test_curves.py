@@ -9,7 +9,7 @@ import pytest
 
 from tinyshuffle import plots
 
-ROOT = Path(plots.__file__).parents[1]
+ROOT = Path(plots.__file__).parents[2]
 
 
 def rows(epochs):
