@@ -67,19 +67,20 @@ PLACES = [
     ("dropout", "dropout_backward", None),
     ("squeeze_excitation", "channel_scale_backward", 0),
     ("squeeze_excitation", "channel_scale_backward", 1),
-    ("shuffle_unit_v1", "add_backward", 0),
-    ("shuffle_unit_v1", "add_backward", 1),
-    ("shuffle_unit_v1", "channel_shuffle_backward", None),
+    ("shuffle_unit_v1", "norm_add_relu_backward", 0),
+    ("shuffle_unit_v1", "norm_add_relu_backward", 1),
+    *[("shuffle_unit_v1", "norm_conv_backward", i) for i in range(3)],
     ("shuffle_unit_v1_stride2", "concat_backward", 0),
     ("shuffle_unit_v1_stride2", "concat_backward", 1),
-    ("shuffle_unit_v2", "channel_split_backward", None),
-    ("shuffle_unit_v2", "concat_backward", 0),
-    ("shuffle_unit_v2", "channel_shuffle_backward", None),
-    ("shuffle_unit_v2_stride2", "depthwise_conv2d_backward", 0),
-    ("shuffle_unit_v2_star", "depthwise_conv2d_backward", 0),
+    ("shuffle_unit_v2", "overwrite_channels", None),
+    ("shuffle_unit_v2", "concat_shuffle_backward", None),
+    *[("shuffle_unit_v2", "norm_conv_backward", i) for i in range(3)],
+    ("shuffle_unit_v2", "batch_norm_backward_sums", None),
+    *[("shuffle_unit_v2_stride2", "norm_conv_backward", i) for i in range(3)],
+    ("shuffle_unit_v2_star", "norm_conv_backward", 0),
     ("bottleneck", "add_backward", 0),
     ("bottleneck", "add_backward", 1),
-    ("bottleneck_grouped", "conv2d_backward", 0),
+    ("bottleneck_grouped", "norm_conv_backward", 0),
     ("inverted_residual", "add_backward", 0),
     ("inverted_residual", "add_backward", 1),
     ("dense_layer", "concat_backward", 0),
@@ -98,7 +99,8 @@ def breaks(monkeypatch, name, which, mutate):
         if which is None:
             return mutate(result)
         result = list(result)
-        result[which] = mutate(result[which])
+        if result[which] is not None:
+            result[which] = mutate(result[which])
         return result
 
     monkeypatch.setitem(F.__dict__, name, wrong)

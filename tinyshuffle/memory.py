@@ -17,6 +17,7 @@ import numpy as np
 __all__ = ["Pool", "empty", "zeros"]
 
 _SMALL = 16_384  # bytes; below, NumPy's own allocator is as quick
+_ARENA = 2**25  # bytes to ask for at a time: NumPy lets the system use large pages for such an array
 _thread = threading.local()
 
 
@@ -25,6 +26,7 @@ class Pool:
 
     def __init__(self) -> None:
         self._blocks: dict[int, list[np.ndarray]] = {}
+        self._arena = _aligned(0)
 
     def __enter__(self) -> Pool:
         _thread.pool = self
@@ -36,6 +38,7 @@ class Pool:
     def clear(self) -> None:
         """Forget every block: those still in use live on with their users, the rest are freed."""
         self._blocks.clear()
+        self._arena = _aligned(0)
 
     @property
     def nbytes(self) -> int:
@@ -50,9 +53,20 @@ class Pool:
             if sys.getrefcount(block) == _FREE:
                 break
         else:
-            block = _aligned(size)
+            block = self._cut(size)
             blocks.append(block)
         return np.ndarray(shape, dtype, buffer=block)
+
+
+    def _cut(self, size: int) -> np.ndarray:
+        """Return ``size`` new bytes."""
+        whole = -(-size // 64) * 64
+        if len(self._arena) < whole:
+            if whole > _ARENA // 4:
+                return _aligned(size)
+            self._arena = _aligned(_ARENA)
+        block, self._arena = self._arena[:size], self._arena[whole:]
+        return np.frombuffer(block.data, np.uint8)
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -75,7 +89,7 @@ def _aligned(size: int) -> np.ndarray:
     """Return ``size`` bytes from the start of a cache line, where vectors are read at once."""
     block = np.empty(size + 64, np.uint8)
     start = -block.ctypes.data % 64
-    return np.frombuffer(block.data, np.uint8, size, start)
+    return np.frombuffer(block.data, np.uint8, size, start) if size else block[:0]
 
 
 def _references_to_a_free_block() -> int:

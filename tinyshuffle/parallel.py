@@ -18,6 +18,7 @@ from __future__ import annotations
 import copy
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache, partial
@@ -232,7 +233,7 @@ class _Team:
                 with self.pools[rank]:
                     return jobs[rank]()
             except BaseException:
-                exchange.barrier.abort()  # nobody waits for a slice that will not come
+                exchange.meeting.abort()  # nobody waits for a slice that will not come
                 raise
 
         # a single slice leaves the matrix products' own threads to work
@@ -252,7 +253,7 @@ class _Team:
                 pass  # another slice has failed, and its exception says why
             finally:
                 if len(results) == 0:
-                    exchange.barrier.abort()
+                    exchange.meeting.abort()
                 wait(futures)
                 for norm in self.norms[0]:
                     norm.__dict__.pop("sync", None)
@@ -287,11 +288,35 @@ class _Twin:
             rng.bit_generator.state = self.theirs["rng"].bit_generator.state
 
 
+class _Meeting:
+    """A barrier that looks for a while before it sleeps: see ``kernels.meet``."""
+
+    LOOKS = 50_000  # some tenths of a millisecond
+    NAP = 5e-5  # seconds
+
+    def __init__(self, slices: int) -> None:
+        from .kernels import meet
+
+        self.arrive, self.apart = meet.arrive, meet.APART
+        self.flags = np.zeros((slices + 1) * meet.APART, np.int64)
+        self.turns = [0] * slices
+
+    def wait(self, rank: int) -> None:
+        self.turns[rank] += 1
+        while not (all_there := self.arrive(self.flags, rank, self.turns[rank], self.LOOKS)):
+            time.sleep(self.NAP)
+        if all_there < 0:
+            raise threading.BrokenBarrierError
+
+    def abort(self) -> None:
+        self.flags[len(self.turns) * self.apart] = 1
+
+
 class _Exchange:
     """Adds arrays over the slices of a batch."""
 
     def __init__(self, slices: int) -> None:
-        self.barrier = threading.Barrier(slices)
+        self.meeting = _Meeting(slices)
         # Two sets of places in turn: a slice that is ahead writes into the one that nobody reads,
         # and cannot get further ahead than that, so that one barrier a sum is enough.
         self.places: list[list[Any]] = [[None] * slices, [None] * slices]
@@ -304,7 +329,7 @@ class _Exchange:
             nonlocal turn
             places = self.places[turn]
             places[rank] = sums
-            self.barrier.wait()
+            self.meeting.wait(rank)
             turn = 1 - turn
             total = places[0].copy()
             for part in places[1:]:

@@ -56,6 +56,11 @@ def check(name, dtype, *args, layout="contiguous", scale=0.0, **kwargs):
     return ours
 
 
+def _like(values, items):
+    """A list, tuple or named tuple of other items."""
+    return values._make(items) if hasattr(values, "_make") else type(values)(items)
+
+
 def _arrays(values, keep=False):
     """The arrays (with ``keep`` all values) in nested tuples and lists."""
     if isinstance(values, tuple | list):
@@ -68,7 +73,7 @@ def _arrays(values, keep=False):
 def _convert(values, dtype):
     """Copies of all arrays; floats of another type if ``dtype`` says which."""
     if isinstance(values, tuple | list):
-        return type(values)(_convert(v, dtype) for v in values)
+        return _like(values, [_convert(v, dtype) for v in values])
     if not isinstance(values, np.ndarray):
         return values
     # float64 statistics are float64 in both, as batch norm's
@@ -77,7 +82,7 @@ def _convert(values, dtype):
 
 def _lay_out(values, layout):
     if isinstance(values, tuple | list):
-        return type(values)(_lay_out(v, layout) for v in values)
+        return _like(values, [_lay_out(v, layout) for v in values])
     if not isinstance(values, np.ndarray) or layout == "contiguous":
         return values
     if layout == "readonly":
@@ -401,6 +406,87 @@ def test_channel_scale(dtype, seed, layout, n, h, w, c):
     check("channel_scale_backward", dtype, dy, x, s, layout=layout)
 
 
+# ---- a convolution between two batch norms, and where branches meet
+
+
+def norm(seed, c, relu, shuffle=1):
+    gamma, beta, mean, var = normal(seed, c, c, c, c)
+    return ops.Norm(gamma, beta, mean.astype(float), var.astype(float) ** 2, 1e-3, relu, shuffle)
+
+
+@few
+@given(
+    dtypes, seeds, st.sampled_from(LAYOUTS), batches, sides, sides,
+    st.sampled_from([1, 6, 8, 30, 48]), st.sampled_from([1, 5, 8, 13]), st.booleans(),
+    st.booleans(), st.booleans(), st.data(),
+)  # fmt: skip
+@example(np.float32, 0, "contiguous", 3, 40, 41, 48, 1, True, True, True, None)  # several blocks
+def test_norm_pointwise(dtype, seed, layout, n, h, w, c, times, before, behind, plus, data):
+    groups = 2 if data is None else data.draw(st.sampled_from(divisors(c)))
+    shuffle = 3 if data is None else data.draw(st.sampled_from(divisors(c)))
+    weights = (1, 1, c // groups, times * groups)
+    check_norm_conv(dtype, seed, layout, (n, h, w, c), weights, (1, 0, 1, groups),
+                    shuffle if before else None, behind, plus)  # fmt: skip
+
+
+@few
+@given(
+    dtypes, seeds, st.sampled_from(LAYOUTS), batches, sides, sides,
+    st.sampled_from([3, 16, 18, 40]), st.integers(1, 2), st.booleans(), st.booleans(),
+    st.booleans(), st.data(),
+)  # fmt: skip
+@example(np.float32, 0, "contiguous", 3, 20, 31, 48, 1, True, True, True, None)
+@example(np.float32, 0, "contiguous", 3, 20, 31, 48, 2, True, True, True, None)
+def test_norm_depthwise(dtype, seed, layout, n, h, w, c, stride, before, behind, plus, data):
+    shuffle = 4 if data is None else data.draw(st.sampled_from(divisors(c)))
+    check_norm_conv(dtype, seed, layout, (n, h, w, c), (3, 3, c), (stride, 1, 1, c),
+                    shuffle if before else None, behind, plus)  # fmt: skip
+
+
+def test_norm_of_other_convolutions():
+    for weights, geometry in (
+        ((3, 3, 4, 6), (1, 1, 1, 2)),
+        ((1, 1, 8, 6), (2, 0, 1, 1)),
+        ((5, 5, 8), (1, 2, 1, 8)),
+        ((1, 1, 512, 256), (1, 0, 1, 1)),  # more weights than suit a block
+    ):
+        c = weights[2] * (geometry[3] if len(weights) == 4 else 1)
+        for behind in False, True:
+            check_norm_conv(np.float32, 0, "contiguous", (2, 5, 4, c), weights, geometry, 2,
+                            behind, False)  # fmt: skip
+
+
+def check_norm_conv(dtype, seed, layout, x_shape, w_shape, geometry, shuffle, behind, plus):
+    x, w = normal(seed, x_shape, w_shape)
+    before = None if shuffle is None else norm(seed + 1, x_shape[-1], shuffle % 2 == 0, shuffle)
+    y, sums = check("norm_conv", dtype, x, before, w, *geometry, layout=layout)
+    y, o = y.astype(np.float32), w_shape[-1]
+    check("conv_norm", dtype, x, norm(seed + 2, o, True), w, *geometry, layout=layout)
+    dy, more = normal(seed + 3, y.shape, x_shape)
+    after = None
+    if behind:
+        after = ops.Gradient(norm(seed + 4, o, False), sums[1:], sums[0])
+    check(
+        "norm_conv_backward", dtype, dy, y, after, x, before, w, *geometry,
+        more if plus and before is None else None, layout=layout, scale=np.abs(dy).max(),
+    )  # fmt: skip
+
+
+@few
+@given(dtypes, seeds, st.sampled_from(LAYOUTS), batches, sides, sides, *[st.integers(1, 30)] * 2)
+@example(np.float32, 0, "contiguous", 3, 40, 41, 24, 24)
+def test_meetings(dtype, seed, layout, n, h, w, c1, c2):
+    x1, x2, x3 = normal(seed, (n, h, w, c1), (n, h, w, c2), (n, h, w, c1))
+    check("concat_shuffle", dtype, x1, x3, layout=layout)
+    if (c1 + c2) % 2 == 0:
+        (y,) = check("concat_shuffle", dtype, x1, x2, layout=layout)
+        check("concat_shuffle_backward", dtype, y.astype(np.float32), layout=layout)
+    before = norm(seed + 1, c1, False)
+    (y,) = check("norm_add_relu", dtype, x1, before, x3, layout=layout)
+    check("norm_add_relu_backward", dtype, x3, y.astype(np.float32), x1, before, layout=layout,
+          scale=np.abs(x3).max())  # fmt: skip
+
+
 # ---- the two modules as wholes
 
 
@@ -419,7 +505,7 @@ def test_same_names_and_signatures():
 
 
 def test_results_are_the_callers():
-    """No result shares memory with an argument (but an addition's gradient, which is its own)."""
+    """No result shares memory with an argument (but a split's, and an addition's gradient)."""
     x, w, s = normal(0, (2, 4, 4, 16), (3, 3, 16), (2, 16))
     for y in (
         kernels.depthwise_conv2d(x, w, None, 1, 1),
@@ -427,7 +513,7 @@ def test_results_are_the_callers():
         kernels.channel_shuffle(x, 1),
         kernels.relu(np.abs(x)),
         kernels.concat([x]),
-        kernels.channel_split(x, 8)[0],
+        kernels.concat_shuffle(x, x),
         kernels.channel_scale(x, s),
         kernels.avg_pool2d(x, 1, 1),
     ):

@@ -22,7 +22,7 @@ import numpy as np
 from .. import ops
 from ..backend import F
 from ..errors import TinyshuffleError
-from ..nn import Module, ReLU, Sequential
+from ..nn import Module, Residual, Sequential
 from ..ops import Cost
 
 __all__ = ["Blank", "Count", "Recorder", "blank", "recording", "skeleton"]
@@ -102,7 +102,8 @@ class Recorder:
             Count(
                 layer=name,
                 module=module,
-                functional=not isinstance(inside, Sequential),
+                functional=not isinstance(inside, Sequential)
+                or (isinstance(inside, Residual) and module is inside[-1]),
                 operation=operation,
                 input=first,
                 weight=shapes[1] if conv else None,
@@ -161,6 +162,10 @@ def _channel_split(r: Recorder, x: Blank, first: int) -> tuple[np.ndarray, np.nd
     return x[..., :first], x[..., first:]
 
 
+def _concat_shuffle(r: Recorder, x1: Blank, x2: Blank) -> np.ndarray:
+    return F.channel_shuffle(F.concat([x1, x2]), groups=2)
+
+
 def _batch_norm_sums(r: Recorder, x: Blank) -> np.ndarray:
     sums = np.zeros((3, x.shape[-1]))
     sums[0] = np.prod(x.shape[:-1])
@@ -185,6 +190,7 @@ def _conv_backward(
 _SPECIAL: dict[str, Callable[..., Any]] = {
     "max_pool2d": _max_pool2d,
     "channel_split": _channel_split,
+    "concat_shuffle": _concat_shuffle,
     "batch_norm_sums": _batch_norm_sums,
     "batch_norm_statistics": lambda r, sums: (sums[1], sums[2]),
     "dropout_mask": _dropout_mask,
@@ -201,6 +207,8 @@ _SPECIAL: dict[str, Callable[..., Any]] = {
     "sigmoid_backward": _dx_like(0),
     "dropout_backward": _dx_like(0),
     "channel_shuffle_backward": _dx_like(0),
+    "concat_shuffle_backward": _dx_like(0),
+    "overwrite_channels": lambda r, x, first, x2: x,
     "max_pool2d_backward": _dx_like(2),
     "avg_pool2d_backward": _dx_like(1),
     "global_avg_pool_backward": _dx_like(1),
@@ -227,12 +235,8 @@ _SPECIAL: dict[str, Callable[..., Any]] = {
 # ---- the net
 
 
-class _SeparateReLU(ReLU):
-    """A ReLU that no batch norm takes over: counted as the operation of its own that it is."""
-
-
 def skeleton(net: Module, dtype: Any = np.float32) -> Module:
-    """Copy a net without its numbers: blank weights, and every ReLU on its own."""
+    """Copy a net without its numbers: blank weights, and every layer on its own."""
     memo: dict[int, Any] = {}
     for p in net.parameters():
         twin = copy.copy(p)
@@ -243,8 +247,8 @@ def skeleton(net: Module, dtype: Any = np.float32) -> Module:
             memo[id(module._saved)] = None
     bones: Module = copy.deepcopy(net, memo)
     for module in bones.modules():
-        if type(module) is ReLU:
-            module.__class__ = _SeparateReLU
+        if isinstance(module, Sequential):
+            module.joined = False
     return bones
 
 

@@ -45,6 +45,14 @@ from .channel_shuffle import channel_shuffle, channel_shuffle_backward, channel_
 from .conv import conv2d, conv2d_backward, conv2d_cost
 from .depthwise import depthwise_conv2d, depthwise_conv2d_backward, depthwise_conv2d_cost
 from .linear import linear, linear_backward, linear_cost
+from .meeting import (
+    concat_shuffle,
+    concat_shuffle_backward,
+    norm_add_relu,
+    norm_add_relu_backward,
+    overwrite_channels,
+)
+from .norm_conv import Gradient, Norm, conv_norm, norm_conv, norm_conv_backward
 from .pointwise import pointwise_conv2d, pointwise_conv2d_backward, pointwise_conv2d_cost
 from .pool import (
     avg_pool2d,

@@ -11,7 +11,13 @@ import numpy as np
 
 from .. import memory
 from ..ops import branches as ops
-from ..ops.branches import add_backward, add_cost, channel_split_cost, concat_cost
+from ..ops.branches import (
+    add_backward,
+    add_cost,
+    channel_split,
+    channel_split_cost,
+    concat_cost,
+)
 
 __all__ = [
     "add",
@@ -24,13 +30,6 @@ __all__ = [
     "concat_backward",
     "concat_cost",
 ]
-
-
-def channel_split(x: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """Part the channels of ``x`` (N, H, W, C) into the first ``first`` and the rest."""
-    if not 0 < first < x.shape[-1]:
-        return ops.channel_split(x, first)  # which says what is wrong
-    return _copy(x[..., :first]), _copy(x[..., first:])
 
 
 def channel_split_backward(dy1: np.ndarray, dy2: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ def channel_shuffle(x: np.ndarray, groups: int) -> np.ndarray:
     elif n == 2:
         _part(yf, xf, groups)
     else:
-        _transpose(yf, xf, groups, n)
+        transpose(yf, xf, groups, n)
     return y
 
 
@@ -59,7 +59,7 @@ def _part(y, x, n):  # (n, 2) -> (2, n)
 
 
 @exact
-def _transpose(y, x, groups, n):  # (G, n) -> (n, G), along the longer side
+def transpose(y, x, groups, n):  # (G, n) -> (n, G), along the longer side
     for start in range(0, x.size, groups * n):
         if n > groups:
             for g in range(groups):

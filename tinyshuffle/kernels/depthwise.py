@@ -38,9 +38,9 @@ def depthwise_conv2d(
     xf, wf = flat(x, dtype), flat(w, dtype)
     bf = np.zeros(c, dtype) if b is None else flat(b, dtype, (c,))
     y = memory.empty((n, ho, wo, c), dtype)
-    special = _special(w, stride, padding, dilation)
+    special = special_stride(w, stride, padding, dilation)
     if special:
-        forward = _forward_1 if special == 1 else _forward_2
+        forward = forward_1 if special == 1 else forward_2
         forward(y.reshape(-1), xf, wf, bf, np.zeros(wd * c, dtype), n, h, wd, c)
     else:
         window = (kh, kw, *pair(stride), *pair(padding), *pair(dilation))
@@ -63,10 +63,10 @@ def depthwise_conv2d_backward(
     ho, wo = output_size((h, wd), (kh, kw), stride, padding, dilation)
     dyf, xf, wf = flat(dy, dtype, (n, ho, wo, c)), flat(x, dtype), flat(w, dtype)
     sums = np.zeros((kh * kw + 1, c))  # dw and db, float64
-    special = _special(w, stride, padding, dilation)
+    special = special_stride(w, stride, padding, dilation)
     if special:
         dx = memory.empty(x.shape, dtype)
-        backward = _backward_1 if special == 1 else _backward_2
+        backward = backward_1 if special == 1 else backward_2
         spare, part = np.zeros((2, wd * c), dtype), np.zeros((-(-c // LANES), 10 * LANES), dtype)
         backward(dx.reshape(-1), sums, dyf, xf, wf, *spare, part, n, h, wd, c)
     else:
@@ -88,7 +88,7 @@ def _check(x: np.ndarray, w: np.ndarray) -> tuple[int, int, int]:
     return kh, kw, c
 
 
-def _special(w: np.ndarray, stride: IntPair, padding: IntPair, dilation: IntPair) -> int:
+def special_stride(w: np.ndarray, stride: IntPair, padding: IntPair, dilation: IntPair) -> int:
     """The stride, 1 or 2, if there is a fast kernel for this convolution, else 0."""
     s = pair(stride)
     fits = w.shape[:2] == (3, 3) and pair(padding) == (1, 1) and pair(dilation) == (1, 1)
@@ -96,7 +96,7 @@ def _special(w: np.ndarray, stride: IntPair, padding: IntPair, dilation: IntPair
 
 
 @fused
-def _forward_1(y, x, w, b, zeros, n_images, height, width, c):
+def forward_1(y, x, w, b, zeros, n_images, height, width, c):
     # A window's columns are l(eft), m(iddle), r(ight), its rows 0, 1, 2.
     line = width * c
     zero = load(zeros, 0)
@@ -132,7 +132,7 @@ def _forward_1(y, x, w, b, zeros, n_images, height, width, c):
 
 
 @fused
-def _forward_2(y, x, w, b, zeros, n_images, height, width, c):
+def forward_2(y, x, w, b, zeros, n_images, height, width, c):
     line = width * c
     zero = load(zeros, 0)
     ho, wo = (height + 1) // 2, (width + 1) // 2
@@ -189,7 +189,7 @@ def _forward(y, x, w, b, kh, kw, sh, sw, ph, pw, dh, dw):
 
 
 @fused
-def _backward_1(dx, sums, dy, x, w, zeros, spare, part, n_images, height, width, c):
+def backward_1(dx, sums, dy, x, w, zeros, spare, part, n_images, height, width, c):
     # Pixel (p, q) of x met tap (i, j) in the window around (p + 1 - i, q + 1 - j). So rows 0, 1, 2
     # of dy stand below, at and above p, and r(ight), m(iddle), l(eft) belong to taps 0, 1, 2.
     line = width * c
@@ -269,7 +269,7 @@ def _collect(sums, part, c):
 
 
 @fused
-def _backward_2(dx, sums, dy, x, w, zeros, spare, part, n_images, height, width, c):
+def backward_2(dx, sums, dy, x, w, zeros, spare, part, n_images, height, width, c):
     # The pixels of x in blocks of four, (2p, 2q) to (2p + 1, 2q + 1). Those in even rows and
     # columns met one tap only, those in odd ones four: with l0 l1  the dy at (p, q), (p, q + 1),
     #                                                       b0 b1       (p + 1, q), (p + 1, q + 1).

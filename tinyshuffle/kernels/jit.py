@@ -52,12 +52,13 @@ __all__ = [
 LANES = 16
 
 # The order of the arithmetic is as written. `fused` lets a product and a sum round once (FMA),
-# `exact` rounds as NumPy does, so that a mask computed twice is the same twice.
+# `exact` rounds as NumPy does, so that a mask computed twice is the same twice. It has to say so,
+# or a kernel that is first compiled for a `fused` one takes over its rounding.
 _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 fused: _Decorator = numba.njit(
     nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"}
 )
-exact: _Decorator = numba.njit(nogil=True, cache=True, error_model="numpy")
+exact: _Decorator = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=False)
 
 
 def flat(a: np.ndarray, dtype: np.dtype, shape: tuple[int, ...] | None = None) -> np.ndarray:

@@ -37,9 +37,9 @@ def sum_pixels(x: np.ndarray) -> np.ndarray:
 
 @exact
 def ending(x, size):
-    """Return the numbers of x behind the last whole block of this size, and zeros behind them."""
-    rest = np.zeros(size, x.dtype)
+    """Return the numbers of x behind its last whole block, made a block with zeros, or nothing."""
     start = x.size - x.size % size
+    rest = np.zeros(size if start < x.size else 0, x.dtype)
     for i in range(start, x.size):
         rest[i - start] = x[i]
     return rest
@@ -62,7 +62,7 @@ def _sum(sums, x, period):
     rest = ending(x, block)
     parts = np.zeros((1, period), x.dtype)
     total = parts[0]
-    for a, size in ((x, x.size - x.size % block), (rest, block)):
+    for a, size in ((x, x.size - x.size % block), (rest, rest.size)):
         blocks = 0
         for start in range(0, size, block):
             for i in range(start, start + period, LANES):
@@ -73,4 +73,4 @@ def _sum(sums, x, period):
             if blocks == BLOCKS:
                 fold(sums, parts)
                 blocks = 0
-        fold(sums, parts)
+    fold(sums, parts)

@@ -17,6 +17,9 @@ not always give whole groups, and the paper does not print the widths it used. T
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import numpy as np
 
 from ..backend import F
@@ -30,6 +33,7 @@ from ..nn import (
     Linear,
     Module,
     ReLU,
+    Residual,
     Sequential,
     SqueezeExcitation,
 )
@@ -128,26 +132,24 @@ class ShuffleUnitV1(Module):
         }
         if se:
             layers["se"] = SqueezeExcitation(branch)
-        self.residual = Sequential(**layers)
-        if stride == 2:
+        if stride == 1:
+            self.residual: Sequential = Residual(**layers, relu=ReLU())
+        else:
+            self.residual, self.relu = Sequential(**layers), ReLU()
             self.shortcut = AvgPool2d(3, stride=2, padding=1)
-        self.relu = ReLU()
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        residual = self.residual(x)
         if self.stride == 1:
-            return self.relu(F.add(x, residual))
-        return F.concat([self.shortcut(x), self.relu(residual)])
+            return self.residual(x)
+        return F.concat([self.shortcut(x), self.relu(self.residual(x))])
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         if self.stride == 1:
-            dshortcut, dresidual = F.add_backward(self.relu.backward(dy))
-        else:
-            channels = self.in_channels, dy.shape[-1] - self.in_channels
-            dshortcut, dresidual = F.concat_backward(dy, channels)
-            dshortcut = self.shortcut.backward(dshortcut)
-            dresidual = self.relu.backward(dresidual)
-        return F.add(dshortcut, self.residual.backward(dresidual))
+            return self.residual.backward(dy)
+        channels = self.in_channels, dy.shape[-1] - self.in_channels
+        dshortcut, dresidual = F.concat_backward(dy, channels)
+        dresidual = self.relu.backward(dresidual)
+        return self.residual.backward_onto(dresidual, self.shortcut.backward(dshortcut))
 
 
 class ShuffleNetV1(Module):
@@ -168,6 +170,10 @@ class ShuffleNetV1(Module):
         Half of the units, wider (Table 5's "0.5x (shallow, g = 3)"; only that net has it).
     fc_bias : bool
         False is the authors' released head.
+    stage_channels : three int, optional
+        Widths of stages 2, 3 and 4 between those of the paper: growing multiples of 4 g.
+    stem_channels : int, optional
+        Width of the first convolution: a multiple of g, below that of stage 2.
     """
 
     def __init__(
@@ -180,6 +186,8 @@ class ShuffleNetV1(Module):
         se: bool = False,
         shallow: bool = False,
         fc_bias: bool = True,
+        stage_channels: Sequence[int] | None = None,
+        stem_channels: int | None = None,
     ) -> None:
         if width not in (0.25, *STEM_WIDTH) or groups not in STAGE2_WIDTH:
             raise TinyshuffleError(
@@ -195,7 +203,22 @@ class ShuffleNetV1(Module):
                 )
             first = SHALLOW_STAGE2_WIDTH
             widths, repeats = (first, 2 * first, 4 * first), SHALLOW_REPEATS
-        channels = stem_width(width, groups)
+        channels = stem_width(width, groups) if stem_channels is None else stem_channels
+        if stage_channels is not None:
+            widths = tuple(stage_channels)  # type: ignore[assignment]
+        steps = [channels, *widths]
+        if (
+            len(steps) != 4
+            or channels < 1
+            or channels % groups
+            or any(c % (4 * groups) for c in widths)
+            or any(a >= b for a, b in pairwise(steps))
+        ):
+            raise TinyshuffleError(
+                f"stage_channels={list(widths)} after stem_channels={channels} do not suit "
+                f"{groups} groups: give three growing multiples of {4 * groups} after a smaller "
+                f"multiple of {groups}"
+            )
         self.conv1, self.maxpool = stem_layers(channels, stem)
         stages = []
         for stage, (out, repeat) in enumerate(zip(widths, repeats, strict=True)):

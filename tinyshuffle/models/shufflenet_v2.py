@@ -105,19 +105,20 @@ class ShuffleUnitV2(Module):
                 y2 = self.relu(F.add(x2, y2))
         else:
             y1, y2 = self.branch1(x), self.branch2(x)
-        return F.channel_shuffle(F.concat([y1, y2]), groups=2)
+        return F.concat_shuffle(y1, y2)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        dy = F.channel_shuffle_backward(dy, groups=2)
-        dy1, dy2 = F.concat_backward(dy, [self.untouched, self.made])
+        dx = F.concat_shuffle_backward(dy)  # of y1 and y2, side by side
+        dy1, dy2 = F.channel_split(dx, self.untouched)
         if self.stride == 2:
-            return F.add(self.branch1.backward(dy1), self.branch2.backward(dy2))
+            return self.branch2.backward_onto(dy2, self.branch1.backward(dy1))
+        # dy1 lies where it belongs; dy2 has to go back through the branch
         if self.residual:
-            dshortcut, dbranch = F.add_backward(self.relu.backward(dy2))
-            dx2 = F.add(dshortcut, self.branch2.backward(dbranch))
+            dy2 = self.relu.backward(dy2)
+            dx2 = self.branch2.backward_onto(dy2, dy2)
         else:
             dx2 = self.branch2.backward(dy2)
-        return F.channel_split_backward(dy1, dx2)
+        return F.overwrite_channels(dx, self.untouched, dx2)
 
 
 class ShuffleNetV2(Module):

@@ -28,6 +28,7 @@ all the same. Here the groups are the largest power of two up to 16 that divides
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import gcd
 
 from ..errors import TinyshuffleError
@@ -79,21 +80,42 @@ class OtherUnits(Sequential):
     num_classes : int
     stem : {"imagenet", "cifar"}
         3x3 stride 2 and max pool, or 3x3 stride 1 alone.
+    stage_channels : three int, optional
+        Other widths of stages 2, 3 and 4 than the budget's: multiples of 4 (``vgg``: any).
+    stem_channels : int, optional
+        Another width of the first convolution.
     """
 
     def __init__(
-        self, kind: str, budget: int = 140, num_classes: int = 1000, stem: str = "imagenet"
+        self,
+        kind: str,
+        budget: int = 140,
+        num_classes: int = 1000,
+        stem: str = "imagenet",
+        stage_channels: Sequence[int] | None = None,
+        stem_channels: int | None = None,
     ) -> None:
         if kind not in WIDTHS or budget not in STEM_WIDTH:
             raise TinyshuffleError(
                 f"no net of {kind!r} units at {budget} M in V1 Table 4; units are "
                 f"{', '.join(WIDTHS)}, budgets {', '.join(map(str, STEM_WIDTH))}"
             )
-        channels, last = STEM_WIDTH[budget], WIDTHS[kind][budget]
+        if stage_channels is None:
+            last = WIDTHS[kind][budget]
+            stage_channels = last // 4, last // 2, last
+        elif (
+            len(stage_channels) != 3
+            or min(stage_channels) < 1
+            or (kind != "vgg" and any(c % 4 for c in stage_channels))
+        ):
+            raise TinyshuffleError(
+                f"stage_channels={list(stage_channels)} do not suit {kind} units: give three "
+                f"{'numbers above 0' if kind == 'vgg' else 'multiples of 4'}"
+            )
+        channels = STEM_WIDTH[budget] if stem_channels is None else stem_channels
         conv1, maxpool = stem_layers(channels, stem)
         stages: dict[str, Module] = {}
-        for stage, repeat in enumerate(REPEATS, 2):
-            out = last // 2 ** (4 - stage)
+        for stage, (out, repeat) in enumerate(zip(stage_channels, REPEATS, strict=True), 2):
             units = []
             for i in range(repeat):
                 units.append(_unit(kind, channels, out, 2 if i == 0 else 1))

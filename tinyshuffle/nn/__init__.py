@@ -1,6 +1,6 @@
 """Layers, with PyTorch's names and arguments, channels last."""
 
-from .containers import Sequential, SqueezeExcitation
+from .containers import Residual, Sequential, SqueezeExcitation
 from .layers import (
     AdaptiveAvgPool2d,
     AvgPool2d,
@@ -37,6 +37,7 @@ __all__ = [
     "Parameter",
     "ReLU",
     "ReLU6",
+    "Residual",
     "Sequential",
     "Sigmoid",
     "SqueezeExcitation",

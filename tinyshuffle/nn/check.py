@@ -9,7 +9,7 @@ from ..errors import TinyshuffleError
 __all__ = ["check_images", "check_rows"]
 
 
-def check_images(x: np.ndarray, channels: int, dtype: np.dtype, layer: str) -> None:
+def check_images(x: np.ndarray, channels: int, dtype: np.dtype, layer: object) -> None:
     """Raise unless ``x`` is (N, H, W, channels) of ``dtype``; NCHW is recognised and named."""
     shape = np.shape(x)
     if len(shape) != 4:
@@ -32,7 +32,7 @@ def check_images(x: np.ndarray, channels: int, dtype: np.dtype, layer: str) -> N
     _check_dtype(x, dtype, layer)
 
 
-def check_rows(x: np.ndarray, features: int, dtype: np.dtype, layer: str) -> None:
+def check_rows(x: np.ndarray, features: int, dtype: np.dtype, layer: object) -> None:
     """Raise unless ``x`` is (N, features) of ``dtype``."""
     shape = np.shape(x)
     if len(shape) != 2 or shape[1] != features:
@@ -42,7 +42,7 @@ def check_rows(x: np.ndarray, features: int, dtype: np.dtype, layer: str) -> Non
     _check_dtype(x, dtype, layer)
 
 
-def _check_dtype(x: np.ndarray, dtype: np.dtype, layer: str) -> None:
+def _check_dtype(x: np.ndarray, dtype: np.dtype, layer: object) -> None:
     if x.dtype != dtype:
         what = "uint8 pixels: normalise them (ts.data.normalise)" if x.dtype == np.uint8 else (
             f"x = x.astype(np.{dtype})"

@@ -7,23 +7,26 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..backend import F
+from . import chain
 from .layers import BatchNorm2d, GlobalAvgPool, Linear, ReLU, Sigmoid
-from .module import Module
+from .module import Module, inferring
 
-__all__ = ["Sequential", "SqueezeExcitation"]
+__all__ = ["Residual", "Sequential", "SqueezeExcitation"]
 
 
 class Sequential(Module):
     """One layer after the other; backward, the other way round.
 
     Layers given by position are named "0", "1", …, as PyTorch does; layers given by keyword keep
-    their names. A ReLU behind a BatchNorm2d is done by the batch norm, in the same pass.
+    their names. Batch norms are joined to the convolutions around them: see ``nn.chain``.
 
     >>> from tinyshuffle.nn import Conv2d
     >>> net = Sequential(conv=Conv2d(3, 8, 3, padding=1, bias=False), bn=BatchNorm2d(8))
     >>> [p.name for p in net.parameters()]
     ['conv.weight', 'bn.weight', 'bn.bias']
     """
+
+    joined = True  # False takes one layer after the other
 
     def __init__(self, *layers: Module, **named: Module) -> None:
         self._layers = {str(i): layer for i, layer in enumerate(layers)} | named
@@ -47,25 +50,64 @@ class Sequential(Module):
             raise AttributeError(f"Sequential has no layer {name!r}") from None
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        layers = [None, *self, None]
-        for before, layer, after in zip(layers, self, layers[2:], strict=False):
-            if type(layer) is BatchNorm2d:
-                x = layer.forward(x, relu=_fused(layer, after))
-            elif not _fused(before, layer):
+        steps: list[chain.Step] = list(self)
+        joined = self._one_mode()
+        if joined and self.training:
+            x, steps = chain.forward(self, x)
+        elif joined and inferring():
+            x = chain.evaluate(self, x)
+        else:
+            for layer in self:
                 x = layer(x)
+        self.save(steps)
         return x
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        layers = [None, *self]
-        for before, layer in reversed(list(zip(layers, self, strict=False))):
-            if not _fused(before, layer):
-                dy = layer.backward(dy)
-        return dy
+        (steps,) = self.saved()
+        return chain.backward(steps, dy)
+
+    def backward_onto(self, dy: np.ndarray, plus: np.ndarray) -> np.ndarray:
+        """Return dx + plus, where ``plus`` is another gradient of x."""
+        (steps,) = self.saved()
+        return chain.backward(steps, dy, plus)
+
+    def _one_mode(self) -> bool:
+        """Whether layers may be joined: unless some batch norm is in another mode than the rest."""
+        norms = (layer for layer in self if isinstance(layer, BatchNorm2d))
+        return self.joined and all(norm.training == self.training for norm in norms)
 
 
-def _fused(layer: Module | None, after: Module | None) -> bool:
-    """Whether ``after`` is a ReLU that the batch norm ``layer`` has done already."""
-    return type(layer) is BatchNorm2d and type(after) is ReLU
+class Residual(Sequential):
+    """relu(x + f(x)): f is all the layers but the last, one after the other; the last is the ReLU.
+
+    >>> from tinyshuffle.nn import Conv2d
+    >>> unit = Residual(Conv2d(8, 8, 1, bias=False), BatchNorm2d(8), ReLU())
+    >>> unit(np.ones((2, 3, 3, 8), np.float32)).shape
+    (2, 3, 3, 8)
+    """
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        *f, relu = self
+        if self.training and self._one_mode():
+            y, steps = chain.forward(f, x, shortcut=x)
+        else:
+            y, steps = x, list(f)
+            for layer in f:
+                y = layer(y)
+            y = relu(F.add(x, y))
+            steps.append(relu)
+        self.save(steps)
+        return y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        (steps,) = self.saved()
+        if not isinstance(steps[-1], ReLU):
+            return chain.backward(steps, dy)
+        dz = steps.pop().backward(dy)
+        return chain.backward(steps, dz, dz)
+
+    def backward_onto(self, dy: np.ndarray, plus: np.ndarray) -> np.ndarray:
+        return F.add(self.backward(dy), plus)
 
 
 class SqueezeExcitation(Module):

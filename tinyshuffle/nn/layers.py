@@ -101,9 +101,18 @@ class Conv2d(Module):
         self.weight = _uniform(shape, fan_in)
         self.bias = _uniform((out_channels,), fan_in) if bias else None
 
+    @property
+    def geometry(self) -> tuple[IntPair, IntPair, IntPair, int]:
+        """Stride, padding, dilation and groups."""
+        return self.stride, self.padding, self.dilation, self.groups
+
+    def check(self, x: np.ndarray) -> None:
+        """Raise unless ``x`` is a batch of images that this layer is for."""
+        check_images(x, self.in_channels, self.weight.dtype, self)
+
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return y (N, Ho, Wo, out_channels) of x (N, H, W, in_channels)."""
-        check_images(x, self.in_channels, self.weight.dtype, f"Conv2d({self.extra_repr()})")
+        self.check(x)
         w, b = self.weight.data, None if self.bias is None else self.bias.data
         self.save(x)
         if self.kind == "pointwise":
@@ -186,31 +195,44 @@ class BatchNorm2d(Module):
         self.running_var = np.ones(num_features, np.float32)
         self.num_batches_tracked = np.array(0, np.int64)
 
+    def check(self, x: np.ndarray) -> None:
+        """Raise unless ``x`` is a batch of images that this layer is for."""
+        check_images(x, self.num_features, self.weight.dtype, self)
+
+    def observe(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return μ, σ² and M (C,) of the batch, given the sums (3, C) of a slice of it."""
+        sums = self.sync(sums)
+        mean, var = F.batch_norm_statistics(sums)
+        self._track(mean, var, sums[0, 0])
+        return mean, var, sums[0]
+
+    def accumulate(self, mine: np.ndarray) -> np.ndarray:
+        """Add a slice's dβ and dγ (2, C) to the gradients; return their sums over the batch."""
+        dtype = self.weight.dtype
+        self.bias.accumulate(mine[0].astype(dtype))
+        self.weight.accumulate(mine[1].astype(dtype))
+        return self.sync(mine)
+
     def forward(self, x: np.ndarray, relu: bool = False) -> np.ndarray:
         """Normalise x (N, H, W, C); ``relu=True`` applies a ReLU in the same pass."""
-        check_images(
-            x, self.num_features, self.weight.dtype, f"BatchNorm2d({self.num_features})"
-        )
-        gamma, beta = self.weight.data, self.bias.data
+        self.check(x)
         if self.training:
-            sums = self.sync(F.batch_norm_sums(x))
-            mean, var = F.batch_norm_statistics(sums)
-            self._track(mean, var, sums[0, 0])
+            mean, var, count = self.observe(F.batch_norm_sums(x))
         else:
-            sums, mean, var = None, self.running_mean, self.running_var
-        self.save(x, mean, var, sums, relu)
-        return F.batch_norm(x, gamma, beta, mean, var, self.eps, relu)
+            mean, var, count = self.running_mean, self.running_var, None
+        self.save(x, mean, var, count, relu)
+        return F.batch_norm(x, self.weight.data, self.bias.data, mean, var, self.eps, relu)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Add dγ and dβ to the gradients and return dx."""
-        x, mean, var, sums, relu = self.saved()
+        x, mean, var, count, relu = self.saved()
         arguments = dy, x, self.weight.data, self.bias.data, mean, var
         mine = F.batch_norm_backward_sums(*arguments, self.eps, relu)
-        self.bias.accumulate(mine[0].astype(x.dtype))
-        self.weight.accumulate(mine[1].astype(x.dtype))
-        if sums is None:
+        if count is None:
+            self.bias.accumulate(mine[0].astype(x.dtype))
+            self.weight.accumulate(mine[1].astype(x.dtype))
             return F.batch_norm_eval_backward(*arguments, self.eps, relu)
-        return F.batch_norm_backward(*arguments, self.sync(mine), sums[0], self.eps, relu)
+        return F.batch_norm_backward(*arguments, self.accumulate(mine), count, self.eps, relu)
 
     def _track(self, mean: np.ndarray, var: np.ndarray, count: float) -> None:
         """Update the running statistics: as new arrays, so that slices can share the old ones."""
@@ -385,7 +407,7 @@ class Linear(Module):
         self.bias = _uniform((out_features,), in_features) if bias else None
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        check_rows(x, self.in_features, self.weight.dtype, f"Linear({self.extra_repr()})")
+        check_rows(x, self.in_features, self.weight.dtype, self)
         self.save(x)
         return F.linear(x, self.weight.data, None if self.bias is None else self.bias.data)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import TinyshuffleError
 
-__all__ = ["Module", "Parameter", "inference"]
+__all__ = ["Module", "Parameter", "inference", "inferring"]
 
 Draw = Callable[[np.random.Generator], np.ndarray]
 
@@ -26,6 +26,11 @@ def inference() -> Iterator[None]:
         yield
     finally:
         _mode.inference = False
+
+
+def inferring() -> bool:
+    """Return whether this thread is inside ``with inference()``."""
+    return getattr(_mode, "inference", False)
 
 
 class Parameter:
@@ -139,7 +144,7 @@ class Module:
 
     def save(self, *values: Any) -> None:
         """Keep what the backward pass needs; the next forward pass replaces it."""
-        self._saved = None if getattr(_mode, "inference", False) else values
+        self._saved = None if inferring() else values
 
     def saved(self) -> tuple[Any, ...]:
         """Return what ``save`` kept, once."""

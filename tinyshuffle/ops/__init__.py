@@ -68,6 +68,14 @@ from .local_response_norm import (
     local_response_norm_backward,
     local_response_norm_cost,
 )
+from .meeting import (
+    concat_shuffle,
+    concat_shuffle_backward,
+    norm_add_relu,
+    norm_add_relu_backward,
+    overwrite_channels,
+)
+from .norm_conv import Gradient, Norm, conv_norm, norm_conv, norm_conv_backward
 from .pad_end import pad_end, pad_end_backward, pad_end_cost
 from .pointwise import pointwise_conv2d, pointwise_conv2d_backward, pointwise_conv2d_cost
 from .pool import (

@@ -29,13 +29,13 @@ __all__ = [
 
 
 def channel_split(x: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """Part the channels of ``x`` (N, H, W, C) into the first ``first`` and the rest."""
+    """Part the channels of ``x`` (N, H, W, C) into the first ``first`` and the rest: two views."""
     if not 0 < first < x.shape[-1]:
         raise TinyshuffleError(
             f"cannot split {x.shape[-1]} channels after channel {first}; "
             f"give a number from 1 to {x.shape[-1] - 1}"
         )
-    return x[..., :first].copy(), x[..., first:].copy()
+    return x[..., :first], x[..., first:]
 
 
 def channel_split_backward(dy1: np.ndarray, dy2: np.ndarray) -> np.ndarray:

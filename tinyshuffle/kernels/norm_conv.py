@@ -1,0 +1,466 @@
+"""A convolution between two batch norms: see ``ops.norm_conv`` for the mathematics.
+
+A few images (or rows of pixels) at a time go through all the steps, each of which is a kernel from
+another file, while they are in the core's cache: the normalised input and the gradient behind the
+convolution exist as such blocks only, in scratch memory. So a forward pass reads x and writes y,
+and a backward pass reads dy, y and x and writes dx, whatever happens in between.
+
+What is neither depthwise 3x3 nor a product of moderate size goes step by step.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import memory
+from ..ops.norm_conv import Gradient, Norm, is_pointwise
+from ..ops.windows import IntPair
+from .batch_norm import (
+    add_backward_sums,
+    add_sums,
+    backward,
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_backward_sums,
+    batch_norm_sums,
+    constants_of,
+    finish_backward_sums,
+    normalise,
+    slopes_of,
+    table_of,
+)
+from .channel_shuffle import channel_shuffle, channel_shuffle_backward, transpose
+from .conv import conv2d, conv2d_backward
+from .depthwise import (
+    backward_1,
+    backward_2,
+    depthwise_conv2d,
+    depthwise_conv2d_backward,
+    forward_1,
+    forward_2,
+    special_stride,
+)
+from .jit import LANES, flat, fused
+from .pixels import pixels
+from .pointwise import check_channels, pointwise_conv2d, pointwise_conv2d_backward
+from .sums import period_of
+from .tile import ROWS, VECTOR, add_weight_gradient, multiply, pack, padded
+
+__all__ = ["Gradient", "Norm", "conv_norm", "norm_conv", "norm_conv_backward"]
+
+_BLOCK = 2**14  # numbers of a tensor to take through all the steps at a time: 64 KB in float32
+_WEIGHTS = 2**16  # weights of a group that are still worth a block; more are left to BLAS
+_SLACK = 64  # numbers behind a scratch array that a tile may read
+
+
+def norm_conv(
+    x: np.ndarray,
+    norm: Norm | None,
+    w: np.ndarray,
+    stride: IntPair = 1,
+    padding: IntPair = 0,
+    dilation: IntPair = 1,
+    groups: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Normalise and convolve; see ``ops.norm_conv``."""
+    if _has_kernel(w, stride, padding, dilation, groups):
+        return _forward(x, norm, None, w, stride, padding, dilation, groups)
+    z = x if norm is None else _normalised(x, norm)
+    y = _convolved(z, w, stride, padding, dilation, groups)
+    return y, batch_norm_sums(y)
+
+
+def conv_norm(
+    x: np.ndarray,
+    norm: Norm,
+    w: np.ndarray,
+    stride: IntPair = 1,
+    padding: IntPair = 0,
+    dilation: IntPair = 1,
+    groups: int = 1,
+) -> np.ndarray:
+    """Convolve and normalise; see ``ops.conv_norm``."""
+    if _has_kernel(w, stride, padding, dilation, groups):
+        y, _ = _forward(x, None, norm, w, stride, padding, dilation, groups)
+    else:
+        y = _convolved(x, w, stride, padding, dilation, groups)
+        yf = y.reshape(-1)
+        table = table_of(constants_of(y, *norm[:4]), norm.eps, period_of(y.shape[-1]), yf)
+        normalise(yf, yf, table, norm.relu)
+    return channel_shuffle(y, norm.shuffle) if norm.shuffle > 1 else y
+
+
+def _forward(
+    x: np.ndarray,
+    norm: Norm | None,
+    behind: Norm | None,
+    w: np.ndarray,
+    stride: IntPair,
+    padding: IntPair,
+    dilation: IntPair,
+    groups: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return y and its sums; or with a norm ``behind``, what it makes of y, and no sums."""
+    (n, h, wd, c), dtype, o = x.shape, x.dtype, w.shape[-1]
+    xf, x_row = pixels(x, dtype) if norm is None else (flat(x, dtype), c)
+    sums, wf = np.zeros((3, o)), flat(w, dtype)
+    before, eps, relu, shuffle = _constants(x, norm)
+    after, after_eps, after_relu, _ = _constants(np.empty((0, o), dtype), behind)
+    s = special_stride(w, stride, padding, dilation)
+    if s:
+        y = memory.empty((n, -(-h // s), -(-wd // s), c), dtype)
+        images = _images(n, h * wd * c)
+        sx = memory.empty((images * h * wd * c,), dtype)
+        st = memory.empty((sx.size if shuffle > 1 else 0,), dtype)
+        _depthwise(
+            y.reshape(-1), sums[1:], xf, x_row, before, eps, relu, shuffle, wf,
+            after, after_eps, after_relu, sx, st, n, h, wd, c, s, images, period_of(c),
+        )  # fmt: skip
+    else:
+        check_channels(x, w, groups)
+        y = memory.empty((n, h, wd, o), dtype)
+        block, row = _rows(c, o), _whole(o // groups, VECTOR)
+        sx = memory.empty(((block + ROWS) * c + _SLACK,), dtype)
+        st = memory.empty((block * c if shuffle > 1 else 0,), dtype)
+        sy = memory.empty(((block + ROWS) * groups * row,), dtype)
+        _pointwise(
+            y.reshape(-1), sums[1:], xf, x_row, before, eps, relu, shuffle, wf,
+            after, after_eps, after_relu, sx, st, sy,
+            n * h * wd, c, o, groups, block, period_of(c), period_of(o),
+        )  # fmt: skip
+    sums[0] = y.size // o
+    return y, sums
+
+
+def norm_conv_backward(
+    dy: np.ndarray,
+    y: np.ndarray,
+    behind: Gradient | None,
+    x: np.ndarray,
+    norm: Norm | None,
+    w: np.ndarray,
+    stride: IntPair = 1,
+    padding: IntPair = 0,
+    dilation: IntPair = 1,
+    groups: int = 1,
+    plus: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return (dx, dw, sums); see ``ops.norm_conv_backward``."""
+    if not _has_kernel(w, stride, padding, dilation, groups):
+        return _step_by_step(dy, y, behind, x, norm, w, stride, padding, dilation, groups, plus)
+    (n, h, wd, c), dtype = x.shape, x.dtype
+    o = w.shape[-1]
+    xf, x_row = pixels(x, dtype) if norm is None else (flat(x, dtype), c)
+    (dyf, dy_row), yf, wf = pixels(dy, dtype), flat(y, dtype), flat(w, dtype)
+    before, eps, relu, shuffle = _constants(x, norm)
+    after, after_eps, after_relu, _ = _constants(y, behind and behind.norm)
+    means = np.empty((2, 0)) if behind is None else behind.sums / behind.pixels
+    sums = np.zeros((2, c))
+    dx = memory.empty(x.shape, dtype)
+    more = np.empty(0, dtype) if plus is None else flat(plus, dtype, x.shape)
+    s = special_stride(w, stride, padding, dilation)
+    if not s:
+        cg, og, block = c // groups, o // groups, _rows(c, o)
+        sx = memory.empty(((block + ROWS) * c + _SLACK,), dtype)
+        st = memory.empty((block * c if shuffle > 1 else 0,), dtype)
+        sy = memory.empty(((block + ROWS) * o + _SLACK,), dtype)
+        sd = memory.empty(((block + ROWS) * groups * _whole(cg, VECTOR),), dtype)
+        parts = np.zeros((groups, _whole(cg, ROWS), _whole(og, VECTOR)), dtype)
+        _pointwise_backward(
+            dx.reshape(-1), parts.reshape(-1), sums, dyf, dy_row, yf, after, means, after_eps,
+            after_relu, xf, x_row, before, eps, relu, shuffle, wf, more, sx, st, sy, sd,
+            n * h * wd, c, o, groups, block, period_of(c), period_of(o),
+        )  # fmt: skip
+        dw = parts[:, :cg, :og].transpose(1, 0, 2).reshape(w.shape)  # (Cg, G, Og)
+    else:
+        images = _images(n, h * wd * c)
+        sx = memory.empty((images * h * wd * c,), dtype)
+        st = memory.empty((sx.size if shuffle > 1 else 0,), dtype)
+        sy = memory.empty((images * y[0].size,), dtype)
+        taps = np.zeros((10, c))  # dw, and db, which nobody asks for
+        part = np.zeros((-(-c // LANES), 10 * LANES), dtype)
+        _depthwise_backward(
+            dx.reshape(-1), taps, sums, dyf, dy_row, yf, after, means, after_eps, after_relu,
+            xf, x_row, before, eps, relu, shuffle, wf, np.zeros((2, wd * c), dtype), part,
+            more, sx, st, sy, n, h, wd, c, s, images, period_of(c),
+        )  # fmt: skip
+        dw = taps[:9].astype(dtype).reshape(w.shape)
+    if norm is None:
+        return dx, dw, None
+    return dx, dw, sums
+
+
+def _step_by_step(
+    dy: np.ndarray,
+    y: np.ndarray,
+    behind: Gradient | None,
+    x: np.ndarray,
+    norm: Norm | None,
+    w: np.ndarray,
+    stride: IntPair,
+    padding: IntPair,
+    dilation: IntPair,
+    groups: int,
+    plus: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    if behind is not None:
+        gamma, beta, mean, var, eps, relu, _ = behind.norm
+        dy = batch_norm_backward(
+            dy, y, gamma, beta, mean, var, behind.sums, behind.pixels, eps, relu
+        )
+    z = x if norm is None else _normalised(x, norm)
+    if w.ndim == 3:
+        dx, dw, _ = depthwise_conv2d_backward(dy, z, w, stride, padding, dilation, bias=False)
+    elif is_pointwise(w, stride, padding):
+        dx, dw, _ = pointwise_conv2d_backward(dy, z, w, groups, bias=False)
+    else:
+        dx, dw, _ = conv2d_backward(dy, z, w, stride, padding, dilation, groups, bias=False)
+    if norm is None:
+        return dx if plus is None else np.add(dx, plus, out=dx), dw, None
+    if norm.shuffle > 1:
+        dx = channel_shuffle_backward(dx, norm.shuffle)
+    return dx, dw, batch_norm_backward_sums(dx, x, *norm[:6])
+
+
+def _normalised(x: np.ndarray, norm: Norm) -> np.ndarray:
+    z = batch_norm(x, *norm[:6])
+    return channel_shuffle(z, norm.shuffle) if norm.shuffle > 1 else z
+
+
+def _convolved(
+    z: np.ndarray,
+    w: np.ndarray,
+    stride: IntPair,
+    padding: IntPair,
+    dilation: IntPair,
+    groups: int,
+) -> np.ndarray:
+    if w.ndim == 3:
+        return depthwise_conv2d(z, w, None, stride, padding, dilation)
+    if is_pointwise(w, stride, padding):
+        return pointwise_conv2d(z, w, None, groups)
+    return conv2d(z, w, None, stride, padding, dilation, groups)
+
+
+def _has_kernel(
+    w: np.ndarray, stride: IntPair, padding: IntPair, dilation: IntPair, groups: int
+) -> bool:
+    """Whether there is a fast way for this convolution."""
+    if w.ndim == 3:
+        return special_stride(w, stride, padding, dilation) > 0
+    return is_pointwise(w, stride, padding) and w.size // groups <= _WEIGHTS
+
+
+def _constants(x: np.ndarray, norm: Norm | None) -> tuple[np.ndarray, float, bool, int]:
+    """γ, β, μ and σ² (4, C) of a norm (none: (4, 0)), its ε, its ReLU and its shuffle."""
+    if norm is None:
+        return np.empty((4, 0)), 0.0, False, 1
+    gamma, beta, mean, var, eps, relu, shuffle = norm
+    return constants_of(x, gamma, beta, mean, var), eps, relu, shuffle
+
+
+def _rows(c: int, o: int) -> int:
+    """How many pixels to take at a time."""
+    return max(4 * ROWS, _BLOCK // max(c, o) // ROWS * ROWS)
+
+
+def _whole(n: int, unit: int) -> int:
+    return -(-n // unit) * unit
+
+
+def _images(n: int, numbers: int) -> int:
+    """How many images to take at a time."""
+    return min(n, max(1, _BLOCK // numbers))
+
+
+@fused
+def _panels(w, groups, k, n, k_step, n_step, group_step):
+    # the right factors of all groups, packed: (groups, K · padded(N))
+    size = k * padded(n)
+    panels = np.empty(groups * size, w.dtype)
+    for g in range(groups):
+        pack(panels[g * size :], w[g * group_step :], k, n, k_step, n_step)
+    return panels
+
+
+@fused
+def _stage(to, scratch, x, at, x_row, m, c, table, relu, shuffle):
+    """Write m pixels of x, normalised and shuffled, to a scratch array."""
+    size = m * c
+    target = scratch if shuffle > 1 else to
+    if table.size > 0:
+        normalise(target[:size], x[at : at + size], table, relu)
+    else:
+        for r in range(m):
+            row, pixel = target[r * c : (r + 1) * c], x[at + r * x_row : at + r * x_row + c]
+            for i in range(c):
+                row[i] = pixel[i]
+    if shuffle > 1:
+        transpose(to[:size], scratch[:size], shuffle, c // shuffle)
+
+
+@fused
+def _dy_block(to, dy, at, dy_row, y, m, o, table, slopes, relu):
+    """Write the gradient of m pixels of y to a scratch array."""
+    size = m * o
+    d = dy[at * o : at * o + size]
+    if dy_row != o:
+        for r in range(m):
+            row = to[r * o : (r + 1) * o]
+            pixel = dy[(at + r) * dy_row : (at + r) * dy_row + o]
+            for i in range(o):
+                row[i] = pixel[i]
+        d = to[:size]
+    if table.size > 0:
+        backward(to[:size], d, y[at * o : at * o + size], table, slopes, relu)
+    elif dy_row == o:
+        to[:size] = d
+
+
+@fused
+def _add(y, x):
+    for i in range(y.size):
+        y[i] += x[i]
+
+
+@fused
+def _unpad(y, scratch, m, groups, og, row):
+    # scratch rows are (groups, row), y's (groups, og)
+    for r in range(m):
+        for g in range(groups):
+            pixel, of = y[(r * groups + g) * og :], scratch[(r * groups + g) * row :]
+            for i in range(og):
+                pixel[i] = of[i]
+
+
+@fused
+def _pointwise(
+    y, sums, x, x_row, before, eps, relu, shuffle, w, behind, behind_eps, behind_relu,
+    sx, st, sy, m, c, o, groups, block, x_period, period,
+):  # fmt: skip
+    cg, og = c // groups, o // groups
+    row, panels = padded(og), _panels(w, groups, cg, og, o, 1, og)
+    table, after = table_of(before, eps, x_period, x), table_of(behind, behind_eps, period, x)
+    for first in range(0, m, block):
+        rows = min(block, m - first)
+        _stage(sx, st, x, first * x_row, x_row, rows, c, table, relu, shuffle)
+        here = y[first * o : (first + rows) * o]
+        direct = row == og and rows % ROWS == 0
+        share = (rows + groups - 1) // groups  # of the next block, to be fetched with each group
+        for g in range(groups):
+            panel, next_ = panels[g * cg * row :], first + block + g * share
+            multiply(
+                here if direct else sy, g * row, groups * row, sx, g * cg, c, panel, 0,
+                rows, cg, og, (x, y), (next_ * x_row, next_ * o), share * max(c, o),
+            )  # fmt: skip
+        if not direct:
+            _unpad(here, sy, rows, groups, og, row)
+        if after.size > 0:
+            normalise(here, here, after, behind_relu)
+        else:
+            add_sums(sums, here, period)
+
+
+@fused
+def _pointwise_backward(
+    dx, dw, sums, dy, dy_row, y, behind, means, behind_eps, behind_relu,
+    x, x_row, before, eps, relu, shuffle, w, more, sx, st, sy, sd,
+    m, c, o, groups, block, x_period, y_period,
+):  # fmt: skip
+    cg, og = c // groups, o // groups
+    row, dw_row = padded(cg), padded(og)
+    panels = _panels(w, groups, og, cg, 1, o, og)  # of the transposed weights
+    table, after = table_of(before, eps, x_period, x), table_of(behind, behind_eps, y_period, x)
+    slopes = slopes_of(after, means)
+    dw_size = (cg + ROWS - 1) // ROWS * ROWS * dw_row
+    for first in range(0, m, block):
+        rows = min(block, m - first)
+        _dy_block(sy, dy, first, dy_row, y, rows, o, after, slopes, behind_relu)
+        _stage(sx, st, x, first * x_row, x_row, rows, c, table, relu, shuffle)
+        here = dx[first * c : (first + rows) * c]
+        direct = row == cg and rows % ROWS == 0 and shuffle == 1
+        share = (rows + groups - 1) // groups
+        for g in range(groups):
+            add_weight_gradient(
+                dw, g * dw_size, dw_row, sx, g * cg, c, sy, g * og, o, rows, cg, og
+            )
+            panel, next_ = panels[g * og * row :], first + block + g * share
+            multiply(
+                here if direct else sd, g * row, groups * row, sy, g * og, o, panel, 0,
+                rows, og, cg, (x, dy, y), (next_ * x_row, next_ * dy_row, next_ * o),
+                share * max(c, o),
+            )  # fmt: skip
+        if not direct:
+            target = st if shuffle > 1 else here
+            _unpad(target, sd, rows, groups, cg, row)
+            if shuffle > 1:
+                transpose(here, st[: rows * c], c // shuffle, shuffle)
+        if more.size > 0:
+            _add(here, more[first * c : (first + rows) * c])
+        if table.size > 0:
+            add_backward_sums(sums, here, x[first * c : (first + rows) * c], table, relu)
+    if table.size > 0:
+        finish_backward_sums(sums, table)
+
+
+@fused
+def _depthwise(
+    y, sums, x, x_row, before, eps, relu, shuffle, w, behind, behind_eps, behind_relu,
+    sx, st, n, h, wd, c, stride, images, period,
+):  # fmt: skip
+    zeros = np.zeros(wd * c, x.dtype)
+    table, after = table_of(before, eps, period, x), table_of(behind, behind_eps, period, x)
+    ho, wo = (h + stride - 1) // stride, (wd + stride - 1) // stride
+    for first in range(0, n, images):
+        count = min(images, n - first)
+        z, at = sx, first * h * wd
+        if x_row != c or table.size > 0 or shuffle > 1:
+            _stage(sx, st, x, at * x_row, x_row, count * h * wd, c, table, relu, shuffle)
+        else:
+            z = x[at * c :]
+        here = y[first * ho * wo * c : (first + count) * ho * wo * c]
+        if stride == 1:
+            forward_1(here, z, w, zeros, zeros, count, h, wd, c)
+        else:
+            forward_2(here, z, w, zeros, zeros, count, h, wd, c)
+        if after.size > 0:
+            normalise(here, here, after, behind_relu)
+        else:
+            add_sums(sums, here, period)
+
+
+@fused
+def _depthwise_backward(
+    dx, dw, sums, dy, dy_row, y, behind, means, behind_eps, behind_relu,
+    x, x_row, before, eps, relu, shuffle, w, spare, part, more, sx, st, sy,
+    n, h, wd, c, stride, images, period,
+):  # fmt: skip
+    table, after = table_of(before, eps, period, x), table_of(behind, behind_eps, period, x)
+    slopes = slopes_of(after, means)
+    ho, wo = (h + stride - 1) // stride, (wd + stride - 1) // stride
+    size = h * wd * c
+    for first in range(0, n, images):
+        count = min(images, n - first)
+        _dy_block(
+            sy, dy, first * ho * wo, dy_row, y, count * ho * wo, c, after, slopes, behind_relu
+        )
+        z = sx
+        if x_row != c or table.size > 0 or shuffle > 1:
+            at = first * h * wd * x_row
+            _stage(sx, st, x, at, x_row, count * h * wd, c, table, relu, shuffle)
+        else:
+            z = x[first * size :]
+        here = dx[first * size : (first + count) * size]
+        target = st if shuffle > 1 else here
+        if stride == 1:
+            backward_1(target, dw, sy, z, w, spare[0], spare[1], part, count, h, wd, c)
+        else:
+            backward_2(target, dw, sy, z, w, spare[0], spare[1], part, count, h, wd, c)
+        if shuffle > 1:
+            transpose(here, st[: here.size], c // shuffle, shuffle)
+        if more.size > 0:
+            _add(here, more[first * size : (first + count) * size])
+        if table.size > 0:
+            add_backward_sums(sums, here, x[first * size : (first + count) * size], table, relu)
+    if table.size > 0:
+        finish_backward_sums(sums, table)

@@ -1,0 +1,194 @@
+"""Layers in a row, with every batch norm done by the convolution that follows it.
+
+In training a batch norm has to see the whole batch before it can change one number, so it parts a
+row of layers into stretches: what follows a batch norm (its ReLU, a channel shuffle, the next
+convolution, and that one's sums) can be done in one go, a few images at a time
+(``ops.norm_conv``). Only the convolutions' outputs are kept, and the way back is parted likewise.
+
+In evaluation the statistics are known, and it is the batch norm behind a convolution that goes
+with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from ..backend import F
+from ..ops.norm_conv import Gradient, Norm
+from .layers import BatchNorm2d, ChannelShuffle, Conv2d, ReLU
+from .module import Module
+
+__all__ = ["backward", "evaluate", "forward"]
+
+
+class _Pending(NamedTuple):
+    """A batch norm that knows its statistics and still has to be applied."""
+
+    layer: BatchNorm2d
+    norm: Norm
+    pixels: np.ndarray  # M of each channel
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        y = F.batch_norm(x, *self.norm[:6])
+        return F.channel_shuffle(y, self.norm.shuffle) if self.norm.shuffle > 1 else y
+
+    def gradient(self, mine: np.ndarray) -> Gradient:
+        """Add this slice's dβ and dγ (2, C) to the layer's, and return them for the whole batch."""
+        return Gradient(self.norm, self.layer.accumulate(mine), self.pixels)
+
+
+class _Convolved(NamedTuple):
+    layer: Conv2d
+    x: np.ndarray
+    norm: _Pending | None  # applied to x first
+    y: np.ndarray
+
+
+class _Normalised(NamedTuple):
+    norm: _Pending
+    x: np.ndarray
+
+
+class _Added(NamedTuple):
+    """relu(norm(x) + shortcut), or relu(x + shortcut) if the norm is None."""
+
+    norm: _Pending | None
+    x: np.ndarray
+    y: np.ndarray
+
+
+Step = _Convolved | _Normalised | _Added | Module
+
+
+def forward(
+    layers: Iterable[Module], x: np.ndarray, shortcut: np.ndarray | None = None
+) -> tuple[np.ndarray, list[Step]]:
+    """Return the output in training, and the steps for :func:`backward`.
+
+    With a ``shortcut`` that is added to the output, and a ReLU behind.
+    """
+    rest, steps = list(layers), list[Step]()
+    pending: _Pending | None = None
+    sums: np.ndarray | None = None
+    while rest:
+        layer = rest.pop(0)
+        if isinstance(layer, BatchNorm2d):
+            if pending is not None:
+                steps.append(_Normalised(pending, x))
+                x = pending(x)
+            if sums is None:
+                layer.check(x)
+                sums = F.batch_norm_sums(x)
+            mean, var, count = layer.observe(sums)
+            pending, sums = _Pending(layer, _norm(layer, mean, var, rest), count), None
+        elif isinstance(layer, Conv2d) and _is_bare(layer, rest):
+            layer.check(x)
+            norm = None if pending is None else pending.norm
+            y, sums = F.norm_conv(x, norm, layer.weight.data, *layer.geometry)
+            steps.append(_Convolved(layer, x, pending, y))
+            x, pending = y, None
+        else:
+            if pending is not None:
+                steps.append(_Normalised(pending, x))
+                x, pending = pending(x), None
+            x = layer(x)
+            steps.append(layer)
+    if shortcut is not None:
+        if pending is None or pending.norm.relu or pending.norm.shuffle > 1:
+            if pending is not None:
+                steps.append(_Normalised(pending, x))
+                x, pending = pending(x), None
+            y = F.relu(F.add(x, shortcut))
+        else:
+            y = F.norm_add_relu(x, pending.norm, shortcut)
+        steps.append(_Added(pending, x, y))
+        return y, steps
+    if pending is not None:
+        steps.append(_Normalised(pending, x))
+        x = pending(x)
+    return x, steps
+
+
+def backward(steps: list[Step], dy: np.ndarray, plus: np.ndarray | None = None) -> np.ndarray:
+    """Add to the gradients of all parameters and return that of the input, ``plus`` another one.
+
+    A shortcut is taken to be the input itself.
+    """
+    behind: Gradient | None = None  # dy is that of what this batch norm returned
+    of: np.ndarray = dy  # for this input
+    for i, step in reversed(list(enumerate(steps))):
+        if isinstance(step, _Added):
+            if step.norm is None:
+                dy = plus = F.relu_backward(dy, step.y)
+            else:
+                dy, mine = F.norm_add_relu_backward(dy, step.y, step.x, step.norm.norm)
+                behind, of, plus = step.norm.gradient(mine), step.x, dy
+            continue
+        if isinstance(step, _Convolved):
+            more = None
+            if i == 0 and step.norm is None:
+                more, plus = plus, None
+            norm = None if step.norm is None else step.norm.norm
+            dy, dw, mine = F.norm_conv_backward(
+                dy, step.y, behind, step.x, norm, step.layer.weight.data, *step.layer.geometry, more
+            )
+            step.layer.weight.accumulate(dw)
+            behind, of = None if step.norm is None else step.norm.gradient(mine), step.x
+            continue
+        dy, behind = _through(dy, of, behind), None
+        if isinstance(step, _Normalised):
+            if step.norm.norm.shuffle > 1:
+                dy = F.channel_shuffle_backward(dy, step.norm.norm.shuffle)
+            mine = F.batch_norm_backward_sums(dy, step.x, *step.norm.norm[:6])
+            behind, of = step.norm.gradient(mine), step.x
+        else:
+            dy = step.backward(dy)
+    dy = _through(dy, of, behind)
+    return dy if plus is None else F.add(dy, plus)
+
+
+def evaluate(layers: Iterable[Module], x: np.ndarray) -> np.ndarray:
+    """Return the output in evaluation; nothing is kept for a backward pass."""
+    rest = list(layers)
+    while rest:
+        layer = rest.pop(0)
+        if isinstance(layer, Conv2d) and _is_bare(layer, rest):
+            layer.check(x)
+            bn = rest.pop(0)
+            assert isinstance(bn, BatchNorm2d)
+            norm = _norm(bn, bn.running_mean, bn.running_var, rest)
+            x = F.conv_norm(x, norm, layer.weight.data, *layer.geometry)
+        elif isinstance(layer, BatchNorm2d) and rest and type(rest[0]) is ReLU:
+            rest.pop(0)
+            x = layer.forward(x, relu=True)
+        else:
+            x = layer(x)
+    return x
+
+
+def _is_bare(layer: Conv2d, rest: list[Module]) -> bool:
+    """Whether this convolution has no bias, and a batch norm behind it."""
+    return layer.bias is None and bool(rest) and isinstance(rest[0], BatchNorm2d)
+
+
+def _norm(layer: BatchNorm2d, mean: np.ndarray, var: np.ndarray, rest: list[Module]) -> Norm:
+    """The norm together with a ReLU and a shuffle behind it, which leave ``rest``."""
+    relu = bool(rest) and type(rest[0]) is ReLU
+    if relu:
+        rest.pop(0)
+    shuffle = 1
+    if rest and isinstance(rest[0], ChannelShuffle):
+        shuffle = rest[0].groups
+        rest.pop(0)
+    return Norm(layer.weight.data, layer.bias.data, mean, var, layer.eps, relu, shuffle)
+
+
+def _through(dy: np.ndarray, x: np.ndarray, behind: Gradient | None) -> np.ndarray:
+    """Back through a batch norm that no convolution stands before."""
+    if behind is None:
+        return dy
+    *params, eps, relu, _ = behind.norm
+    return F.batch_norm_backward(dy, x, *params, behind.sums, behind.pixels, eps, relu)
