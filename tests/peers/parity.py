@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from peers.torch_nets import ShuffleNetV1, ShuffleNetV2, copy_weights, torch_layout
 from torch import nn
 
 import tinyshuffle as ts
+from tinyshuffle.bench.peer_torch import ShuffleNetV1, ShuffleNetV2, copy_weights, torch_layout
 
 __all__ = [
     "NO_GRADIENT",

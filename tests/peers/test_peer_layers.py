@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peers.parity import Tensors, compare, nchw, state
-from peers.torch_nets import SqueezeExcitation, copy_weights, torch_layout
 from torch import nn
 
 import tinyshuffle as ts
+from tinyshuffle.bench.peer_torch import SqueezeExcitation, copy_weights, torch_layout
 
 TOLERANCE = 1e-11
 

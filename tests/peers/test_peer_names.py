@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from peers.torch_nets import ShuffleNetV1, ShuffleNetV2, copy_weights, torch_layout
 from torch import nn
 
 import tinyshuffle as ts
+from tinyshuffle.bench.peer_torch import ShuffleNetV1, ShuffleNetV2, copy_weights, torch_layout
 
 PARAMETERS = {0.5: 1_366_792, 1.0: 2_278_604, 1.5: 3_503_624, 2.0: 7_393_996}
 V1_NETS = [(w, g) for w in (0.5, 1.0) for g in (1, 3, 8)]

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peers.parity import nchw, state
-from peers.torch_nets import copy_weights, torch_layout
 from peers.torch_zoo import TWINS
 
 import tinyshuffle as ts
 from tinyshuffle import nn
+from tinyshuffle.bench.peer_torch import copy_weights, torch_layout
 
 CLASSES = 5
 

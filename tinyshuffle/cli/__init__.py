@@ -4,7 +4,16 @@ A command reads its options, calls the library and prints. What is heavy is impo
 commands, so that ``--help`` answers at once.
 """
 
-from . import cost, gradients, listing, training  # noqa: F401 (each adds its commands)
+from . import (  # noqa: F401 (each adds its commands)
+    ablate,
+    bench,
+    compare,
+    cost,
+    gradients,
+    listing,
+    predict,
+    training,
+)
 from .group import cli, main
 
 __all__ = ["cli", "main"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..errors import TinyshuffleError
+from ..train import recipe as recipes
 from ..train.config import DEFAULTS, LEARNING_RATES, Config
 from ..train.schedule import ONE_CYCLE_RISE, SCHEDULES
 from .group import DATA_DIR, RUNS_DIR, THREADS, cli, find_run, new_table, print_table
@@ -22,18 +24,63 @@ def _field(name: str, text: str, default: object = None, **arguments: Any) -> An
     )
 
 
+def _sizes(ctx: click.Context, option: click.Parameter, text: str | None) -> list[int] | None:
+    try:
+        return None if text is None else [int(part) for part in text.split(",") if part]
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of sizes such as 16,24,32") from None
+
+
+def _variant(ctx: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> Any:
+    """KEY=VALUE pairs as a dictionary; a value is what JSON takes it for, or else text."""
+    variant = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise click.BadParameter(f"{text!r} is not of the form KEY=VALUE, such as se=true")
+        try:
+            variant[key] = json.loads(value)
+        except ValueError:
+            variant[key] = value
+    return variant or None
+
+
 def _of_each_data(name: str) -> str:
     return ", ".join(f"{fields[name]} for {data}" for data, fields in DEFAULTS.items())
 
 
 _LR = ", ".join(f"{lr:g} with {name}" for name, lr in LEARNING_RATES.items())
+_LR += "; scaled if --batch-size is given alone"
 
 
 @cli.command(short_help="Train a net.")
+@click.option(
+    "--recipe",
+    metavar="NAME",
+    help=f"Begin with the fields of a recipe: {', '.join(recipes.names())}, or a .toml file.",
+)
 @_field("model", "One of `models`.", metavar="NAME")
+@_field(
+    "variant",
+    "What else the model shall be told, such as se=true; may be repeated.",
+    "nothing",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=_variant,
+)
 @_field("data", f"{', '.join(DEFAULTS)}.", metavar="NAME")
 @DATA_DIR
 @_field("epochs", "", _of_each_data("epochs"), metavar="N", type=int)
+@_field(
+    "time_budget", "Instead of --epochs: as many as fit, such as 45m.", "none", metavar="TIME"
+)
+@_field(
+    "early_stop",
+    "Stop after N epochs without a better test accuracy.",
+    "never",
+    metavar="N",
+    type=int,
+)
 @_field("batch_size", "", _of_each_data("batch_size"), metavar="N", type=int)
 @_field("optimizer", "sgd (with Nesterov momentum), adam.", metavar="NAME")
 @_field("lr", "Highest learning rate.", _LR, metavar="X", type=float)
@@ -48,18 +95,36 @@ _LR = ", ".join(f"{lr:g} with {name}" for name, lr in LEARNING_RATES.items())
     type=float,
 )
 @_field("label_smoothing", "", metavar="X", type=float)
+@_field("ema", "Decay of the average of the weights.", "no average", metavar="X", type=float)
+@_field("cutout", "Side of the blank square.", "none", metavar="PIXELS", type=int)
+@_field("mixup", "α, how much images are blended.", "not", metavar="X", type=float)
+@_field(
+    "sizes",
+    "Scale the images, an equal share of the epochs each, such as 16,24,32.",
+    "as they are",
+    metavar="N,N,…",
+    callback=_sizes,
+)
 @_field("seed", "Of weights, order and augmentation.", metavar="N", type=int)
 @THREADS
 @_field("backend", "numba, numpy.", metavar="NAME")
-@click.option("--name", metavar="NAME", help="Of the run.  [default: data, model and time]")
+@click.option("--name", metavar="NAME", help="Of the run.  [default: recipe, data, model, time]")
 @RUNS_DIR
 @click.option("--resume", metavar="RUN", help="Continue a run that was stopped, with its options.")
-def train(resume: str | None, name: str | None, runs_dir: str, **options: Any) -> None:
+@click.option("--show", is_flag=True, help="Print the configuration as a recipe, and do nothing.")
+def train(
+    recipe: str | None,
+    resume: str | None,
+    name: str | None,
+    runs_dir: str,
+    show: bool,
+    **options: Any,
+) -> None:
     """Train a net, by default a tiny ShuffleNet V2 on built-in images in about a minute.
 
-    RUNS_DIR/NAME receives log.csv, curves.png, config.json and the checkpoints last.npz and
-    best.npz. Ctrl-C stops after the current step; --resume continues as if nothing had happened,
-    to the bit, after a power cut too.
+    RUNS_DIR/NAME receives log.csv, log.jsonl, curves.png, confusion.png, worst.png, config.json,
+    machine.json and the checkpoints last.npz and best.npz. Ctrl-C stops after the current step;
+    --resume continues as if nothing had happened, to the bit, after a power cut too.
     """
     from .. import train as training
 
@@ -67,10 +132,20 @@ def train(resume: str | None, name: str | None, runs_dir: str, **options: Any) -
     if "data_dir" in given:
         given["data_dir"] = str(Path(given["data_dir"]).absolute())
     if resume is None:
-        result = training.train(Config.make(**given), name, runs_dir)
+        config = Config.make(recipe, **given)
+        if show:
+            click.echo(config.to_toml())
+            return
+        stem = Path(recipe).stem if recipe else None
+        result = training.train(config, name, runs_dir, prefix=stem)
     else:
-        if name is not None:
-            raise TinyshuffleError(f"--name {name} contradicts --resume: leave one of them out")
+        others = {"name": name, "recipe": recipe, "show": "" if show else None}
+        for option, value in others.items():
+            if value is not None:
+                raise TinyshuffleError(
+                    f"{f'--{option} {value}'.strip()} contradicts --resume, which takes everything "
+                    "from the run: leave one of them out"
+                )
         result = training.resume(find_run(resume, runs_dir), **given)
     click.echo(str(result))
 
@@ -79,8 +154,11 @@ def train(resume: str | None, name: str | None, runs_dir: str, **options: Any) -
 @click.argument("run")
 @DATA_DIR
 @THREADS
+@click.option("--flip", is_flag=True, help="Average over each image and its mirror image too.")
 @RUNS_DIR
-def evaluate(run: str, data_dir: str | None, threads: int | None, runs_dir: str) -> None:
+def evaluate(
+    run: str, data_dir: str | None, threads: int | None, flip: bool, runs_dir: str
+) -> None:
     """Test the best checkpoint of RUN: accuracy and loss, and the accuracy of each class."""
     from .. import train as training
 
@@ -94,3 +172,9 @@ def evaluate(run: str, data_dir: str | None, threads: int | None, runs_dir: str)
         f"test accuracy {100 * tested.accuracy:.2f} %, loss {tested.loss:.4f}, "
         f"{tested.count.sum():,} images; {path} (epoch {epoch})"
     )
+    if flip:
+        tested, _, _ = training.evaluate_run(find_run(run, runs_dir), data_dir, threads, flip=True)
+        click.echo(
+            f"with mirror images (test-time flip): {100 * tested.accuracy:.2f} %, loss "
+            f"{tested.loss:.4f}"
+        )

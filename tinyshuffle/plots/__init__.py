@@ -5,16 +5,62 @@ with pyplot, and no style is set for anybody else. The colours are those of Okab
 stay apart under every common form of colour blindness; lines differ in dash as well.
 """
 
+from .bench import prediction, roofline
 from .cost import accuracy_against_cost, cost
+from .kernels import curves, filters, speed_bars, tile_choices
+from .guidelines import guideline
+from .norm import channel_histograms, error_against_batch, variance_estimates
+from .notebook import show, slider, table
 from .style import COLOURS, KIND_STYLES, STYLES
-from .training import learning_curves, samples
+from .teaching import (
+    connectivity,
+    cost_over_groups,
+    error_against_eps,
+    kind_shares,
+    layer_bars,
+    number_grid,
+    reach,
+    sliding_window,
+)
+from .training import ablation, compare, confusion, learning_curves, samples, worst_images
+from .units import accuracy_map, channel_ages, feature_reuse, kind_bars, unit
 
 __all__ = [
     "COLOURS",
     "KIND_STYLES",
     "STYLES",
+    "ablation",
     "accuracy_against_cost",
+    "accuracy_map",
+    "channel_ages",
+    "channel_histograms",
+    "compare",
+    "confusion",
+    "connectivity",
     "cost",
+    "cost_over_groups",
+    "curves",
+    "error_against_batch",
+    "error_against_eps",
+    "feature_reuse",
+    "guideline",
+    "filters",
+    "kind_bars",
+    "kind_shares",
+    "layer_bars",
     "learning_curves",
+    "number_grid",
+    "prediction",
+    "reach",
+    "roofline",
     "samples",
+    "show",
+    "slider",
+    "sliding_window",
+    "speed_bars",
+    "table",
+    "tile_choices",
+    "unit",
+    "variance_estimates",
+    "worst_images",
 ]

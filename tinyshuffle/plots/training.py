@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .style import STYLES
+from .style import COLOURS, MARKERS, STYLES
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ..data import Dataset
+    from ..train.ablation import Report
 
-__all__ = ["learning_curves", "samples"]
+__all__ = ["ablation", "compare", "confusion", "learning_curves", "samples", "worst_images"]
 
 
 def learning_curves(rows: Sequence[dict[str, Any]]) -> Figure:
@@ -89,4 +91,158 @@ def samples(dataset: Dataset, each: int = 8) -> Figure:
             axes.imshow(dataset.images[i])
         for axes in row:
             axes.set_axis_off()
+    return figure
+
+
+def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Draw which classes a net takes for which.
+
+    Parameters
+    ----------
+    counts : ndarray of int, (classes, classes)
+        Images by class (rows) and by what the net takes them for (columns).
+    classes : sequence of str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Each row in per cent of its class; the numbers are left out where they would not fit.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    k = len(classes)
+    legible = k <= 20
+    shares = 100 * counts / np.maximum(1, counts.sum(1, keepdims=True))
+    side = 1.6 + 0.46 * k if legible else 8
+    figure = Figure(figsize=(side, side), dpi=120)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="cividis", vmin=0, vmax=100)  # as dark and light without colours too
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("class")
+    axes.set_xticks(range(k), classes, rotation=90, fontsize=9 if legible else 5)
+    axes.set_yticks(range(k), classes, fontsize=9 if legible else 5)
+    axes.set_title("per cent of each class", fontsize=10)
+    if legible:
+        for (i, j), share in np.ndenumerate(shares):
+            if counts[i, j]:
+                colour = "black" if share > 50 else "white"
+                axes.text(j, i, f"{share:.0f}" if share >= 0.5 else "<1", ha="center", va="center",
+                          fontsize=8, color=colour)  # fmt: skip
+    return figure
+
+
+def worst_images(dataset: Dataset, probabilities: np.ndarray, count: int = 25) -> Figure:
+    """Draw the images that a net is most wrong about, the worst first.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    probabilities : ndarray, (N, classes)
+        What the net thinks of each image.
+    count : int
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Under each image its class, and what the net takes it for with which probability.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    columns = 5
+    own = probabilities[np.arange(len(dataset)), dataset.labels]
+    wrong = np.flatnonzero(probabilities.argmax(1) != dataset.labels)
+    chosen = wrong[np.argsort(own[wrong], kind="stable")][:count]
+    rows = max(1, -(-len(chosen) // columns))
+    figure = Figure(figsize=(1.5 * columns, 1.75 * rows), dpi=120)
+    figure.subplots_adjust(left=0.02, right=0.98, bottom=0.28 / rows, top=1 - 0.03 / rows,
+                           wspace=0.1, hspace=0.35)  # fmt: skip
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, i in zip(grid, chosen, strict=False):
+        taken = probabilities[i].argmax()
+        axes.imshow(dataset.images[i])
+        axes.text(
+            0.5, -0.03,
+            f"{dataset.classes[dataset.labels[i]]}, taken for\n{dataset.classes[taken]} "
+            f"({100 * probabilities[i, taken]:.0f} %)",
+            ha="center", va="top", fontsize=7, transform=axes.transAxes,
+        )  # fmt: skip
+    return figure
+
+
+def compare(runs: dict[str, Sequence[dict[str, Any]]]) -> Figure:
+    """Draw the test accuracy of several runs.
+
+    Parameters
+    ----------
+    runs : dict
+        The rows of each run's ``log.csv``, by the run's name.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Over the epochs, and over the minutes that they took.
+    """
+    from matplotlib.figure import Figure
+
+    colours, dashes = list(COLOURS.values()), ("-", "--", ":", "-.")
+    figure = Figure(figsize=(6, 7), dpi=120)
+    figure.set_layout_engine("constrained")
+    panels = figure.subplots(2, 1, sharey=True)
+    for i, (name, rows) in enumerate(runs.items()):
+        look = {
+            "color": colours[i % len(colours)],
+            "linestyle": dashes[i // len(colours) % len(dashes)],
+            "marker": MARKERS[i % len(MARKERS)],
+        }
+        accuracies = [100 * row["test_accuracy"] for row in rows]
+        epochs, minutes = ([row["epoch"] for row in rows], [row["seconds"] / 60 for row in rows])
+        for axes, x in zip(panels, (epochs, minutes), strict=True):
+            axes.plot(x, accuracies, label=f"{name} {accuracies[-1]:.1f} %", markersize=4, **look)
+    for axes, label in zip(panels, ("epoch", "minutes, tests included"), strict=True):
+        axes.set_xlabel(label)
+        axes.set_ylabel("test accuracy, %")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=1,
+                  frameon=False, fontsize=9)  # fmt: skip
+    return figure
+
+
+def ablation(report: Report) -> Figure:
+    """Draw the accuracies that an ablation found: each run, and the mean of each net.
+
+    Parameters
+    ----------
+    report : Report
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    names = [solved.arm.name for solved in report.arms]
+    figure = Figure(figsize=(6, 1.4 + 0.5 * len(names)), dpi=120)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    for i, name in enumerate(names):
+        found = [100 * accuracy for accuracy in report.accuracies[name]]
+        runs = "each run" if i == 0 else None
+        axes.plot(found, [i] * len(found), "o", color=COLOURS["orange"], alpha=0.8, label=runs)
+        mean = sum(found) / len(found)
+        axes.plot([mean], [i], "D", color=COLOURS["blue"], label="mean" if i == 0 else None)
+        axes.annotate(f"{mean:.1f}", (mean, i), (0, 8), textcoords="offset points", ha="center",
+                      fontsize=8)  # fmt: skip
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlabel(f"test accuracy on {report.config.data}, %")
+    axes.set_title(report.ablation.title, fontsize=11)
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="best")
     return figure

@@ -1,18 +1,28 @@
 """ShuffleNet V1 and V2 as a PyTorch user would write them: the peers that tinyshuffle is held to.
 
 Written from the papers, not from ``tinyshuffle.models``: only the names of the layers are shared,
-which for V2 are torchvision's.
+which for V2 are torchvision's. The tests hold tinyshuffle to these nets' numbers, the benchmark to
+their speed. Only what has PyTorch may import this module.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["ShuffleNetV1", "ShuffleNetV2", "SqueezeExcitation", "copy_weights", "torch_layout"]
+__all__ = [
+    "ShuffleNetV1",
+    "ShuffleNetV2",
+    "SqueezeExcitation",
+    "blocks",
+    "copy_weights",
+    "load_state",
+    "torch_layout",
+]
 
 # V1, Table 1: output channels of stage 2 for each number of groups. Each stage doubles them.
 V1_STAGE2 = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
@@ -97,6 +107,10 @@ class UnitV1(nn.Module):
 class ShuffleNetV1(nn.Module):
     """V1, Table 1."""
 
+    stage2: nn.Module
+    stage3: nn.Module
+    stage4: nn.Module
+
     def __init__(
         self, width: float = 1.0, groups: int = 3, num_classes: int = 1000, stem: str = "imagenet"
     ) -> None:
@@ -154,6 +168,10 @@ class UnitV2(nn.Module):
 class ShuffleNetV2(nn.Module):
     """V2, Table 5."""
 
+    stage2: nn.Module
+    stage3: nn.Module
+    stage4: nn.Module
+
     def __init__(
         self,
         width: float = 1.0,
@@ -179,6 +197,32 @@ class ShuffleNetV2(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+class Added(nn.ModuleList):
+    """Branches that see the same input and are added up; one without layers is a shortcut."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, *others = (branch(x) for branch in self)
+        for y in others:
+            first = first + y
+        return first
+
+
+def blocks(plan: list[Any]) -> nn.Sequential:
+    """Build what ``tinyshuffle.bench.blocks`` describes."""
+    layers: list[nn.Module] = []
+    for word, *arguments in plan:
+        if word == "conv":
+            c, o, kernel, groups = arguments
+            layers.append(
+                nn.Conv2d(c, o, kernel, padding=kernel // 2, groups=groups, bias=False)
+            )
+        elif word == "relu":
+            layers.append(nn.ReLU())
+        else:
+            layers.append(Added([blocks(branch) for branch in arguments]))
+    return nn.Sequential(*layers)
+
+
 def torch_layout(array: np.ndarray) -> np.ndarray:
     """Transpose a tensor of tinyshuffle's as PyTorch lays it out; the number of axes tells which.
 
@@ -192,12 +236,17 @@ def torch_layout(array: np.ndarray) -> np.ndarray:
     return array.T
 
 
-def copy_weights(ts_net, torch_net: nn.Module) -> None:
-    """Give the PyTorch net the parameters and statistics of a net or layer of tinyshuffle's.
+def copy_weights(ts_net: Any, torch_net: nn.Module) -> None:
+    """Give the PyTorch net the parameters and statistics of a net or layer of tinyshuffle's."""
+    load_state(ts_net.state_dict(), torch_net)
+
+
+def load_state(state: dict[str, np.ndarray], torch_net: nn.Module) -> None:
+    """Give the PyTorch net a ``state_dict`` of tinyshuffle's.
 
     Nothing is broadcast, cast, left out or left over: names, shapes and dtypes must agree.
     """
-    mine = {name: torch_layout(value) for name, value in ts_net.state_dict().items()}
+    mine = {name: torch_layout(value) for name, value in state.items()}
     theirs = {name: value.numpy() for name, value in torch_net.state_dict().items()}
     if mine.keys() != theirs.keys():
         raise ValueError(f"only on one side: {sorted(mine.keys() ^ theirs.keys())}")

@@ -1,0 +1,69 @@
+"""The benchmark beside real peers: they compute the same, or are refused."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import tinyshuffle as ts
+from tinyshuffle.bench import run
+from tinyshuffle.bench.process import Worker
+from tinyshuffle.bench.progress import Progress
+from tinyshuffle.cli import cli
+
+SMALL = ["--batch", "4", "--input-size", "16", "--rounds", "1", "--threads", "1"]
+PEERS = ["torch"] + ["onnxruntime"] * all(find_spec(p) for p in ("onnx", "onnxruntime"))
+
+
+def test_a_step_beside_pytorch() -> None:
+    model = ["--model", "shufflenet_v1_x0_5_g3"]
+    command = ["bench", "step", "--peer", "torch", *model, "--format", "json", *SMALL]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 0, result.output
+    (record,) = json.loads(result.stdout)
+    ours, theirs = record["sides"]
+    assert (ours["name"], theirs["name"]) == ("tinyshuffle", "PyTorch")
+    assert theirs["format"] in ("NCHW", "channels_last")
+    assert theirs["differences"].keys() == {"logits", "loss", "gradient's norm"}
+    assert len(ours["bursts"]) == len(theirs["bursts"]) == 1 and theirs["ratio"]["count"] == 1
+
+
+def test_inference_beside_all_peers() -> None:
+    peers = [word for peer in PEERS for word in ("--peer", peer)]
+    result = CliRunner().invoke(cli, ["bench", "inference", *peers, *SMALL])
+    assert result.exit_code == 0, result.output
+    assert "PyTorch, " in result.stdout and "the same, logits to" in result.stdout
+    assert ("ONNX Runtime" in result.stdout.split("versions")[0]) == (len(PEERS) == 2)
+
+
+@pytest.mark.parametrize(
+    ("peer", "name"),
+    [
+        ("torch", "stage3.2.branch2.5.weight"),
+        ("onnxruntime", "stage2.0.branch1.1.running_mean"),
+    ][: len(PEERS)],
+)
+def test_a_peer_with_one_wrong_tensor_is_refused(
+    peer: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Corrupting(Worker):
+        def __init__(self, side: str, job: dict) -> None:
+            if job["kind"] in ("torch", "export"):
+                with np.load(job["weights"]) as file:
+                    state = dict(file)
+                state[name] = np.roll(state[name], 1, axis=-1)
+                job = job | {"weights": job["weights"].replace("weights", "corrupted")}
+                np.savez(job["weights"], **state)
+            super().__init__(side, job)
+
+    monkeypatch.setattr(run, "Worker", Corrupting)
+    case = run.Case("inference", "shufflenet_v2_x0_5", 4, 16, 1, "cifar")
+    with (
+        pytest.raises(ts.TinyshuffleError, match=r"computes something else \(logits differ by"),
+        Progress() as progress,
+    ):
+        run.compare_sides(case, [peer], 1, progress, burst=0.01)

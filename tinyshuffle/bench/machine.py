@@ -1,0 +1,319 @@
+"""What the machine is, and its two ceilings: matrix products and memory.
+
+Everything here belongs into a worker process: there the environment is clean, so the BLAS that is
+named, and measured, is the one that runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from .peers import PEERS
+
+__all__ = [
+    "Ceilings",
+    "Machine",
+    "bandwidth",
+    "describe",
+    "last_level_cache",
+    "matrix_peak",
+    "measure",
+    "resident_memory",
+]
+
+GIGABYTE = 2**30
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What ran.
+
+    Attributes
+    ----------
+    cpu, system : str
+    cores : int
+        That this process may run on.
+    threads : int
+        That the run used.
+    memory : int
+        Bytes, 0 if unknown.
+    cache : int
+        Bytes of the last-level cache, 0 if unknown.
+    blas : str
+        The library behind NumPy's products, its version, and the core that it chose kernels for.
+    versions : dict
+        Of Python, NumPy, numba, and those peers that are installed.
+    """
+
+    cpu: str
+    system: str
+    cores: int
+    threads: int
+    memory: int
+    cache: int
+    blas: str
+    versions: dict[str, str]
+
+    def lines(self) -> list[str]:
+        """Return the report as text."""
+        memory = f"{self.memory / GIGABYTE:.0f} GiB" if self.memory else "of unknown size"
+        return [
+            f"machine: {self.cpu}, {self.cores} cores, memory {memory}, {self.system}",
+            f"threads: {self.threads}; NumPy's products: {self.blas}",
+            "versions: " + ", ".join(f"{name} {v}" for name, v in self.versions.items()),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON can hold it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """The two ceilings of the roofline.
+
+    Attributes
+    ----------
+    flops : float
+        Additions and multiplications of float32 in a matrix product, each second.
+    bandwidth : float
+        Bytes each second, from and to a working set larger than every cache.
+    """
+
+    flops: float
+    bandwidth: float
+
+    def seconds(self, multiply_adds: float, nbytes: float) -> float:
+        """Return the least time for so many multiply-adds and bytes.
+
+        >>> Ceilings(flops=200e9, bandwidth=20e9).seconds(multiply_adds=1e9, nbytes=10e6)
+        0.01
+        """
+        return max(2 * multiply_adds / self.flops, nbytes / self.bandwidth)
+
+    def line(self) -> str:
+        """Return both as text."""
+        return (
+            f"roofline: matrix products {self.flops / 1e9:.0f} GFLOP/s, "
+            f"memory {self.bandwidth / 1e9:.0f} GB/s, measured at the start of this run"
+        )
+
+
+# ---- what it is
+
+
+def describe(threads: int) -> Machine:
+    """Look at this machine and at the libraries of this process."""
+    from ..parallel import get_num_threads
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    versions = {"Python": platform.python_version()}
+    packages = {"NumPy": "numpy", "numba": "numba", **{name: p for p, name in PEERS.items()}}
+    for name, package in packages.items():
+        try:
+            versions[name] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            pass
+    return Machine(
+        cpu=_cpu(),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        cores=cores or get_num_threads(),
+        threads=threads,
+        memory=_memory(),
+        cache=last_level_cache(),
+        blas=_blas(),
+        versions=versions,
+    )
+
+
+def _cpu() -> str:
+    name = ""
+    if sys.platform == "linux":
+        found = re.search(r"^model name\s*: (.+)$", _read("/proc/cpuinfo"), re.M)
+        name = found[1] if found else ""
+    elif sys.platform == "darwin":
+        name = _sysctl("machdep.cpu.brand_string")
+    elif sys.platform == "win32":
+        import winreg
+
+        where = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, where) as key:
+            name = str(winreg.QueryValueEx(key, "ProcessorNameString")[0])
+    return " ".join(name.split()) or platform.processor() or "unknown processor"
+
+
+def _memory() -> int:
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if sys.platform == "win32":
+        kilobytes = ctypes.c_ulonglong()
+        if ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes)):
+            return kilobytes.value * 1024
+    return 0
+
+
+def last_level_cache() -> int:
+    """Return the bytes of the largest cache that a core has, or 0 if the system does not say."""
+    if sys.platform == "darwin":
+        return max(int(_sysctl(f"hw.{level}cachesize") or 0) for level in ("l2", "l3"))
+    sizes = [0]
+    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        found = re.fullmatch(r"(\d+)([KM]?)", _read(str(file)).strip())
+        if found:
+            sizes.append(int(found[1]) * {"": 1, "K": 2**10, "M": 2**20}[found[2]])
+    return max(sizes)
+
+
+def _blas() -> str:
+    found = [info for info in threadpool_info() if info["user_api"] == "blas"]
+    # a process that has imported PyTorch too may hold two
+    found.sort(key=lambda info: "numpy" not in info["filepath"])
+    if not found:
+        return "a BLAS that threadpoolctl does not know"
+    info = found[0]
+    core = info.get("architecture")
+    words = [info["internal_api"], info.get("version") or ""]
+    return " ".join(word for word in words if word) + (f", core {core}" if core else "")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _sysctl(name: str) -> str:
+    done = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+# ---- what it can do
+
+
+def measure(threads: int, seconds: float = 1.0) -> Ceilings:
+    """Measure both ceilings, taking about ``seconds`` for each.
+
+    The threads are organised as the library organises them: each has products and arrays of its
+    own, and BLAS keeps to one thread.
+    """
+    # beyond every cache, and not more than a machine can spare
+    nbytes = min(max(256 * 2**20, 4 * last_level_cache()), 2**30)
+    return Ceilings(matrix_peak(threads, seconds), bandwidth(nbytes, threads, seconds))
+
+
+def matrix_peak(threads: int, seconds: float = 1.0, size: int = 1024) -> float:
+    """Return the additions and multiplications a second of square float32 products."""
+
+    def prepare() -> Callable[[], Any]:
+        a, b = np.ones((2, size, size), np.float32)
+        return partial(np.matmul, a, b, np.empty_like(a))
+
+    return 2 * size**3 * threads / _best(prepare, threads, seconds)
+
+
+def bandwidth(nbytes: int, threads: int, seconds: float = 1.0) -> float:
+    """Return the bytes a second that are read and written in a working set of ``nbytes``.
+
+    The set is shared out over the threads. It is the better of reading two arrays (a dot product)
+    and copying one to the other. What the cache fetches before it writes is not counted.
+    """
+    n = max(1, nbytes // (8 * threads))
+
+    def prepare(copy: bool) -> Callable[[], Any]:
+        x, y = np.ones((2, n), np.float32)
+        return partial(np.copyto, y, x) if copy else partial(np.dot, x, y)
+
+    best = min(
+        _best(partial(prepare, copy), threads, seconds / 2) for copy in (True, False)
+    )
+    return 8 * n * threads / best
+
+
+def _best(prepare: Callable[[], Callable[[], Any]], threads: int, seconds: float) -> float:
+    """Return the least time of one call when each thread makes one, on arrays of its own."""
+    barrier = threading.Barrier(threads)
+    repeats = 1
+    times: list[float] = []
+
+    def work() -> Callable[[], Any]:
+        call = prepare()
+        call()
+        return call
+
+    def timed(call: Callable[[], Any]) -> tuple[float, float]:
+        barrier.wait()
+        start = time.perf_counter()
+        for _ in range(repeats):
+            call()
+        return start, time.perf_counter()
+
+    with ThreadPoolExecutor(threads) as pool, threadpool_limits(1, user_api="blas"):
+        calls = [future.result() for future in [pool.submit(work) for _ in range(threads)]]
+        end = time.perf_counter() + seconds
+        while len(times) < 3 or time.perf_counter() < end:
+            starts, ends = zip(*pool.map(timed, calls), strict=True)
+            took = max(ends) - min(starts)
+            if took < 2e-3:  # too short for the clock and the barrier: not counted
+                repeats *= max(2, int(4e-3 / max(took, 1e-6)))
+            else:
+                times.append(took / repeats)
+    return min(times)
+
+
+# ---- what a process takes
+
+
+def resident_memory() -> tuple[int, int] | None:
+    """Return the bytes of memory that this process holds at its peak and now; None if unknown."""
+    if sys.platform == "linux":
+        # getrusage's ru_maxrss would begin with the peak of the process that started this one
+        status = _read("/proc/self/status")
+        fields = [re.search(rf"^{name}:\s*(\d+) kB", status, re.M) for name in ("VmHWM", "VmRSS")]
+        if fields[0] and fields[1]:
+            return int(fields[0][1]) * 1024, int(fields[1][1]) * 1024
+    if sys.platform == "win32":
+        return _windows_memory()
+    try:
+        import resource
+    except ImportError:
+        return None
+    scale = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+    return peak, peak
+
+
+def _windows_memory() -> tuple[int, int] | None:
+    class Counters(ctypes.Structure):
+        _fields_ = [
+            ("size", ctypes.c_ulong),
+            ("faults", ctypes.c_ulong),
+            ("peak", ctypes.c_size_t),
+            ("now", ctypes.c_size_t),
+            ("others", ctypes.c_size_t * 6),
+        ]
+
+    counters = Counters(size=ctypes.sizeof(Counters))
+    kernel32 = ctypes.windll.kernel32  # type: ignore[attr-defined]
+    kernel32.GetCurrentProcess.restype = ctypes.c_void_p
+    get = kernel32.K32GetProcessMemoryInfo
+    get.argtypes = [ctypes.c_void_p, ctypes.POINTER(Counters), ctypes.c_ulong]
+    done = get(kernel32.GetCurrentProcess(), ctypes.byref(counters), counters.size)
+    return (counters.peak, counters.now) if done else None

@@ -1,0 +1,50 @@
+"""What is shown while a benchmark runs: on the error stream, and only in a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from ..train.progress import duration
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """A line with a bar and the time left. Use as ``with progress:``."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        console = Console(stderr=True, highlight=False)
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("starting", total=None, left="")
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def phase(self, text: str) -> None:
+        """Say what is going on, for as long as that may take."""
+        self._bar.reset(self._task, total=None, description=text, left="")
+
+    def rounds(self, text: str, count: int) -> Iterator[int]:
+        """Return the numbers from 0 to ``count`` - 1, and move the bar while they are used."""
+        self._bar.reset(self._task, total=count, description=text, left="")
+        start = time.perf_counter()
+        for i in range(count):
+            yield i
+            left = (time.perf_counter() - start) / (i + 1) * (count - i - 1)
+            self._bar.update(self._task, completed=i + 1, left=f"{duration(left)} left")

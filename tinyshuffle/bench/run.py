@@ -1,0 +1,340 @@
+"""The order of events: prepare, compare what the sides compute, warm up, take turns."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import TinyshuffleError
+from .layers import LayerTimes
+from .machine import Ceilings, Machine
+from .peers import PEERS, check_peer, torch_arguments
+from .process import Worker, clean_environment
+from .progress import Progress
+from .spread import Spread, ratios, spread
+
+__all__ = [
+    "Case",
+    "Result",
+    "Side",
+    "agree",
+    "compare_sides",
+    "measure_layers",
+    "measure_startup",
+    "take_turns",
+]
+
+OURS = "tinyshuffle"
+BURST = 0.4  # seconds that a side runs before it is the other's turn
+PAUSE = 0.1  # seconds between, in which threads that wait busily for work give up
+FORMATS = ("NCHW", "channels_last")
+
+# The largest difference, relative to the largest number. A ReLU whose input lies within rounding
+# of zero may let a gradient pass on one side only, so gradients differ by more than activations.
+TOLERANCES = {"logits": 1e-3, "loss": 1e-3, "gradient's norm": 1e-2}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured.
+
+    Attributes
+    ----------
+    task : {"step", "inference"}
+        A training step (forward, loss, backward, SGD with Nesterov momentum), or a forward pass
+        in evaluation.
+    model : str
+    batch, size : int
+        Images, and their side.
+    threads : int
+    stem : {"cifar", "imagenet"}
+        Ten classes or a thousand go with it.
+    """
+
+    task: str
+    model: str
+    batch: int
+    size: int
+    threads: int
+    stem: str
+
+    def job(self, kind: str, **more: Any) -> dict[str, Any]:
+        """Return the job for a worker of this kind."""
+        return {
+            "kind": kind,
+            "train": self.task == "step",
+            "classes": 10 if self.stem == "cifar" else 1000,
+            "weights": "",
+            **asdict(self),
+            **more,
+        }
+
+    def __str__(self) -> str:
+        what = "training step" if self.task == "step" else "inference"
+        return (
+            f"{what}, {self.model}, {self.batch} images of {self.size}x{self.size}, "
+            f"{self.stem} stem, float32"
+        )
+
+
+@dataclass(frozen=True)
+class Side:
+    """How one side did.
+
+    Attributes
+    ----------
+    name, format : str
+        The library, and PyTorch's memory format.
+    bursts : list of list of float
+        Seconds.
+    peak_memory, memory_before : int or None
+        Bytes resident in its process: at the worst moment, and with all libraries imported but
+        no net built.
+    """
+
+    name: str
+    format: str
+    bursts: list[list[float]]
+    peak_memory: int | None
+    memory_before: int | None
+
+    @property
+    def spread(self) -> Spread:
+        """Of all runs."""
+        return spread([seconds for burst in self.bursts for seconds in burst])
+
+    @property
+    def own_memory(self) -> int | None:
+        """Bytes that the net took at the worst moment, without the libraries."""
+        if self.peak_memory is None or self.memory_before is None:
+            return None
+        return self.peak_memory - self.memory_before
+
+
+@dataclass(frozen=True)
+class Result:
+    """A comparison; the first side is tinyshuffle.
+
+    Attributes
+    ----------
+    case : Case
+    machine : Machine
+    cleared : list of str
+        Variables that were taken out of the workers' environment.
+    differences : dict
+        For each peer, how far its numbers are from ours, relative to the largest.
+    sides : list of Side
+    """
+
+    case: Case
+    machine: Machine
+    cleared: list[str]
+    differences: dict[str, dict[str, float]]
+    sides: list[Side]
+
+    def ratio(self, side: Side) -> Spread:
+        """Return how many times as long as tinyshuffle a side takes, turn by turn."""
+        return ratios(side.bursts, self.sides[0].bursts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it."""
+        sides = []
+        for side in self.sides:
+            record = asdict(side) | {"seconds": asdict(side.spread), "own_memory": side.own_memory}
+            if side is not self.sides[0]:
+                record["ratio"] = asdict(self.ratio(side))
+                record["differences"] = self.differences[side.name]
+            sides.append(record)
+        return asdict(self.case) | {
+            "machine": self.machine.to_dict(),
+            "cleared": self.cleared,
+            "sides": sides,
+        }
+
+
+def compare_sides(
+    case: Case, peers: Sequence[str], rounds: int, progress: Progress, burst: float = BURST
+) -> Result:
+    """Run a case in tinyshuffle and in its peers, in turn.
+
+    Parameters
+    ----------
+    case : Case
+    peers : sequence of {"torch", "onnxruntime"}
+    rounds : int
+        Turns of each side.
+    progress : Progress
+    burst : float
+        Seconds of a turn.
+
+    Raises
+    ------
+    TinyshuffleError
+        If a peer is missing, has no such net, or computes something else.
+    """
+    for peer in peers:
+        check_peer(peer, case.task)
+        torch_arguments(case.model)
+    with tempfile.TemporaryDirectory(prefix="tinyshuffle-bench-") as folder, ExitStack() as stack:
+        files = Path(folder)
+        weights = str(files / "weights.npz")
+        progress.phase(f"{case.model}: weights and kernels")
+        machine = _alone(case.job("settle", path=weights), OURS)["machine"]
+
+        def start(kind: str, **more: Any) -> tuple[Worker, int | None]:
+            name = PEERS.get(kind, OURS)
+            progress.phase(f"{case.model}: starting {name}")
+            worker = Worker(name, case.job(kind, weights=weights, **more))
+            stack.callback(worker.close)
+            memory = worker.ready()["memory"]
+            arrays = _check(worker, files / "check.npz")
+            if kind == OURS:
+                expected.update(arrays)
+            else:
+                found = agree(name, expected, arrays)
+                before = differences.get(name, found)
+                differences[name] = {key: max(found[key], before[key]) for key in found}
+            worker.ask("run", seconds=burst, least=3)  # warm now
+            return worker, memory
+
+        expected: dict[str, np.ndarray] = {}
+        differences: dict[str, dict[str, float]] = {}
+        chosen = [(*start(OURS), "")]
+        for peer in peers:
+            if peer == "torch":
+                both = [(*start(peer, format=name), name) for name in FORMATS]
+                progress.phase(f"{case.model}: PyTorch's better memory format")
+                probe = take_turns([worker for worker, _, _ in both], range(3), burst)
+                medians = [spread([s for b in bursts for s in b]).median for bursts in probe]
+                best = int(np.argmin(medians))
+                both[1 - best][0].close()
+                chosen.append(both[best])
+            else:
+                net = str(files / "net.onnx")
+                _alone(case.job("export", weights=weights, path=net), "ONNX's export")
+                chosen.append((*start(peer, onnx=net), ""))
+        workers = [worker for worker, _, _ in chosen]
+        times = take_turns(workers, progress.rounds(case.model, rounds), burst)
+        sides = [
+            Side(worker.name, name, bursts, worker.ask("memory"), memory)
+            for (worker, memory, name), bursts in zip(chosen, times, strict=True)
+        ]
+    return Result(case, Machine(**machine), _cleared(), differences, sides)
+
+
+def take_turns(
+    workers: Sequence[Worker], rounds: Iterable[int], burst: float
+) -> list[list[list[float]]]:
+    """Have workers that are warm run in turn, A B A B, for about ``burst`` seconds each.
+
+    Returns the seconds of each run, in bursts, for each worker.
+    """
+    times: list[list[list[float]]] = [[] for _ in workers]
+    for _ in rounds:
+        for worker, bursts in zip(workers, times, strict=True):
+            time.sleep(min(PAUSE, burst))
+            bursts.append(worker.ask("run", seconds=burst, least=1))
+    return times
+
+
+def agree(
+    name: str, ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]
+) -> dict[str, float]:
+    """Return how far a peer's numbers are from ours; raise if that is too far."""
+    out = {}
+    for what, a in ours.items():
+        b = theirs[what]
+        error = float(np.abs(a - b).max() / np.abs(a).max()) if a.shape == b.shape else np.inf
+        if not error <= TOLERANCES[what]:  # NaN is too far as well
+            raise TinyshuffleError(
+                f"{name} computes something else ({what} differ by {error:.1e} of their size, "
+                f"{TOLERANCES[what]:.0e} is rounding), so its time would mean nothing: please "
+                "report this net and these options"
+            )
+        out[what] = error
+    return out
+
+
+def _check(worker: Worker, path: Path, **more: Any) -> dict[str, np.ndarray]:
+    worker.ask("check", path=str(path), **more)
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
+def _alone(job: dict[str, Any], name: str) -> dict[str, Any]:
+    """Have a worker do a job that has no questions to follow."""
+    with Worker(name, job) as worker:
+        return worker.ready()
+
+
+def _cleared() -> list[str]:
+    return clean_environment(os.environ)[1]
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The layers of a net, beside the roofline of the machine that ran them."""
+
+    case: Case
+    machine: Machine
+    ceilings: Ceilings
+    cleared: list[str]
+    times: LayerTimes
+
+
+def measure_layers(case: Case, rounds: int, progress: Progress, seconds: float = 1.0) -> Layers:
+    """Time the layers of a net in ``rounds`` runs, and the machine's ceilings for ``seconds``."""
+    progress.phase(f"{case.model}: ceilings, kernels, layers")
+    answer = _alone(case.job("layers", rounds=rounds, seconds=seconds), OURS)
+    return Layers(
+        case,
+        Machine(**answer["machine"]),
+        Ceilings(**answer["ceilings"]),
+        _cleared(),
+        LayerTimes.from_dict(answer["times"]),
+    )
+
+
+@dataclass(frozen=True)
+class Startup:
+    """Seconds from the start of a process to the end of its first training step.
+
+    Attributes
+    ----------
+    cold : float
+        With an empty cache of compiled kernels, as after an installation.
+    warm : list of float
+        With a full one.
+    """
+
+    case: Case
+    machine: Machine
+    cleared: list[str]
+    cold: float
+    warm: list[float]
+
+
+def measure_startup(case: Case, rounds: int, progress: Progress) -> Startup:
+    """Start a process with an empty cache once, and then ``rounds`` with the full one."""
+    with tempfile.TemporaryDirectory(prefix="tinyshuffle-bench-") as folder:
+        progress.phase("empty cache: compiling")
+        cold = _first_step(case, folder)
+        warm = [_first_step(case, folder) for _ in progress.rounds("full cache", rounds)]
+    machine = _alone(case.job("machine"), OURS)["machine"]
+    return Startup(case, Machine(**machine), _cleared(), cold, warm)
+
+
+def _first_step(case: Case, cache: str) -> float:
+    start = time.perf_counter()
+    with Worker(OURS, case.job(OURS), {"NUMBA_CACHE_DIR": cache}) as worker:
+        worker.ready()
+        worker.ask("run", seconds=0, least=1)
+        return time.perf_counter() - start

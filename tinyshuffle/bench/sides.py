@@ -1,0 +1,175 @@
+"""The sides of a comparison: the same net with the same weights, in three libraries.
+
+Each side has ``run()``, which is what is timed, and ``check()``, whose results must agree before
+anything is timed. Images and labels are drawn from one seed on every side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import nn, optim
+from ..parallel import DataParallel, set_num_threads
+
+__all__ = ["OnnxRuntime", "Ours", "Torch", "draw", "export", "settle"]
+
+# of the training step, on every side
+SMOOTHING = 0.1
+SGD: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
+CHECKED = 32  # images whose logits are compared
+
+
+def draw(
+    batch: int, size: int, classes: int, channels: int = 3
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a batch: images (N, size, size, channels) and labels (N,), always the same."""
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((batch, size, size, channels), np.float32)
+    return images, rng.integers(classes, size=batch)
+
+
+def settle(net: DataParallel, size: int) -> None:
+    """Give a fresh net scales, shifts and running statistics that are not 1, 0, 0 and 1.
+
+    With those, a peer that mixed them up would agree all the same, and an untrained net in
+    evaluation answers with its last bias alone.
+    """
+    images, _ = draw(8, size, classes=1)
+    rng = np.random.default_rng(1)
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.weight.data = rng.uniform(0.5, 1.5, norm.num_features).astype(np.float32)
+        norm.bias.data = rng.normal(0, 0.2, norm.num_features).astype(np.float32)
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    net.train()
+    net(images)  # the running statistics are now this batch's
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+class Ours:
+    """tinyshuffle."""
+
+    def __init__(
+        self, net: DataParallel, images: np.ndarray, labels: np.ndarray, train: bool, threads: int
+    ) -> None:
+        set_num_threads(threads)
+        self.net, self.images, self.labels = net, images, labels
+        self.loss = nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
+        self.sgd = optim.SGD(net.parameters(), **SGD, decay_all=True)
+        self.run: Callable[[], Any] = self._step if train else self._infer
+        net.train(train)
+
+    def _infer(self) -> None:
+        self.net(self.images)
+
+    def _step(self) -> None:
+        self.loss(self.net(self.images), self.labels)
+        self.net.backward(self.loss.backward())
+        self.sgd.step()
+        self.sgd.zero_grad()
+
+    def check(self) -> dict[str, np.ndarray]:
+        """Return the first logits in evaluation, and in training the loss and gradients' norm."""
+        training = self.net.training
+        self.net.eval()
+        out = {"logits": self.net(self.images[:CHECKED])}
+        if training:
+            self.net.train()
+            out["loss"] = np.array(self.loss(self.net(self.images), self.labels))
+            self.net.backward(self.loss.backward())
+            squares = [np.vdot(g, g) for p in self.net.parameters() if (g := p.grad) is not None]
+            out["gradient's norm"] = np.sqrt(sum(squares))
+            self.sgd.zero_grad()
+        return out
+
+
+class Torch:
+    """PyTorch, eager, in one of its two memory formats."""
+
+    def __init__(
+        self,
+        net: Any,
+        images: np.ndarray,
+        labels: np.ndarray,
+        train: bool,
+        threads: int,
+        memory_format: str,
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.torch = torch
+        order = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+        self.net = net.to(memory_format=order).train(train)
+        nchw = torch.from_numpy(images.transpose(0, 3, 1, 2))
+        self.images = nchw.contiguous(memory_format=order)
+        self.labels = torch.from_numpy(labels)
+        self.loss = torch.nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
+        self.sgd = torch.optim.SGD(self.net.parameters(), **SGD)
+        self.run: Callable[[], Any] = self._step if train else self._infer
+
+    def _infer(self) -> None:
+        with self.torch.inference_mode():
+            self.net(self.images)
+
+    def _step(self) -> None:
+        self.loss(self.net(self.images), self.labels).backward()
+        self.sgd.step()
+        self.sgd.zero_grad()
+
+    def check(self) -> dict[str, np.ndarray]:
+        """Return what :meth:`Ours.check` does."""
+        training = self.net.training
+        with self.torch.inference_mode():
+            out = {"logits": self.net.eval()(self.images[:CHECKED]).numpy()}
+        if training:
+            loss = self.loss(self.net.train()(self.images), self.labels)
+            loss.backward()
+            squares = [float((p.grad**2).sum()) for p in self.net.parameters()]
+            out["loss"] = loss.detach().numpy()
+            out["gradient's norm"] = np.sqrt(sum(squares))
+            self.sgd.zero_grad()
+        return out
+
+
+def export(net: Any, images: np.ndarray, path: str) -> None:
+    """Write a PyTorch net as ONNX Runtime's users do: in evaluation, batch norms folded."""
+    import warnings
+
+    import torch
+
+    example = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    with warnings.catch_warnings():  # that there is a newer exporter, which needs more packages
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            net.eval(), (example,), path, dynamo=False, opset_version=17, input_names=["images"]
+        )
+
+
+class OnnxRuntime:
+    """ONNX Runtime, for inference. It has the net from a file, and needs no PyTorch."""
+
+    def __init__(self, path: str | Path, images: np.ndarray, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        self.session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        self.images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+    def run(self) -> Any:
+        return self.session.run(None, {"images": self.images})[0]
+
+    def check(self) -> dict[str, np.ndarray]:
+        """Return the first logits."""
+        return {"logits": self.run()[:CHECKED]}

@@ -1,0 +1,35 @@
+"""The command ``compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .group import RUNS_DIR, cli, find_run, new_table, print_table, save_figure
+
+
+@cli.command(short_help="Put training runs side by side.")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN…")
+@click.option("--plot", metavar="FILE", help="The figure.  [default: RUNS_DIR/compare.png]")
+@RUNS_DIR
+def compare(runs: tuple[str, ...], plot: str | None, runs_dir: str) -> None:
+    """One table and one figure of several runs, finished or not.
+
+    "over bare steps" is the time for data, logs, tests and checkpoints, as a part of the time for
+    the training steps alone.
+    """
+    from .. import plots
+    from ..train import compare as comparison
+
+    read = [comparison.read_run(find_run(run, runs_dir)) for run in runs]
+    tables = [comparison.summary(read)]
+    if len(read) > 1 and (different := comparison.differences(read))[1]:
+        tables.append(different)
+    for headings, lines in tables:
+        table = new_table(*headings)
+        for line in lines:
+            table.add_row(*line)
+        print_table(table)
+    figure = plots.compare({run.name: run.rows for run in read})
+    save_figure(figure, plot or str(Path(runs_dir) / "compare.png"))

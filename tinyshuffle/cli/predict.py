@@ -1,0 +1,46 @@
+"""The command ``predict``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ..errors import TinyshuffleError
+from .group import RUNS_DIR, THREADS, cli, find_run, new_table, print_table
+
+
+@cli.command(short_help="Ask a trained net about pictures.")
+@click.argument("run")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE…")
+@click.option("--top", metavar="N", type=click.IntRange(1), default=5, help="[default: 5]")
+@THREADS
+@RUNS_DIR
+def predict(
+    run: str, images: tuple[str, ...], top: int, threads: int | None, runs_dir: str
+) -> None:
+    """The likeliest classes of each IMAGE, in the opinion of RUN's best weights.
+
+    An image is turned upright, and the square in its middle scaled to what the net was made for.
+    """
+    from .. import load, set_num_threads
+
+    set_num_threads(threads)
+    trained = load(find_run(run, runs_dir))
+    table = new_table("image", "class", "probability")
+    failures = []
+    for image in images:
+        try:
+            found = trained.predict(image, top)
+        except TinyshuffleError as error:
+            failures.append(str(error))
+            continue
+        for i, (name, p) in enumerate(found):
+            last = i == len(found) - 1
+            table.add_row("" if i else image, name, f"{100 * p:.1f} %", end_section=last)
+    if table.row_count:
+        print_table(table)
+    for failure in failures:
+        click.echo(f"Error: {failure}", err=True)
+    if failures:
+        sys.exit(1)

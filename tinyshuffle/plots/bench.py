@@ -1,0 +1,158 @@
+"""Figures of where time goes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .style import COLOURS, KIND_STYLES, MARKERS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ..bench.layers import LayerTimes
+    from ..bench.machine import Ceilings
+    from ..bench.predicted import Compared
+
+__all__ = ["prediction", "roofline"]
+
+
+def roofline(times: LayerTimes, ceilings: Ceilings, title: str = "") -> Figure:
+    """Draw each layer's speed below the roofline, and the time of each kind of operation.
+
+    Parameters
+    ----------
+    times : LayerTimes
+    ceilings : Ceilings
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Above, a mark a layer that multiplies: its GFLOP/s against its arithmetic intensity, as
+        large as its share of the time. Below, a bar a kind of operation: its time, with the part
+        that the roofline allows it framed. Layers without multiply-adds have a bar only.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 8), dpi=120)
+    figure.set_layout_engine("constrained")
+    above, below = figure.subplots(2, 1, height_ratios=(3, 2))
+    if title:
+        figure.suptitle(title, fontsize=10, wrap=True)
+    _roof(above, times, ceilings)
+    _bars(below, times, ceilings)
+    return figure
+
+
+def _roof(axes: Axes, times: LayerTimes, ceilings: Ceilings) -> None:
+    sums = times.by("layer", ceilings)
+    whole = sum(row.seconds for row in sums)
+    kinds: dict[str, list[Any]] = {}
+    for row, one in zip(times.rows, sums, strict=True):
+        if one.flops and one.seconds:
+            kinds.setdefault(row.kind, []).append(one)
+    reach = [one.flops / one.nbytes for found in kinds.values() for one in found]
+    knee = ceilings.flops / ceilings.bandwidth  # FLOP a byte where the two ceilings meet
+    left, right = min([*reach, knee]) / 2, max([*reach, knee]) * 2
+    x = [left, knee, right]
+    y = [min(ceilings.bandwidth * at, ceilings.flops) / 1e9 for at in x]
+    axes.plot(x, y, color="black", linewidth=1.5)
+    for marker, kind in zip(MARKERS, KIND_STYLES, strict=False):
+        found = kinds.get(kind, [])
+        axes.scatter(
+            [one.flops / one.nbytes for one in found],
+            [one.flops / one.seconds / 1e9 for one in found],
+            s=[20 + 1500 * one.seconds / whole for one in found],
+            marker=marker,
+            color=KIND_STYLES[kind]["color"],
+            edgecolor="white",
+            linewidth=0.5,
+            alpha=0.85,
+            label=kind if found else None,
+        )
+    axes.annotate(f"{ceilings.flops / 1e9:.0f} GFLOP/s", (right, y[2]), (-4, 4),
+                  textcoords="offset points", ha="right", va="bottom", fontsize=9)  # fmt: skip
+    axes.annotate(f"{ceilings.bandwidth / 1e9:.0f} GB/s", (left, y[0]), (14, 0),
+                  textcoords="offset points", ha="left", va="center", fontsize=9)  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("FLOP for each byte (log scale)")
+    axes.set_ylabel("GFLOP/s (log scale)")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if kinds:
+        legend = axes.legend(loc="lower right", frameon=False, fontsize=9)
+        for handle in legend.legend_handles:
+            handle.set_sizes([40])  # type: ignore[union-attr]
+
+
+def _bars(axes: Axes, times: LayerTimes, ceilings: Ceilings) -> None:
+    sums = times.by("type", ceilings)
+    for one in sums:
+        axes.barh(one.name, 1e3 * one.seconds, edgecolor="white", linewidth=0.4,
+                  **KIND_STYLES[one.name])  # fmt: skip
+    axes.barh([one.name for one in sums], [1e3 * one.roofline_seconds for one in sums],
+              facecolor="none", edgecolor="black", linewidth=1.5, label="the roofline's time",
+              )  # fmt: skip
+    for one in sums:
+        end = 1e3 * max(one.seconds, one.roofline_seconds)
+        axes.annotate(f" {100 * one.attained:.0f} %", (end, one.name), va="center", fontsize=9)
+    axes.invert_yaxis()
+    axes.margins(x=0.1)
+    axes.set_xlabel("milliseconds, and the attained share of the roofline")
+    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def prediction(compared: Compared) -> Figure:
+    """Draw the roofline model beside the clock.
+
+    Parameters
+    ----------
+    compared : Compared
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Above, each layer's predicted against its measured time, with lines a quarter off; in the
+        middle the classic roofline; below, predicted by measured time for each class of
+        operations: the median, and where half of the layers lie.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 11), dpi=120)
+    figure.set_layout_engine("constrained")
+    above, middle, below = figure.subplots(3, 1, height_ratios=(4, 3, 2.5))
+    figure.suptitle(str(compared.case), fontsize=10, wrap=True)
+    layers = compared.layers()
+    for marker, kind in zip(MARKERS, KIND_STYLES, strict=False):
+        pairs = [(1e3 * m, 1e3 * p) for o, p, m in layers if o.kind == kind]
+        if pairs:
+            above.scatter(*zip(*pairs, strict=True), s=28, marker=marker, alpha=0.8,
+                          color=KIND_STYLES[kind]["color"], edgecolor="white", linewidth=0.4,
+                          label=kind)  # fmt: skip
+    ends = [1e3 * f(min(p, m) for _, p, m in layers) for f in (min, max)]
+    for factor, dash in ((1.0, "-"), (0.75, ":"), (1.25, ":")):
+        above.plot(ends, [factor * end for end in ends], color="black", linewidth=1, linestyle=dash)
+    above.set(xscale="log", yscale="log", xlabel="measured, ms (log scale)",
+              ylabel="predicted, ms (log scale)")  # fmt: skip
+    above.set_title(
+        f"layers {100 * compared.layer_error:.0f} % off (median), net "
+        f"{100 * compared.net_error:+.0f} %", fontsize=9
+    )  # fmt: skip
+    above.legend(frameon=False, fontsize=9)
+    above.grid(alpha=0.3)
+    above.spines[["top", "right"]].set_visible(False)
+    _roof(middle, compared.times, compared.ceilings)
+    found = compared.residuals()
+    medians = [100 * r.median for r in found]
+    spans = [[100 * (r.median - r.lower) for r in found], [100 * (r.upper - r.median) for r in found]]
+    below.errorbar(medians, [f"{r.name} ({r.count})" for r in found], xerr=spans, fmt="o",
+                   color=COLOURS["blue"], capsize=3)  # fmt: skip
+    below.axvline(0, color="black", linewidth=1)
+    below.invert_yaxis()
+    below.set_xlabel("predicted - measured, % of measured")
+    below.grid(axis="x", alpha=0.3)
+    below.spines[["top", "right"]].set_visible(False)
+    return figure

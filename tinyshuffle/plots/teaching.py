@@ -1,0 +1,412 @@
+"""Figures of the lesson notebooks: windows, connectivity, shuffles, errors of a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .style import COLOURS, KIND_STYLES, MARKERS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ..cost import Row
+
+__all__ = [
+    "connectivity",
+    "cost_over_groups",
+    "error_against_eps",
+    "kind_shares",
+    "layer_bars",
+    "number_grid",
+    "reach",
+    "sliding_window",
+]
+
+WIDTH = 5.0  # inches: still legible when a telephone scales it down
+GREY = "#BBBBBB"
+# blends with white, which keep black digits and letters legible
+TINTS = ("#9CCBE8", "#F5CC80", "#7FCEB9", "#EBA77F", "#E2B4D0", "#BBDDF3", "#BBBBBB", "#DDDDDD")
+
+
+def _figure(height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(WIDTH, height), layout="constrained")
+
+
+def _letter(group: Any) -> str:
+    return chr(ord("A") + int(group))
+
+
+# ---- windows
+
+
+def sliding_window(
+    size: int = 5,
+    kernel: int = 3,
+    stride: int = 1,
+    padding: int = 1,
+    dilation: int = 1,
+    pixel: tuple[int, int] = (0, 0),
+) -> Figure:
+    """Draw which input pixels one output pixel looks at.
+
+    Parameters
+    ----------
+    size, kernel, stride, padding, dilation : int
+        Of a square input and a square kernel.
+    pixel : (int, int)
+        The output pixel (p, q).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Above the padded input with the window, below the output with the pixel. What is drawn is
+        what ``tinyshuffle.ops.windows`` reaches.
+    """
+    from ..ops.windows import output_size, taps, window
+
+    out = output_size((size, size), (kernel, kernel), stride, padding, dilation)
+    padded = size + 2 * padding
+    # number the padded pixels, and ask the library which of them each tap sees
+    numbers = np.arange(padded * padded).reshape(1, padded, padded, 1)
+    p, q = min(pixel[0], out[0] - 1), min(pixel[1], out[1] - 1)
+    seen = {
+        int(window(numbers, tap, out, stride, dilation)[0, p, q, 0]): tap
+        for tap in taps((kernel, kernel))
+    }
+    figure = _figure(1.1 + 0.36 * (padded + out[0]))
+    above, below = figure.subplots(2, 1, height_ratios=(padded, out[0]))
+    for number in range(padded * padded):
+        row, column = divmod(number, padded)
+        inside = padding <= row < padding + size and padding <= column < padding + size
+        colour = TINTS[1] if number in seen else TINTS[0] if inside else "white"
+        _square(above, column, row, facecolor=colour)
+        if not inside and number not in seen:
+            above.text(column, row, "0", ha="center", va="center", fontsize=9, color="#555555")
+        if number in seen:
+            i, j = seen[number]
+            if not inside:
+                _square(above, column, row, fill=False, hatch="....", alpha=0.3)
+            above.text(column, row, f"{i},{j}", ha="center", va="center", fontsize=9)
+    for row, column in np.ndindex(*out):
+        _square(below, column, row, facecolor=TINTS[1] if (row, column) == (p, q) else TINTS[2])
+    below.text(q, p, f"{p},{q}", ha="center", va="center", fontsize=9)
+    shapes = f"{size}×{size} input" + (f", {padding} of padding around it" if padding else "")
+    above.set_title(f"{shapes}; tap i,j of the kernel", fontsize=10)
+    below.set_title(f"{out[0]}×{out[1]} output; pixel p,q", fontsize=10)
+    for axes, side in ((above, padded), (below, out[0])):
+        # the same scale above and below
+        axes.set(xlim=(-0.6 - (padded - side) / 2, padded - 0.4 - (padded - side) / 2))
+        axes.set(ylim=(side - 0.4, -0.6), aspect="equal")
+        axes.set_axis_off()
+    return figure
+
+
+def _square(axes: Axes, x: float, y: float, **style: Any) -> None:
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, edgecolor="black", linewidth=0.6, **style))
+
+
+def number_grid(
+    values: np.ndarray, across: str, down: str, title: str = "", letters: bool = False
+) -> Figure:
+    """Draw a small matrix of whole numbers: the number in each cell, and a tint for its size.
+
+    Parameters
+    ----------
+    values : (rows, columns) ndarray of int
+    across, down : str
+        What columns and rows are.
+    title : str
+    letters : bool
+        Whether rows and columns are groups, which are named A, B, C, …
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Zeros are hatched.
+    """
+    rows, columns = values.shape
+    side = min(0.5, (WIDTH - 0.8) / columns)
+    figure = _figure(0.8 + side * rows)
+    axes = figure.subplots()
+    # pale enough for black digits throughout
+    axes.imshow(values, cmap="Blues", vmin=0, vmax=2 * max(1, int(values.max())))
+    for (i, j), value in np.ndenumerate(values):
+        if value == 0:
+            _square(axes, j, i, facecolor="white", hatch="////")
+            continue
+        axes.text(j, i, f"{value:g}", ha="center", va="center", fontsize=10 if side > 0.3 else 8)
+    for axis, count, words in ((axes.xaxis, columns, across), (axes.yaxis, rows, down)):
+        axis.set_label_text(words)
+        step = max(1, count // 16)
+        axis.set_ticks(range(0, count, step))
+        if letters:
+            axis.set_ticklabels([_letter(i) for i in range(0, count, step)])
+    axes.set_title(title, fontsize=10)
+    return figure
+
+
+# ---- channels
+
+
+def connectivity(matrices: Mapping[str, np.ndarray]) -> Figure:
+    """Draw which input channels each output channel is made of.
+
+    Parameters
+    ----------
+    matrices : mapping of str to (C, O) ndarray
+        Entry (c, o) is not zero where output o depends on input c.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel a matrix, with the number of its connections.
+    """
+    columns = 2
+    rows = -(-len(matrices) // columns)
+    figure = _figure(2.75 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (name, matrix) in zip(panels, matrices.items(), strict=False):
+        linked = matrix != 0
+        for c, o in np.argwhere(linked):
+            _square(axes, o, c, facecolor=COLOURS["blue"])
+        inputs, outputs = matrix.shape
+        axes.set(xlim=(-0.5, outputs - 0.5), ylim=(inputs - 0.5, -0.5), aspect="equal")
+        axes.set_xticks(range(outputs), minor=True)
+        axes.set_xticks([0, outputs - 1])
+        axes.set_yticks([0, inputs - 1])
+        axes.set_xlabel("output channel", fontsize=9, labelpad=-4)
+        axes.set_ylabel("input channel", fontsize=9, labelpad=-6)
+        axes.set_title(f"{name}\n{linked.sum()} connections", fontsize=10)
+    for axes in panels[len(matrices) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def reach(layers: Sequence[tuple[str, np.ndarray]], groups: int) -> Figure:
+    """Draw, channel by channel, which groups of the input each layer's output has seen.
+
+    The paper's Figure 1 (ShuffleNet V1), computed.
+
+    Parameters
+    ----------
+    layers : sequence of (str, (C, O) ndarray)
+        The name of each layer and its connectivity: entry (c, o) is not zero where its output o
+        depends on its input c.
+    groups : int
+        Of the input channels, which are given the letters A, B, C, …
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A row of channels for the input and for each layer's output; a channel carries the colour
+        and the letter of each group that it depends on.
+    """
+    from matplotlib.patches import Rectangle
+
+    channels = len(layers[0][1])
+    # row k, column c: the groups that channel c depends on
+    seen = np.repeat(np.eye(groups, dtype=int), channels // groups, axis=0)  # (C, G)
+    rows = [("input", seen)]
+    for name, matrix in layers:
+        seen = (matrix.T != 0) @ seen > 0  # (O, C) @ (C, G)
+        rows.append((name, seen.astype(int)))
+    figure = _figure(0.5 + 0.95 * len(rows))
+    axes = figure.subplots()
+    gap, half = 2.2, 0.42
+    for k, (name, seen) in enumerate(rows):
+        y = k * gap
+        wide = channels / len(seen)
+        for c, groups_seen in enumerate(seen):
+            members = np.flatnonzero(groups_seen)
+            part = 2 * half / max(1, len(members))
+            x = (c + 0.5) * wide - 0.5
+            for i, group in enumerate(members):
+                left = x - half + i * part
+                axes.add_patch(
+                    Rectangle((left, y - half), part, 2 * half, facecolor=TINTS[group % 8])
+                )
+                if len(members) <= 4:
+                    axes.text(left + part / 2, y, _letter(group), ha="center", va="center",
+                              fontsize=10 if len(members) == 1 else 7)  # fmt: skip
+            axes.add_patch(Rectangle((x - half, y - half), 2 * half, 2 * half, fill=False,
+                                     edgecolor="black", linewidth=0.8))  # fmt: skip
+        words = name if k == 0 else f"after {name}"
+        axes.text(-0.5, y - half - 0.16, words, fontsize=10, va="bottom",
+                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+        if k:
+            matrix = layers[k - 1][1]
+            for c, o in np.argwhere(matrix != 0):
+                start = (c + 0.5) * channels / len(matrix) - 0.5
+                axes.plot(
+                    [start, (o + 0.5) * wide - 0.5], [y - gap + half, y - half],
+                    color="#555555", linewidth=0.5, zorder=0,
+                )  # fmt: skip
+    axes.set(xlim=(-0.6, channels - 0.4), ylim=(gap * (len(rows) - 1) + 0.6, -1.1))
+    axes.set_axis_off()
+    return figure
+
+
+# ---- costs
+
+
+def layer_bars(rows: Sequence[Row], quantities: Mapping[str, str]) -> Figure:
+    """Draw what the layers of a net cost, one below the other.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        Of a profile; those that have multiply-adds are drawn, coloured by their kind.
+    quantities : mapping of str to str
+        Attribute of a row, and the words for it.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel a quantity, side by side.
+    """
+    rows = [row for row in rows if row.multiply_adds]
+    figure = _figure(1.1 + 0.2 * len(rows))
+    panels = np.atleast_1d(figure.subplots(1, len(quantities), sharey=True))
+    for axes, (attribute, words) in zip(panels, quantities.items(), strict=True):
+        for kind in dict.fromkeys(row.kind for row in rows):
+            at = [i for i, row in enumerate(rows) if row.kind == kind]
+            axes.barh(at, [getattr(rows[i], attribute) / 1e6 for i in at], label=kind,
+                      edgecolor="white", linewidth=0.4, **KIND_STYLES[kind])  # fmt: skip
+        axes.set_xlabel(f"{words},\nmillions", fontsize=9)
+        axes.tick_params(labelsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    sizes = ["×".join(map(str, row.output[1:])) for row in rows]
+    panels[0].set_yticks(range(len(rows)), sizes, fontsize=9)
+    panels[0].set_ylabel("output of the layer")
+    panels[0].invert_yaxis()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+def kind_shares(rows: Sequence[Row], quantities: Mapping[str, str]) -> Figure:
+    """Draw the share that each kind of operation has in what a net costs.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        One a kind, as ``Profile.by("kind")`` returns them.
+    quantities : mapping of str to str
+        Attribute of a row, and the words for it.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A stacked bar a quantity.
+    """
+    figure = _figure(1.4 + 0.55 * len(quantities))
+    axes = figure.subplots()
+    totals = [max(1, sum(getattr(row, name) for row in rows)) for name in quantities]
+    left = np.zeros(len(quantities))
+    for row in rows:
+        share = np.array([getattr(row, name) for name in quantities]) / totals * 100
+        axes.barh(list(quantities.values()), share, left=left, label=row.kind,
+                  edgecolor="white", linewidth=0.4, **KIND_STYLES[row.kind])  # fmt: skip
+        left += share
+    axes.set_xlabel("share of the net, %")
+    axes.set_xlim(0, 100)
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def cost_over_groups(
+    size: int = 28, in_channels: int = 240, out_channels: int = 240, kernel: int = 1
+) -> Figure:
+    """Draw what a grouped convolution costs, for every number of groups that divides it.
+
+    Parameters
+    ----------
+    size : int
+        Of a square feature map; the output has the same size.
+    in_channels, out_channels, kernel : int
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Multiply-adds, parameters and memory access, each relative to one group, on log scales.
+    """
+    from ..ops import conv2d_cost
+
+    groups = [g for g in range(1, in_channels + 1) if in_channels % g == out_channels % g == 0]
+    costs = [
+        conv2d_cost((1, size, size, in_channels), (kernel, kernel, in_channels // g, out_channels),
+                    padding=kernel // 2, groups=g)
+        for g in groups
+    ]  # fmt: skip
+    figure = _figure(3.4)
+    axes = figure.subplots()
+    lines = (
+        ("multiply_adds", "multiply-adds", "sky", "-", "o", 6),  # the next one lies on top of it
+        ("params", "parameters", "black", "--", "s", 1.5),
+        ("memory_access", "memory access", "vermilion", "-.", "^", 2),
+    )
+    for name, words, colour, dash, marker, thick in lines:
+        values = [getattr(cost, name) / getattr(costs[0], name) for cost in costs]
+        axes.plot(groups, values, dash, color=COLOURS[colour], marker=marker, label=words,
+                  linewidth=thick, markersize=thick + 3)  # fmt: skip
+    axes.set(xscale="log", yscale="log")
+    axes.set_xlabel("groups (log scale)")
+    axes.set_ylabel("cost relative to one group (log scale)")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    axes.set_title(f"{kernel}×{kernel}, {in_channels} to {out_channels} channels, {size}×{size}",
+                   fontsize=10)  # fmt: skip
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure
+
+
+# ---- gradients
+
+
+def error_against_eps(eps: np.ndarray, curves: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw the error of finite differences against their step.
+
+    Parameters
+    ----------
+    eps : (K,) ndarray
+    curves : mapping of str to K errors
+        Relative to the largest entry of the gradient. A name that ends in "float32" is dashed.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        On log scales. Errors of exactly zero are left out.
+    """
+    figure = _figure(4.2)
+    axes = figure.subplots()
+    colours = [COLOURS[name] for name in ("blue", "vermilion", "green", "purple", "orange", "sky")]
+    bases = list(dict.fromkeys(_base(name) for name in curves))
+    for name, errors in curves.items():
+        i = bases.index(_base(name))
+        positive = np.where(np.asarray(errors) > 0, errors, np.nan)
+        axes.plot(eps, positive, "--" if name.endswith("float32") else "-", color=colours[i],
+                  marker=MARKERS[i], markersize=5, label=name)  # fmt: skip
+    axes.set(xscale="log", yscale="log")
+    axes.set_xlabel("step ε")
+    axes.set_ylabel("relative error")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+def _base(name: str) -> str:
+    return name.removesuffix("float32").removesuffix("float64")

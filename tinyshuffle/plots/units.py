@@ -1,0 +1,447 @@
+"""Figures of units: what they are made of, and which channels they leave alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .style import COLOURS, KIND_STYLES, MARKERS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ..nn import Module
+
+__all__ = ["accuracy_map", "channel_ages", "feature_reuse", "kind_bars", "unit"]
+
+# ---- the operations of a unit, and who feeds whom
+
+
+@dataclass
+class Box:
+    """One operation of a diagram, with the normalisations and activations behind it."""
+
+    words: list[str]
+    kind: str
+    inputs: list[int]
+    output: tuple[int, ...]
+    tail: list[str] = field(default_factory=list)
+
+    @property
+    def lines(self) -> list[str]:
+        return [*self.words, *([" · ".join(self.tail)] if self.tail else [])]
+
+
+_TAILS = {"batch_norm": "BN", "relu": "ReLU", "relu6": "ReLU6", "local_response_norm": "LRN"}
+_POOLS = {"max_pool2d": "max pool", "avg_pool2d": "average pool"}
+
+
+def trace(module: Module, input_shape: tuple[int, ...]) -> list[Box]:
+    """Run a unit without numbers and note who fed whom; box 0 is the input, the last the output.
+
+    The cost model's blank tensors know who they are: a view (of a channel split) is the tensor
+    that it looks at.
+    """
+    from ..cost.counting import Blank, recording, skeleton
+    from ..cost.profile import _kind
+    from ..nn import inference
+
+    boxes = [Box([_size(input_shape)], "", [], input_shape)]
+    made_by: dict[int, int] = {}
+    kept: list[Any] = []  # an identity stays taken as long as its tensor lives
+    bones = skeleton(module).eval()
+    with recording(bones) as recorder, inference():
+        note, tensor = recorder.note, recorder.tensor
+
+        def noted(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            cost = note(operation, args, kwargs)
+            count = recorder.counts[-1]
+            flat = args[0] if isinstance(args[0], list) else args
+            fed = [made_by[id(a.alive)] for a in flat if isinstance(a, Blank) and a.alive]
+            words = _words(count, args, kwargs)
+            boxes.append(Box(words, _kind(count), fed, cost.output))
+            if operation in _TAILS:
+                boxes[-1].tail, boxes[-1].words = [_TAILS[operation]], []
+            if operation == "channel_split":  # both halves are views of x
+                made_by[id(args[0].alive)] = len(boxes) - 1
+            return cost
+
+        def made(shape: tuple[int, ...], dtype: Any) -> Any:
+            out = tensor(shape, dtype)
+            made_by[id(out.alive)] = len(boxes) - 1
+            kept.append(out)
+            return out
+
+        recorder.note, recorder.tensor = noted, made  # type: ignore[method-assign]
+        bones(made(input_shape, np.float32))
+    return _merge(boxes)
+
+
+def _words(count: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+    """What stands in a box: the operation, and for a convolution its channels and its cost."""
+    from ..cost.profile import short
+
+    operation, module = count.operation, count.module
+    stride = getattr(module, "stride", 1)
+    step = [f"stride {stride[0]}"] if isinstance(stride, tuple) and stride[0] > 1 else []
+    if operation.endswith("conv2d"):
+        kernel = "{}×{}".format(*module.kernel_size)
+        name = " depthwise" if operation.startswith("depthwise") else " conv"
+        groups = module.groups if name == " conv" and module.groups > 1 else 1
+        first = kernel + (f" grouped{name}" if groups > 1 else name)
+        second = f"{module.in_channels} → {module.out_channels}"
+        second += f", g = {groups}" if groups > 1 else ""
+        return [first, *step, second, f"{short(count.cost.multiply_adds)}"]
+    if operation in _POOLS:
+        return ["{}×{} ".format(*module.kernel_size) + _POOLS[operation], *step]
+    if operation == "channel_shuffle":
+        return ["channel shuffle", f"g = {kwargs.get('groups', args[-1])}"]
+    if operation == "channel_split":
+        first = args[1]
+        return ["channel split", f"{first} | {count.input[-1] - first}"]
+    if operation == "concat":
+        return ["concat", " + ".join(str(x.shape[-1]) for x in args[0])]
+    if operation == "linear":
+        second = f"{module.in_features} → {module.out_features}"
+        return ["linear", second, f"{short(count.cost.multiply_adds)}"]
+    return [operation.replace("_", " ")]
+
+
+def _merge(boxes: list[Box]) -> list[Box]:
+    """Put each normalisation and activation into the box whose only reader it is."""
+    readers = [sum(box.inputs.count(i) for box in boxes) for i in range(len(boxes))]
+    place: dict[int, int] = {}
+    out: list[Box] = []
+    for i, box in enumerate(boxes):
+        inputs = [place[j] for j in box.inputs]
+        before = out[inputs[0]] if inputs else None
+        if before and not box.words and readers[box.inputs[0]] == 1 and inputs[0] > 0:
+            before.tail += box.tail
+            place[i] = inputs[0]
+        else:
+            out.append(Box(box.words, box.kind, inputs, box.output, box.tail))
+            place[i] = len(out) - 1
+    return out
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape[1:]))
+
+
+# ---- where the boxes stand, in inches
+
+LETTER, LINE, GAP, LANE, FONT = 0.07, 0.155, 0.28, 0.16, 9.0
+BUS = 0.4 * GAP  # how far outside of its branches the crossbar of a fork or a join runs
+
+
+@dataclass
+class _Fork:
+    """What lies between a box with several readers and the box where all their paths meet."""
+
+    start: int
+    join: int
+    branches: list[list[int | _Fork]]
+
+
+_Chain = list[int | _Fork]
+
+
+class _Layout:
+    """Boxes in columns: a fork's branches stand side by side, in the order their join has."""
+
+    def __init__(self, boxes: list[Box]) -> None:
+        self.boxes = boxes
+        self.readers: list[list[int]] = [[] for _ in boxes]
+        for i, box in enumerate(boxes):
+            for j in box.inputs:
+                self.readers[j].append(i)
+        self.centre: dict[int, tuple[float, float]] = {}
+        self.ways: list[list[tuple[float, float]]] = []  # arrows, the tip last
+        self.chain = self._chain(0, None)
+        self.width, self.height = self._size(self.chain)
+
+    def box_size(self, i: int) -> tuple[float, float]:
+        lines = self.boxes[i].lines
+        return LETTER * max(map(len, lines)) + 0.18, LINE * len(lines) + 0.12
+
+    def _chain(self, start: int, stop: int | None) -> _Chain:
+        parts: _Chain = []
+        here = start
+        while here != stop:
+            parts.append(here)
+            after = self.readers[here]
+            if len(after) > 1:
+                join = min(set.intersection(*map(self._reach, after)))
+                branches = [self._chain(i, join) for i in after]
+                ends = [self.boxes[join].inputs.index(_end(b, here)) for b in branches]
+                in_order = [branches[i] for i in np.argsort(ends)]
+                parts.append(_Fork(here, join, in_order))
+                here = join
+            elif after:
+                here = after[0]
+            else:
+                break
+        return parts
+
+    def _reach(self, i: int) -> set[int]:
+        return {i}.union(*(self._reach(j) for j in self.readers[i]))
+
+    def _size(self, parts: _Chain) -> tuple[float, float]:
+        wide, high = LANE, GAP * max(0, len(parts) - 1)
+        for part in parts:
+            if isinstance(part, _Fork):
+                sizes = [self._size(branch) for branch in part.branches]
+                w = sum(w for w, _ in sizes) + GAP * (len(sizes) - 1)
+                h = max(h for _, h in sizes)
+            else:
+                w, h = self.box_size(part)
+            wide, high = max(wide, w), high + h
+        return wide, high
+
+    def place(self, parts: _Chain, x: float, top: float, bottom: float) -> None:
+        """Place a chain around ``x`` between ``top`` and ``bottom``, its slack spread evenly."""
+        spare = (top - bottom - self._size(parts)[1]) / (len(parts) + 1)
+        y = top - spare
+        forks = []
+        for before, part in zip([None, *parts], parts, strict=False):
+            if isinstance(part, _Fork):
+                sizes = [self._size(branch) for branch in part.branches]
+                high = max(h for _, h in sizes)
+                lane = x - (sum(w for w, _ in sizes) + GAP * (len(sizes) - 1)) / 2
+                for branch, (w, _) in zip(part.branches, sizes, strict=True):
+                    forks.append((part, branch, lane + w / 2, y + BUS, y - high - BUS))
+                    if branch:
+                        self.place(branch, lane + w / 2, y, y - high)
+                    lane += w + GAP
+            else:
+                high = self.box_size(part)[1]
+                self.centre[part] = x, y - high / 2
+                if isinstance(before, int):
+                    self.ways.append([self._edge(before, -1), self._edge(part, 1)])
+            y -= high + GAP + spare
+        for fork, branch, lane, above, below in forks:
+            leave = [self._edge(fork.start, -1), (x, above), (lane, above)]
+            arrive = [(lane, below), (x, below), self._edge(fork.join, 1)]
+            if branch:
+                self.ways.append([*leave, self._edge(branch[0], 1)])
+                self.ways.append([self._edge(_end(branch, 0), -1), *arrive])
+            else:
+                self.ways.append([*leave, *arrive])
+
+    def _edge(self, part: int | _Fork, side: int) -> tuple[float, float]:
+        """The middle of a box's upper (1) or lower (-1) edge."""
+        assert isinstance(part, int)
+        x, y = self.centre[part]
+        return x, y + side * self.box_size(part)[1] / 2
+
+
+def _end(branch: _Chain, start: int) -> int:
+    """The last box of a branch; of an empty one, the box that it comes from."""
+    last = branch[-1] if branch else start
+    return last.start if isinstance(last, _Fork) else last
+
+
+def unit(module: Module, input_shape: tuple[int, ...]) -> Figure:
+    """Draw a unit, from the operations that it really asks for.
+
+    Parameters
+    ----------
+    module : Module
+        Forks and joins may be nested, but not cross each other.
+    input_shape : (N, H, W, C)
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A box an operation, coloured by its kind, from the input above to the output below; a
+        convolution says its channels and its multiply-adds. Branches stand in the order in which
+        they are concatenated or added.
+    """
+    from matplotlib.figure import Figure
+
+    layout = _Layout(trace(module, input_shape))
+    width, height = layout.width + 0.2, layout.height + 0.55
+    figure = Figure(figsize=(width, height), dpi=120)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(0, width)
+    axes.set_ylim(0, height)
+    axes.set_axis_off()
+    layout.place(layout.chain, width / 2, height, height - layout.height)
+    _draw(axes, layout)
+    return figure
+
+
+def _draw(axes: Axes, layout: _Layout) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
+    x, y = layout._edge(len(layout.boxes) - 1, -1)
+    axes.text(x, y - 0.27, _size(layout.boxes[-1].output), ha="center", va="top", fontsize=FONT)
+    arrow = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
+    for way in [*layout.ways, [(x, y), (x, y - 0.25)]]:
+        axes.plot(*zip(*way[:-1], strict=True), color=INK, linewidth=1.2, zorder=1)
+        axes.annotate("", way[-1], way[-2], arrowprops=arrow, zorder=1)
+    for i, box in enumerate(layout.boxes):
+        x, y = layout.centre[i]
+        w, h = layout.box_size(i)
+        if box.kind:
+            colour = KIND_STYLES[box.kind]["color"]
+            axes.add_patch(FancyBboxPatch(
+                (x - w / 2, y - h / 2), w, h, boxstyle="round,pad=0,rounding_size=0.06",
+                facecolor=_tint(colour), edgecolor=colour, linewidth=1.8, zorder=3,
+            ))  # fmt: skip
+        axes.text(x, y, "\n".join(box.lines), ha="center", va="center", fontsize=FONT,
+                  color="black", linespacing=1.15, zorder=4)  # fmt: skip
+
+
+INK = "#444444"
+
+
+def _tint(colour: str) -> tuple[float, float, float]:
+    """The colour, mixed with much white: black type stays legible on it."""
+    from matplotlib.colors import to_rgb
+
+    r, g, b = (0.8 + 0.2 * part for part in to_rgb(colour))
+    return r, g, b
+
+
+# ---- what units cost, and what they leave alone
+
+
+def kind_bars(parts: Mapping[str, Mapping[str, float]], words: str) -> Figure:
+    """Draw a bar for each name, stacked of what each kind of operation has in it.
+
+    Parameters
+    ----------
+    parts : mapping of name to mapping of kind to number
+    words : str
+        What is counted, for the axis.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    from .cost import _stack
+
+    kinds = [kind for kind in KIND_STYLES if any(kind in p for p in parts.values())]
+    figure = Figure(figsize=(5, 1.3 + 0.42 * len(parts)), dpi=120)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    _stack(axes, list(parts), {k: [p.get(k, 0.0) for p in parts.values()] for k in kinds})
+    axes.set_xlim(0, 1.03 * max(sum(p.values()) for p in parts.values()))
+    axes.set_ylim(len(parts) - 0.4, -0.6)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(words)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3,
+                  frameon=False, fontsize=9)  # fmt: skip
+    return figure
+
+
+def channel_ages(ages: Sequence[Sequence[int]]) -> Figure:
+    """Draw which unit made each channel, unit after unit.
+
+    Parameters
+    ----------
+    ages : one sequence a unit, of one number a channel
+        The number of the unit that computed the channel last; 0 for the stage's input.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A row a unit, a cell a channel; darker is older.
+    """
+    from matplotlib.figure import Figure
+
+    table = np.asarray(ages)
+    figure = Figure(figsize=(5, 4.2 * len(table) / table.shape[1] + 0.6), dpi=120)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    oldest = max(1, int(table.max()))
+    axes.imshow(table, cmap="cividis", vmin=0, vmax=oldest)
+    for (row, column), age in np.ndenumerate(table):
+        axes.text(column, row, str(age), ha="center", va="center", fontsize=9,
+                  color="white" if age < oldest / 2 else "black")  # fmt: skip
+    axes.set_yticks(range(len(table)), ["input", *(f"unit {i}" for i in range(1, len(table)))])
+    axes.set_xlabel("channel")
+    axes.set_xticks(range(0, table.shape[1], 2))
+    axes.tick_params(length=0)
+    return figure
+
+
+def feature_reuse(shares: np.ndarray) -> Figure:
+    """Draw how much of one unit's output reaches another untouched: V2's r^(l - k), Figure 4 (b).
+
+    Parameters
+    ----------
+    shares : (L, L)
+        Row k, column l: share of the channels of unit k's output that are unchanged in unit l's,
+        0 to 1; NaN where there is nothing to say.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4.1), dpi=120)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    image = axes.imshow(100 * shares, cmap="cividis", vmin=0, vmax=100)
+    for (k, j), share in np.ndenumerate(shares):
+        if np.isfinite(share):
+            axes.text(j, k, f"{100 * share:.3g}", ha="center", va="center", fontsize=9,
+                      color="white" if share < 0.5 else "black")  # fmt: skip
+    numbers = range(1, len(shares) + 1)
+    axes.set_xticks(range(len(shares)), [str(i) for i in numbers])
+    axes.set_yticks(range(len(shares)), [str(i) for i in numbers])
+    axes.set_xlabel("target unit l")
+    axes.set_ylabel("source unit k")
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="% of channels, unchanged")
+    return figure
+
+
+def accuracy_map(points: Sequence[tuple[str, float, float, str, str]]) -> Figure:
+    """Draw nets by what they cost and how often they are right.
+
+    Parameters
+    ----------
+    points : sequence of (label, multiply-adds, accuracy in %, source of the accuracy, side)
+        ``side`` is where the label stands: "left" or "right" of its point.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A colour and a marker for each source. Accuracies are published ones; the axis says so.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4.6), dpi=120)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    sources = list(dict.fromkeys(point[3] for point in points))
+    for source, colour, marker in zip(sources, COLOURS.values(), MARKERS, strict=False):
+        chosen = [point for point in points if point[3] == source]
+        axes.plot([p[1] / 1e6 for p in chosen], [p[2] for p in chosen], marker, color=colour,
+                  markersize=7, label=f"accuracy: {source}")  # fmt: skip
+    for label, adds, accuracy, _, side in points:
+        right = side == "right"
+        axes.annotate(label, (adds / 1e6, accuracy), (7 if right else -7, 0), va="center",
+                      textcoords="offset points", ha="left" if right else "right",
+                      fontsize=9)  # fmt: skip
+    axes.set_xscale("log")
+    axes.margins(x=0.17)
+    axes.set_xlabel("million multiply–adds, counted here (log scale)")
+    axes.set_ylabel("ImageNet top-1 accuracy, %, as published")
+    axes.grid(alpha=0.3, which="both")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=9)
+    return figure
