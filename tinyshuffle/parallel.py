@@ -160,6 +160,7 @@ class _Team:
             [_Twin(m, r) for m, r in zip(modules[0], others, strict=True)]
             for others in modules[1:]
         ]
+        self.modules = modules[0]
         self.norms = [[m for m in ms if isinstance(m, BatchNorm2d)] for ms in modules]
         self.drops = [[m for m in ms if isinstance(m, Dropout)] for ms in modules]
         self.threads = ThreadPoolExecutor(size - 1, "tinyshuffle") if size > 1 else None
@@ -214,7 +215,7 @@ class _Team:
             self.shape = shape
             for pool in self.pools:
                 pool.clear()
-        for module in self.nets[0].modules() if not self.replicas else ():
+        for module in self.modules:
             module._saved = None
         for i, twins in enumerate(self.replicas, 1):
             for twin in twins:

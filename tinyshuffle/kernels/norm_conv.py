@@ -49,7 +49,8 @@ from .tile import ROWS, VECTOR, add_weight_gradient, multiply, pack, padded
 __all__ = ["Gradient", "Norm", "conv_norm", "norm_conv", "norm_conv_backward"]
 
 _BLOCK = 2**14  # numbers of a tensor to take through all the steps at a time: 64 KB in float32
-_WEIGHTS = 2**16  # weights of a group that are still worth a block; more are left to BLAS
+_WEIGHTS = 2**16  # of a group, whose gradient stays in the cache; more are left to BLAS
+_WEIGHTS_FORWARD = 2**20  # where there is no gradient
 _SLACK = 64  # numbers behind a scratch array that a tile may read
 
 
@@ -80,7 +81,7 @@ def conv_norm(
     groups: int = 1,
 ) -> np.ndarray:
     """Convolve and normalise; see ``ops.conv_norm``."""
-    if _has_kernel(w, stride, padding, dilation, groups):
+    if _has_kernel(w, stride, padding, dilation, groups, _WEIGHTS_FORWARD):
         y, _ = _forward(x, None, norm, w, stride, padding, dilation, groups)
     else:
         y = _convolved(x, w, stride, padding, dilation, groups)
@@ -243,12 +244,17 @@ def _convolved(
 
 
 def _has_kernel(
-    w: np.ndarray, stride: IntPair, padding: IntPair, dilation: IntPair, groups: int
+    w: np.ndarray,
+    stride: IntPair,
+    padding: IntPair,
+    dilation: IntPair,
+    groups: int,
+    weights: int = _WEIGHTS,
 ) -> bool:
     """Whether there is a fast way for this convolution."""
     if w.ndim == 3:
         return special_stride(w, stride, padding, dilation) > 0
-    return is_pointwise(w, stride, padding) and w.size // groups <= _WEIGHTS
+    return is_pointwise(w, stride, padding) and w.size // groups <= weights
 
 
 def _constants(x: np.ndarray, norm: Norm | None) -> tuple[np.ndarray, float, bool, int]:
