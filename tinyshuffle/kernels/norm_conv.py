@@ -110,24 +110,17 @@ def _forward(
     s = special_stride(w, stride, padding, dilation)
     if s:
         y = memory.empty((n, -(-h // s), -(-wd // s), c), dtype)
-        images = _images(n, h * wd * c)
-        sx = memory.empty((images * h * wd * c,), dtype)
-        st = memory.empty((sx.size if shuffle > 1 else 0,), dtype)
         _depthwise(
             y.reshape(-1), sums[1:], xf, x_row, before, eps, relu, shuffle, wf,
-            after, after_eps, after_relu, sx, st, n, h, wd, c, s, images, period_of(c),
+            after, after_eps, after_relu, n, h, wd, c, s, _images(n, h * wd * c), period_of(c),
         )  # fmt: skip
     else:
         check_channels(x, w, groups)
         y = memory.empty((n, h, wd, o), dtype)
-        block, row = _rows(c, o), _whole(o // groups, VECTOR)
-        sx = memory.empty(((block + ROWS) * c + _SLACK,), dtype)
-        st = memory.empty((block * c if shuffle > 1 else 0,), dtype)
-        sy = memory.empty(((block + ROWS) * groups * row,), dtype)
         _pointwise(
             y.reshape(-1), sums[1:], xf, x_row, before, eps, relu, shuffle, wf,
-            after, after_eps, after_relu, sx, st, sy,
-            n * h * wd, c, o, groups, block, period_of(c), period_of(o),
+            after, after_eps, after_relu,
+            n * h * wd, c, o, groups, _rows(c, o), period_of(c), period_of(o),
         )  # fmt: skip
     sums[0] = y.size // o
     return y, sums
@@ -161,29 +154,21 @@ def norm_conv_backward(
     more = np.empty(0, dtype) if plus is None else flat(plus, dtype, x.shape)
     s = special_stride(w, stride, padding, dilation)
     if not s:
-        cg, og, block = c // groups, o // groups, _rows(c, o)
-        sx = memory.empty(((block + ROWS) * c + _SLACK,), dtype)
-        st = memory.empty((block * c if shuffle > 1 else 0,), dtype)
-        sy = memory.empty(((block + ROWS) * o + _SLACK,), dtype)
-        sd = memory.empty(((block + ROWS) * groups * _whole(cg, VECTOR),), dtype)
+        cg, og = c // groups, o // groups
         parts = np.zeros((groups, _whole(cg, ROWS), _whole(og, VECTOR)), dtype)
         _pointwise_backward(
             dx.reshape(-1), parts.reshape(-1), sums, dyf, dy_row, yf, after, means, after_eps,
-            after_relu, xf, x_row, before, eps, relu, shuffle, wf, more, sx, st, sy, sd,
-            n * h * wd, c, o, groups, block, period_of(c), period_of(o),
+            after_relu, xf, x_row, before, eps, relu, shuffle, wf, more,
+            n * h * wd, c, o, groups, _rows(c, o), period_of(c), period_of(o),
         )  # fmt: skip
         dw = parts[:, :cg, :og].transpose(1, 0, 2).reshape(w.shape)  # (Cg, G, Og)
     else:
-        images = _images(n, h * wd * c)
-        sx = memory.empty((images * h * wd * c,), dtype)
-        st = memory.empty((sx.size if shuffle > 1 else 0,), dtype)
-        sy = memory.empty((images * y[0].size,), dtype)
         taps = np.zeros((10, c))  # dw, and db, which nobody asks for
         part = np.zeros((-(-c // LANES), 10 * LANES), dtype)
         _depthwise_backward(
             dx.reshape(-1), taps, sums, dyf, dy_row, yf, after, means, after_eps, after_relu,
             xf, x_row, before, eps, relu, shuffle, wf, np.zeros((2, wd * c), dtype), part,
-            more, sx, st, sy, n, h, wd, c, s, images, period_of(c),
+            more, n, h, wd, c, s, _images(n, h * wd * c), period_of(c),
         )  # fmt: skip
         dw = taps[:9].astype(dtype).reshape(w.shape)
     if norm is None:
@@ -342,9 +327,12 @@ def _unpad(y, scratch, m, groups, og, row):
 @fused
 def _pointwise(
     y, sums, x, x_row, before, eps, relu, shuffle, w, behind, behind_eps, behind_relu,
-    sx, st, sy, m, c, o, groups, block, x_period, period,
+    m, c, o, groups, block, x_period, period,
 ):  # fmt: skip
     cg, og = c // groups, o // groups
+    sx = np.empty((block + ROWS) * c + _SLACK, x.dtype)
+    st = np.empty(block * c if shuffle > 1 else 0, x.dtype)
+    sy = np.empty((block + ROWS) * groups * padded(og), x.dtype)
     row, panels = padded(og), _panels(w, groups, cg, og, o, 1, og)
     table, after = table_of(before, eps, x_period, x), table_of(behind, behind_eps, period, x)
     for first in range(0, m, block):
@@ -370,10 +358,13 @@ def _pointwise(
 @fused
 def _pointwise_backward(
     dx, dw, sums, dy, dy_row, y, behind, means, behind_eps, behind_relu,
-    x, x_row, before, eps, relu, shuffle, w, more, sx, st, sy, sd,
-    m, c, o, groups, block, x_period, y_period,
+    x, x_row, before, eps, relu, shuffle, w, more, m, c, o, groups, block, x_period, y_period,
 ):  # fmt: skip
     cg, og = c // groups, o // groups
+    sx = np.empty((block + ROWS) * c + _SLACK, x.dtype)
+    st = np.empty(block * c if shuffle > 1 else 0, x.dtype)
+    sy = np.empty((block + ROWS) * o + _SLACK, x.dtype)
+    sd = np.empty((block + ROWS) * groups * padded(cg), x.dtype)
     row, dw_row = padded(cg), padded(og)
     panels = _panels(w, groups, og, cg, 1, o, og)  # of the transposed weights
     table, after = table_of(before, eps, x_period, x), table_of(behind, behind_eps, y_period, x)
@@ -412,8 +403,10 @@ def _pointwise_backward(
 @fused
 def _depthwise(
     y, sums, x, x_row, before, eps, relu, shuffle, w, behind, behind_eps, behind_relu,
-    sx, st, n, h, wd, c, stride, images, period,
+    n, h, wd, c, stride, images, period,
 ):  # fmt: skip
+    sx = np.empty(images * h * wd * c, x.dtype)
+    st = np.empty(sx.size if shuffle > 1 else 0, x.dtype)
     zeros = np.zeros(wd * c, x.dtype)
     table, after = table_of(before, eps, period, x), table_of(behind, behind_eps, period, x)
     ho, wo = (h + stride - 1) // stride, (wd + stride - 1) // stride
@@ -438,13 +431,15 @@ def _depthwise(
 @fused
 def _depthwise_backward(
     dx, dw, sums, dy, dy_row, y, behind, means, behind_eps, behind_relu,
-    x, x_row, before, eps, relu, shuffle, w, spare, part, more, sx, st, sy,
+    x, x_row, before, eps, relu, shuffle, w, spare, part, more,
     n, h, wd, c, stride, images, period,
 ):  # fmt: skip
     table, after = table_of(before, eps, period, x), table_of(behind, behind_eps, period, x)
     slopes = slopes_of(after, means)
     ho, wo = (h + stride - 1) // stride, (wd + stride - 1) // stride
     size = h * wd * c
+    sx, sy = np.empty(images * size, x.dtype), np.empty(images * ho * wo * c, x.dtype)
+    st = np.empty(sx.size if shuffle > 1 else 0, x.dtype)
     for first in range(0, n, images):
         count = min(images, n - first)
         _dy_block(

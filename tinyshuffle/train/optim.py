@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..backend import F
 from ..errors import TinyshuffleError
 
 if TYPE_CHECKING:
@@ -178,22 +179,10 @@ class SGD(Optimizer):
     def _update(self, i: int, p: Parameter) -> None:
         g = p.grad
         assert g is not None
-        t, u = self._scratch(p)
-        if decay := self._decay(p):
-            np.multiply(p.data, decay, out=t)
-            t += g
-            g = t
-        if self.momentum:
-            b = self._state["momentum"][i]
-            b *= self.momentum
-            b += g
-            if self.nesterov:
-                np.multiply(b, self.momentum, out=u)
-                u += g
-                g = u
-            else:
-                g = b
-        p.data -= np.multiply(g, self.lr, out=t)
+        velocity = self._state["momentum"][i] if self.momentum else None
+        F.sgd_step(
+            p.data, g, velocity, self.lr, self.momentum, self.nesterov, self._decay(p)
+        )
 
 
 class Adam(Optimizer):
