@@ -11,11 +11,12 @@
 (4, 32, 32, 3)
 """
 
-from . import cost, data, models, nn
+from . import cost, course, data, models, nn
 from .backend import backend
 from .errors import TinyshuffleError
 from .gradcheck import gradcheck
 from .parallel import DataParallel, get_num_threads, set_num_threads
+from .train import load_run as load
 from .train import optim
 
 __version__ = "0.1.0"
@@ -25,9 +26,11 @@ __all__ = [
     "TinyshuffleError",
     "backend",
     "cost",
+    "course",
     "data",
     "get_num_threads",
     "gradcheck",
+    "load",
     "models",
     "nn",
     "optim",

@@ -17,7 +17,7 @@ import numpy as np
 __all__ = ["Pool", "empty", "zeros"]
 
 _SMALL = 16_384  # bytes; below, NumPy's own allocator is as quick
-_ARENA = 2**25  # bytes to ask for at a time: NumPy lets the system use large pages for such an array
+_ARENA = 2**25  # bytes to ask for at a time: NumPy lets the system use large pages for them
 _thread = threading.local()
 
 

@@ -9,9 +9,11 @@ from . import (  # noqa: F401 (each adds its commands)
     bench,
     compare,
     cost,
+    course,
     gradients,
     listing,
     predict,
+    search,
     training,
 )
 from .group import cli, main

@@ -1,0 +1,208 @@
+"""A class is scored to the end, whatever a submission does."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import tinyshuffle as ts
+from tinyshuffle.cli import cli
+from tinyshuffle.course import projects
+from tinyshuffle.course.score import Score, find_submissions, rank, score
+
+ROOT = Path(__file__).parents[2]
+STARTERS = ROOT / "docs" / "course" / "projects"
+
+GOOD = (STARTERS / "kernel" / "submission.py").read_text(encoding="utf-8")
+NUMPY = """
+import numpy as np
+def depthwise(x, w):
+    n, h, v, c = x.shape
+    xp = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return sum(xp[:, i:i+h, j:j+v] * w[i, j] for i in range(3) for j in range(3))
+"""
+
+
+def folder_of(tmp_path: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def run(folder: Path, project: str = "kernel", seconds: float = 600, megabytes: int = 4096):
+    found = score(project, find_submissions(folder), seconds, megabytes)
+    return {s.student: s for s in found}
+
+
+def test_each_submission_is_reported_for_itself(tmp_path):
+    folder = folder_of(
+        tmp_path,
+        good=GOOD,
+        raises="1 / 0",
+        leaves="import sys; sys.exit(0)",
+        dies="import os; os._exit(3)",
+        prints="print('x' * 10**7)\n" + NUMPY,
+        nothing="",
+        wrong=NUMPY.replace("xp[:, i:i+h, j:j+v]", "xp[:, :h, :v]"),
+        syntax="def depthwise(:",
+    )
+    scores = run(folder)
+    assert list(scores) == sorted(scores)
+    assert not scores["good"].error and scores["good"].figures["score"] > 0.2
+    assert not scores["prints"].error
+    said = {
+        "raises": "ZeroDivisionError: division by zero",
+        "leaves": "SystemExit",
+        "dies": "exit code 3",
+        "nothing": "has no function depthwise",
+        "wrong": "depthwise is wrong for x of shape (1, 1, 1, 1)",
+        "syntax": "SyntaxError",
+    }
+    for student, words in said.items():
+        assert words in scores[student].error, scores[student]
+
+
+def test_a_submission_that_does_not_end_is_ended_with_all_that_it_started(tmp_path):
+    child = tmp_path / "child"
+    folder = folder_of(
+        tmp_path,
+        loops=f"""
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", '''
+import time, pathlib
+while True:
+    pathlib.Path({str(child)!r}).write_text(str(time.time()))
+    time.sleep(0.05)
+'''])
+while True:
+    print("x" * 1000)
+""",
+        raises="raise ValueError('soon')",
+    )
+    scores = run(folder, seconds=8)
+    assert "did not end within 8 s" in scores["loops"].error
+    assert scores["raises"].error  # the class goes on
+    if hasattr(os, "killpg"):
+        time.sleep(0.3)
+        last = child.read_text() if child.exists() else ""
+        time.sleep(0.3)
+        assert (child.read_text() if child.exists() else "") == last
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="no limit of memory here")
+def test_a_submission_that_allocates_without_end_is_stopped(tmp_path):
+    folder = folder_of(
+        tmp_path,
+        grows="kept = []\nwhile True:\n    kept.append(bytearray(10**8))",
+        raises="raise ValueError('after it')",
+    )
+    scores = run(folder, megabytes=3000)
+    assert "more memory than is allowed" in scores["grows"].error
+    assert "after it" in scores["raises"].error
+
+
+def test_the_kernel_starter_is_the_plain_one_and_is_not_fast_enough():
+    import inspect
+
+    plain = inspect.getsource(projects.slow_depthwise.py_func).split("\n", 2)[2]
+    starter = GOOD.split('"""3x3,')[1].split("\n", 1)[1]
+    assert plain == starter
+
+
+@pytest.mark.slow
+def test_the_unit_starter_is_scored(tmp_path):
+    text = (STARTERS / "unit" / "submission.py").read_text(encoding="utf-8")
+    (tmp_path / "ada").mkdir()
+    (tmp_path / "ada" / "submission.py").write_text(text, encoding="utf-8")
+    (found,) = run(tmp_path, "unit").values()
+    assert found.student == "ada" and not found.error
+    assert found.figures["multiply_adds"] <= projects.BUDGET
+    assert 15 < found.figures["score"] <= 100  # ten classes
+
+
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [
+        (lambda: ts.models.ShuffleUnitV2(116, 116, stride=1), "5,684,000 multiply-adds"),
+        (lambda: ts.nn.Conv2d(116, 8, 1), "has to keep the shape"),
+    ],
+)
+def test_units_that_break_the_rules(unit, said):
+    class Submission:
+        make_unit = staticmethod(unit)
+
+    with pytest.raises(ts.TinyshuffleError, match=said):
+        projects.measure_unit(Submission)
+
+
+def test_a_unit_with_a_wrong_gradient():
+    class Straight(ts.nn.Conv2d):
+        def backward(self, dy):
+            super().backward(dy)
+            return dy
+
+    class Submission:
+        @staticmethod
+        def make_unit():
+            return Straight(116, 116, 1, groups=4)
+
+    with pytest.raises(ts.TinyshuffleError, match="gradient is wrong"):
+        projects.measure_unit(Submission)
+
+
+def test_the_best_comes_first():
+    scores = [
+        Score("failed", error="it raises"),
+        Score("dear", {"score": 50.0, "multiply_adds": 4e6}),
+        Score("cheap", {"score": 50.001, "multiply_adds": 3e6}),
+        Score("best", {"score": 60.0, "multiply_adds": 5e6}),
+    ]
+    assert [s.student for s in rank(scores)] == ["best", "cheap", "dear", "failed"]
+
+
+def command(*arguments: str):
+    return CliRunner().invoke(cli, ["course", *arguments])
+
+
+@pytest.mark.parametrize("style", ["table", "json", "csv"])
+def test_the_command_prints_a_leaderboard(tmp_path, style):
+    folder_of(tmp_path, ada=NUMPY, bob="1 / 0")
+    result = command("score", "kernel", str(tmp_path), "--format", style)
+    assert result.exit_code == 0, result.output
+    assert "1 of 2: ada" in result.stderr and "s left" in result.stderr
+    if style == "json":
+        rows = json.loads(result.stdout)
+        assert [r["student"] for r in rows] == ["ada", "bob"] and rows[0]["score"] > 0
+    assert "ada" in result.stdout and "ZeroDivisionError" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["score", "unite", "."], "PROJECT unite is unknown: use unit, kernel"),
+        (["score", "unit", "nowhere"], "nowhere is not a folder"),
+        (["score", "unit", ".", "--seconds", "0"], "have to be above zero"),
+    ],
+)
+def test_mistakes_end_in_a_sentence(arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = command(*arguments)
+    assert result.exit_code == 1 and said in result.output
+
+
+def test_an_empty_folder(tmp_path):
+    result = command("score", "unit", str(tmp_path))
+    assert result.exit_code == 1 and "holds no submissions" in result.output
+
+
+def test_progress_is_a_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ts.course.check("02.4", 288)
+    result = command("progress")
+    assert result.exit_code == 0 and "02.4  done" in result.output

@@ -1,0 +1,292 @@
+"""What an exercise is, and how an answer to it is judged."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..backend import backend
+
+__all__ = ["Exercise", "Mistake", "Reply", "judge"]
+
+WIDTH = 88  # characters in a line of a reply
+SHOWN = 12  # an array with more numbers is described, not printed
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A mistake that many have made before.
+
+    Attributes
+    ----------
+    name : str
+        What was done: "the channels were written as (n, G) instead of (G, n)".
+    wrong : callable
+        The exercise with that mistake in it. Who gets the same results has made it.
+    see : str
+        Where to read, if it is not the exercise's section: "notebook 02, section 2".
+    """
+
+    name: str
+    wrong: Callable[..., Any]
+    see: str = ""
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One task: a function to write, or a number to predict.
+
+    Attributes
+    ----------
+    key : str
+        "03.2": the second exercise of notebook 03.
+    title : str
+    name : str
+        What the student's function or number is called.
+    reference : callable
+        The right answer, from the library. Its parameters' names are used in replies.
+    section : int
+        The section of the lesson's notebook to re-read.
+    hints : (str, str)
+    mistakes : tuple of Mistake
+    cases : callable, optional
+        Makes the arguments of each case, the smallest first, and fresh ones at every call. Absent
+        if the answer is a number.
+    outputs : tuple of str
+        The names of the results, if there are several.
+    tolerance : float
+        Relative to the largest number that is expected.
+    observe : callable
+        What of a result is compared (the points of a figure, say).
+    further : callable, optional
+        Takes an answer that has passed the cases; returns a complaint, or None.
+    """
+
+    key: str
+    title: str
+    name: str
+    reference: Callable[..., Any]
+    section: int
+    hints: tuple[str, str]
+    mistakes: tuple[Mistake, ...]
+    cases: Callable[[], Sequence[tuple[Any, ...]]] | None = None
+    outputs: tuple[str, ...] = ()
+    tolerance: float = 1e-6
+    observe: Callable[[Any], Any] = lambda result: result
+    further: Callable[[Any], str | None] | None = None
+
+    @property
+    def see(self) -> str:
+        return f"notebook {self.key[:2]}, section {self.section}"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A verdict that is true if the answer is right, and shows itself as a sentence or two."""
+
+    right: bool
+    sentence: str
+
+    def __bool__(self) -> bool:
+        return self.right
+
+    def __repr__(self) -> str:
+        return textwrap.fill(self.sentence, WIDTH, break_long_words=False)
+
+
+def judge(exercise: Exercise, answer: Any) -> Reply:
+    """Judge an answer: a function, or a number."""
+    judge_it = _judge_function if exercise.cases else _judge_number
+    with backend("numpy"):  # the definition; and nothing has to be compiled first
+        complaint = judge_it(exercise, answer)
+    if complaint is None:
+        return Reply(True, f"{exercise.key} is right: {exercise.title}.")
+    return Reply(False, f"{exercise.key} {complaint}")
+
+
+def _judge_number(exercise: Exercise, answer: Any) -> str | None:
+    name = exercise.name
+    if answer is None or answer is ...:
+        return f"has no answer yet: set {name} to the number that you predict."
+    if callable(answer):
+        return f"asks for a number, and {name} is a function: give the number."
+    try:
+        number = float(answer)
+    except (TypeError, ValueError):
+        return f"asks for a number, and {name} is a {type(answer).__name__}: give the number."
+    if _same(number, exercise.reference(), exercise.tolerance):
+        return None
+    # the right number is not given away; whether one is above or below helps to find it
+    side = "too large" if number > exercise.reference() else "too small"
+    return f"is not right yet: {_show(number)} is {side}. " + _advice(
+        exercise, lambda wrong: _same(number, wrong(), exercise.tolerance)
+    )
+
+
+def _judge_function(exercise: Exercise, answer: Any) -> str | None:
+    if answer is None or answer is ...:
+        return f"has no answer yet: write the function {exercise.name}."
+    if not callable(answer):
+        return (
+            f"asks for a function, and was given a {type(answer).__name__}: "
+            f"give {exercise.name} itself, without calling it."
+        )
+    assert exercise.cases
+    results, first = [], None
+    for case, (mine, yours) in enumerate(zip(exercise.cases(), exercise.cases(), strict=True)):
+        expected = exercise.reference(*mine)
+        complaint, result = _call(exercise, answer, yours, expected)
+        results.append(result)
+        first = first or (complaint and _where(exercise, case) + complaint)
+    if first is None:
+        return exercise.further(answer) if exercise.further else None
+    return first + " " + _advice(exercise, lambda wrong: _repeats(exercise, wrong, results))
+
+
+def _where(exercise: Exercise, case: int) -> str:
+    assert exercise.cases
+    arguments = exercise.cases()[case]
+    names = inspect.signature(exercise.reference).parameters
+    words = ", ".join(
+        f"{name} of shape {value.shape}" if isinstance(value, np.ndarray)
+        else f"{name}={_show_argument(value)}"
+        for name, value in zip(names, arguments, strict=True)
+    )  # fmt: skip
+    return f"is not right yet. For {words}, "
+
+
+def _show_argument(value: Any) -> str:
+    if isinstance(value, list) and value and not isinstance(value[0], int | float | tuple):
+        return "[" + ", ".join(type(v).__name__ for v in value) + "]"
+    return getattr(value, "__name__", None) or repr(value)
+
+
+def _call(
+    exercise: Exercise, answer: Any, arguments: tuple[Any, ...], expected: Any
+) -> tuple[str | None, Any]:
+    """Call the student's function: a complaint or None, and what came out."""
+    before = [a.copy() if isinstance(a, np.ndarray) else None for a in arguments]
+    try:
+        result = answer(*arguments)
+    except NotImplementedError:
+        return "it says that it is not implemented yet: write the body.", None
+    except Exception as error:  # whatever a student's code may raise
+        what = str(error).strip() or "no message"
+        return f"it raises {type(error).__name__}: {what.splitlines()[0][:200]}.", None
+    if result is None:
+        return "it returns nothing: write the body, and return the result.", None
+    for name, old, new in zip(
+        inspect.signature(exercise.reference).parameters, before, arguments, strict=True
+    ):
+        if old is not None and not np.array_equal(old, new, equal_nan=True):
+            return f"it changes its argument {name}: work on a copy.", None
+    try:
+        result = exercise.observe(result)
+    except Exception as error:
+        return f"its result cannot be read ({error}).", None
+    return _difference(exercise, result, expected), result
+
+
+def _difference(exercise: Exercise, result: Any, expected: Any) -> str | None:
+    """Say what is wrong with a result; None if nothing is."""
+    if not exercise.outputs:
+        return _difference_of_one(f"{exercise.name} returns", result, expected, exercise.tolerance)
+    count = len(exercise.outputs)
+    if not isinstance(result, tuple | list) or len(result) != count:
+        return f"it should return {count} results: {', '.join(exercise.outputs)}."
+    for name, one, right in zip(exercise.outputs, result, expected, strict=True):
+        complaint = _difference_of_one(f"{name} is", one, right, exercise.tolerance)
+        if complaint:
+            return complaint
+    return None
+
+
+def _difference_of_one(what: str, result: Any, expected: Any, tolerance: float) -> str | None:
+    if _same(result, expected, tolerance):
+        return None
+    try:
+        got = np.asarray(result, dtype=float)
+    except (TypeError, ValueError):
+        return f"{what} a {type(result).__name__} where numbers are expected."
+    right = np.asarray(expected, dtype=float)
+    if got.shape != right.shape:
+        return f"{what} of shape {got.shape} where {right.shape} is expected."
+    if right.size <= SHOWN:
+        return f"{what} {_show(got)} where {_show(right)} is expected."
+    bad = ~np.isclose(got, right, rtol=tolerance, atol=_absolute(right, tolerance))
+    at = tuple(int(i) for i in np.argwhere(bad)[0])
+    return (
+        f"{what} wrong in {bad.sum()} of {bad.size} numbers; the first is at {list(at)}: "
+        f"{_show(got[at])} where {_show(right[at])} is expected."
+    )
+
+
+def _advice(exercise: Exercise, made: Callable[[Callable[..., Any]], bool]) -> str:
+    """Name the mistake, if it is a known one, and say where to read."""
+    for mistake in exercise.mistakes:
+        if made(mistake.wrong):
+            return f"A known mistake: {mistake.name}. Re-read {mistake.see or exercise.see}."
+    return f'Re-read {exercise.see}, or ask ts.course.hint("{exercise.key}").'
+
+
+def _repeats(exercise: Exercise, wrong: Callable[..., Any], results: list[Any]) -> bool:
+    """Does this mistake do the very same in every case, and the wrong thing in one?"""
+    assert exercise.cases
+    explains = False
+    if all(result is None for result in results):
+        return False
+    for case, mine, result in zip(exercise.cases(), exercise.cases(), results, strict=True):
+        try:
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                mistaken = wrong(*case)
+        except Exception:  # with such arguments this mistake ends in an error
+            mistaken = None
+        if result is None or mistaken is None:
+            if result is not mistaken:
+                return False
+            explains = True
+        elif not _same_outputs(exercise, result, mistaken):
+            return False
+        else:
+            explains |= not _same_outputs(exercise, result, exercise.reference(*mine))
+    return explains
+
+
+def _same_outputs(exercise: Exercise, a: Any, b: Any) -> bool:
+    if not exercise.outputs:
+        return _same(a, b, exercise.tolerance)
+    if not isinstance(a, tuple | list) or len(a) != len(b):
+        return False
+    return all(_same(x, y, exercise.tolerance) for x, y in zip(a, b, strict=True))
+
+
+def _same(a: Any, b: Any, tolerance: float) -> bool:
+    try:
+        a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    except (TypeError, ValueError):
+        return False
+    if a.shape != b.shape:
+        return False
+    return np.allclose(a, b, rtol=tolerance, atol=_absolute(b, tolerance), equal_nan=True)
+
+
+def _absolute(expected: np.ndarray, tolerance: float) -> float:
+    largest = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
+    return tolerance * float(largest) or 1e-12
+
+
+def _show(value: Any) -> str:
+    value = np.asarray(value, dtype=float)
+    if value.ndim == 0:
+        number = float(value)
+        return f"{int(number):,}" if number.is_integer() else f"{number:.6g}"
+    whole = np.isfinite(value).all() and (value == value.round()).all()
+    text = np.array2string(value.astype(int) if whole else value.round(4), separator=" ")
+    return " ".join(text.split())

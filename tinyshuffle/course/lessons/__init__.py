@@ -1,0 +1,39 @@
+"""The exercises, one file a lesson."""
+
+from __future__ import annotations
+
+from ..exercise import Exercise
+from . import (
+    backprop,
+    batch_norm,
+    counting,
+    flops_and_time,
+    grouped,
+    history,
+    kernels,
+    roofline,
+    shuffle,
+    training,
+    unit_v1,
+    unit_v2,
+)
+
+_LESSONS = (
+    counting,
+    grouped,
+    shuffle,
+    backprop,
+    batch_norm,
+    unit_v1,
+    flops_and_time,
+    unit_v2,
+    roofline,
+    training,
+    history,
+    kernels,
+)
+
+EXERCISES: dict[str, Exercise] = {
+    exercise.key: exercise for lesson in _LESSONS for exercise in lesson.EXERCISES
+}
+"""By key, in the order of the course."""

@@ -1,0 +1,213 @@
+"""Notebook 04: backpropagation by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ... import ops
+from ..exercise import Exercise, Mistake
+
+__all__ = ["EXERCISES"]
+
+
+def _product(dy: np.ndarray, x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    dx, dw, _ = ops.linear_backward(dy, x, w)
+    return dx, dw
+
+
+def _products() -> list[tuple[Any, ...]]:
+    rng = np.random.default_rng(4)
+    sizes = [(2, 2, 2), (3, 2, 4)]  # with C = O a transposed factor does not show in the shapes
+    return [
+        (np.array([[1.0, 2.0]]), np.array([[3.0, 5.0]]), np.array([[1.0, 2.0], [0.0, 1.0]])),
+        *(
+            tuple(rng.standard_normal(s) for s in ((m, o), (m, c), (c, o)))
+            for m, c, o in sizes
+        ),
+    ]
+
+
+def _depthwise(
+    dy: np.ndarray, x: np.ndarray, kernel: int, stride: int, padding: int
+) -> np.ndarray:
+    w = np.zeros((kernel, kernel, x.shape[-1]))
+    return ops.depthwise_conv2d_backward(dy, x, w, stride, padding)[1]
+
+
+def _depthwise_with(
+    *, stride: Callable[[int], int] = int, padding: Callable[[int], int] = int
+) -> Callable[..., np.ndarray]:
+    def wrong(dy: np.ndarray, x: np.ndarray, kernel: int, s: int, p: int) -> np.ndarray:
+        xp = np.pad(x, ((0, 0), (padding(p),) * 2, (padding(p),) * 2, (0, 0)))
+        ho, wo = dy.shape[1:3]
+        dw = np.zeros((kernel, kernel, x.shape[-1]))
+        for i, j in np.ndindex(kernel, kernel):
+            rows, columns = (slice(a, a + stride(s) * (n - 1) + 1, stride(s)) for a, n in
+                             ((i, ho), (j, wo)))
+            dw[i, j] = (xp[:, rows, columns] * dy).sum((0, 1, 2))
+        return dw
+
+    return wrong  # fmt: skip
+
+
+def _depthwise_cases() -> list[tuple[Any, ...]]:
+    rng = np.random.default_rng(5)
+    out = [(np.ones((1, 1, 1, 1)) * 2, np.array([[1.0, 2.0], [3.0, 4.0]])[None, :, :, None],
+            2, 1, 0)]  # fmt: skip
+    for n, h, c, k, s, p in ((1, 5, 1, 2, 2, 0), (2, 6, 3, 3, 1, 1), (2, 6, 2, 3, 2, 1)):
+        ho = (h + 2 * p - k) // s + 1
+        dy, x = rng.standard_normal((n, ho, ho, c)), rng.standard_normal((n, h, h, c))
+        out.append((dy, x, k, s, p))
+    return out
+
+
+def _grouped(dy: np.ndarray, x: np.ndarray, groups: int) -> np.ndarray:
+    m, c, o = len(x), x.shape[-1], dy.shape[-1]
+    w = np.zeros((1, 1, c // groups, o))
+    dw = ops.pointwise_conv2d_backward(
+        dy.reshape(1, 1, m, o), x.reshape(1, 1, m, c), w, groups
+    )[1]
+    return dw[0, 0]
+
+
+def _strided(a: np.ndarray, groups: int) -> np.ndarray:
+    """The channels as somebody reads them who takes (n, G) for (G, n)."""
+    return a.reshape(len(a), -1, groups).swapaxes(1, 2).reshape(a.shape)
+
+
+def _laid_flat(dy: np.ndarray, x: np.ndarray, groups: int) -> np.ndarray:
+    m = len(x)
+    xg, dyg = (a.reshape(m, groups, -1).transpose(1, 0, 2) for a in (x, dy))
+    return (xg.transpose(0, 2, 1) @ dyg).reshape(x.shape[1] // groups, dy.shape[1])
+
+
+def _grouped_cases() -> list[tuple[Any, ...]]:
+    rng = np.random.default_rng(6)
+    return [
+        (np.array([[1.0, 2.0]]), np.array([[3.0, 5.0]]), 1),
+        *(
+            (rng.standard_normal((m, o)), rng.standard_normal((m, c)), g)
+            for m, c, o, g in ((2, 4, 4, 2), (3, 4, 6, 2), (3, 6, 3, 3))
+        ),
+    ]
+
+
+def sum_of_cubes(x: np.ndarray) -> float:
+    return float((x**3).sum())
+
+
+def _central(f: Callable[[np.ndarray], float], x: np.ndarray, eps: float) -> np.ndarray:
+    return 3 * x**2 + eps**2  # exact for a cube: what the differences have to come to
+
+
+EXERCISES = (
+    Exercise(
+        key="04.1",
+        title="The gradients of a matrix product",
+        name="product_backward",
+        reference=_product,
+        cases=_products,
+        outputs=("dx", "dw"),
+        section=4,
+        hints=(
+            "Which products contain x[m, c]? Which contain w[c, o]? Add up what comes back.",
+            "dx = dy · wᵀ and dw = xᵀ · dy. Look at the indices, not at the shapes.",
+        ),
+        mistakes=(
+            Mistake("w is not transposed in dx: the sum runs over the outputs",
+                    lambda dy, x, w: (dy @ w, x.T @ dy)),
+            Mistake("dw is transposed: it has w's shape, (C, O)",
+                    lambda dy, x, w: (dy @ w.T, dy.T @ x)),
+            Mistake("dw is a mean over the rows; each row sends its share, and they add up",
+                    lambda dy, x, w: (dy @ w.T, x.T @ dy / len(x))),
+            Mistake("dx and dw are swapped", lambda dy, x, w: (x.T @ dy, dy @ w.T)),
+        ),
+    ),
+    Exercise(
+        key="04.2",
+        title="dw of a depthwise convolution",
+        name="depthwise_dw",
+        reference=_depthwise,
+        cases=_depthwise_cases,
+        section=6,
+        hints=(
+            "For one tap (i, j): which input pixel stood beside output pixel (p, q)?",
+            "Pad x. For each tap take the view xp[:, i : i + stride · (Ho - 1) + 1 : stride, "
+            "j : …], multiply by dy and sum over images and pixels.",
+        ),
+        mistakes=(
+            Mistake("the stride is forgotten: neighbouring outputs lie stride inputs apart",
+                    _depthwise_with(stride=lambda s: 1), "notebook 04, section 3"),
+            Mistake("the kernel is turned round: tap (i, j) sees pixel p · s + i, not p · s - i",
+                    lambda *a: _depthwise(*a)[::-1, ::-1], "notebook 04, section 3"),
+            Mistake("it is a mean over the images; each image sends its share, and they add up",
+                    lambda dy, *a: _depthwise(dy, *a) / len(dy)),
+            Mistake("only the first image is used",
+                    lambda dy, x, *a: _depthwise(dy[:1], x[:1], *a)),
+            Mistake("the padding is forgotten",
+                    _depthwise_with(padding=lambda p: 0), "notebook 04, section 3"),
+            Mistake("rows and columns of the kernel are swapped",
+                    lambda *a: _depthwise(*a).transpose(1, 0, 2)),
+        ),
+    ),
+    Exercise(
+        key="04.3",
+        title="dw of a grouped pointwise convolution",
+        name="grouped_dw",
+        reference=_grouped,
+        cases=_grouped_cases,
+        section=5,
+        hints=(
+            "Group g multiplies its own columns of x with its own columns of dy, and with nothing "
+            "else.",
+            "Columns g · Cg to (g + 1) · Cg of x, g · Og to (g + 1) · Og of dy: xᵀ · dy goes into "
+            "columns g · Og to (g + 1) · Og of dw.",
+        ),
+        mistakes=(
+            Mistake("transposed groups: the channels of x are stored as (G, Cg), group first, and "
+                    "were read as (Cg, G)",
+                    lambda dy, x, groups: _grouped(dy, _strided(x, groups), groups)),
+            Mistake("transposed groups: the channels of dy are stored as (G, Og), group first, and "
+                    "were read as (Og, G)",
+                    lambda dy, x, groups: _grouped(_strided(dy, groups), x, groups)),
+            Mistake("transposed groups: the channels of x and dy are stored group first, and were "
+                    "read group last",
+                    lambda dy, x, groups:
+                    _grouped(_strided(dy, groups), _strided(x, groups), groups)),
+            Mistake("the stack (G, Cg, Og) is laid flat without bringing G beside Og first",
+                    _laid_flat),
+            Mistake("this is the dense gradient; weights between groups do not exist",
+                    lambda dy, x, groups: x.T @ dy),
+            Mistake("it is a mean over the pixels; each sends its share, and they add up",
+                    lambda dy, x, groups: _grouped(dy, x, groups) / len(x)),
+        ),
+    ),
+    Exercise(
+        key="04.4",
+        title="A finite difference",
+        name="numeric_gradient",
+        reference=_central,
+        cases=lambda: [
+            (sum_of_cubes, np.array([2.0]), 0.1),
+            (sum_of_cubes, np.array([1.0, -2.0, 3.0]), 0.1),
+            (sum_of_cubes, np.array([[1.0, 2.0], [0.0, 4.0]]), 0.01),
+        ],
+        section=7,
+        hints=(
+            "Move one number of a copy of x up by eps and down by eps, and look at f both times.",
+            "(f(up) - f(down)) / (2 · eps), for each index of np.ndindex(x.shape).",
+        ),
+        mistakes=(
+            Mistake("the difference is taken to one side only; its error is far larger",
+                    lambda f, x, eps: 3 * x**2 + 3 * x * eps + eps**2, "notebook 04, section 8"),
+            Mistake("the two points lie 2 · eps apart, not eps",
+                    lambda f, x, eps: 2 * _central(f, x, eps)),
+            Mistake("all numbers are moved at once; move one, and put it back",
+                    lambda f, x, eps: np.full(x.shape, _central(f, x, eps).sum())),
+            Mistake("up and down are swapped", lambda f, x, eps: -_central(f, x, eps)),
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,213 @@
+"""Notebook 05: batch normalisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ... import ops
+from ..exercise import Exercise, Mistake
+
+__all__ = ["EXERCISES"]
+
+AXES = (0, 1, 2)
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def _count(x: np.ndarray) -> int:
+    return x.size // x.shape[-1]
+
+
+def _statistics(x: np.ndarray) -> Pair:
+    return ops.batch_norm_statistics(ops.batch_norm_sums(x))
+
+
+def _batches() -> list[tuple[np.ndarray]]:
+    rng = np.random.default_rng(7)
+    return [
+        (np.array([1.0, 3.0]).reshape(2, 1, 1, 1),),
+        (np.array([1.0, 2.0, 3.0, 6.0]).reshape(2, 1, 2, 1),),
+        (rng.standard_normal((2, 3, 2, 3)),),
+    ]
+
+
+def _dx(dy: np.ndarray, x: np.ndarray, gamma: np.ndarray, eps: float) -> np.ndarray:
+    sums = ops.batch_norm_sums(x)
+    rest = gamma, np.zeros_like(gamma), *ops.batch_norm_statistics(sums)
+    dbeta_dgamma = ops.batch_norm_backward_sums(dy, x, *rest, eps)
+    return ops.batch_norm_backward(dy, x, *rest, dbeta_dgamma, sums[0], eps)
+
+
+def _dx_with(mean: float = 1, variance: float = 1, scale: bool = True, rows: bool = False) -> Any:
+    def wrong(dy: np.ndarray, x: np.ndarray, gamma: np.ndarray, eps: float) -> np.ndarray:
+        s = 1 / np.sqrt(x.var(AXES) + eps)
+        xhat, m = (x - x.mean(AXES)) * s, len(x) if rows else _count(x)
+        terms = mean * dy.sum(AXES) / m + variance * xhat * (dy * xhat).sum(AXES) / m
+        return (gamma if scale else 1) * s * (dy - terms)
+
+    return wrong
+
+
+def _dx_cases() -> list[tuple[Any, ...]]:
+    rng = np.random.default_rng(8)
+    return [
+        (np.array([1.0, 0.0, 0.0, 2.0]).reshape(2, 1, 2, 1),
+         np.array([1.0, 2.0, 3.0, 6.0]).reshape(2, 1, 2, 1), np.array([2.0]), 1e-5),
+        (rng.standard_normal((2, 3, 2, 3)), rng.standard_normal((2, 3, 2, 3)),
+         rng.uniform(0.5, 2, 3), 1e-3),
+    ]  # fmt: skip
+
+
+def _running(mean: np.ndarray, var: np.ndarray, x: np.ndarray, momentum: float) -> Pair:
+    from ...nn import BatchNorm2d
+
+    layer = BatchNorm2d(x.shape[-1], momentum=momentum).astype(x.dtype)
+    layer.load_state_dict(layer.state_dict() | {"running_mean": mean, "running_var": var})
+    layer.train()(x)
+    state = layer.state_dict()
+    return state["running_mean"], state["running_var"]
+
+
+def _moved(
+    mean: np.ndarray, var: np.ndarray, x: np.ndarray, new: float, old: float, ddof: int = 1
+) -> Pair:
+    return old * mean + new * x.mean(AXES), old * var + new * x.var(AXES, ddof=ddof)
+
+
+def _running_cases() -> list[tuple[Any, ...]]:
+    rng = np.random.default_rng(9)
+    return [
+        (np.zeros(1), np.ones(1), np.array([1.0, 3.0]).reshape(2, 1, 1, 1), 0.1),
+        (rng.standard_normal(3), rng.uniform(1, 2, 3), rng.standard_normal((2, 3, 2, 3)), 0.25),
+    ]
+
+
+def _fold(w: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray,
+          var: np.ndarray, eps: float) -> Pair:  # fmt: skip
+    # batch norm is w·x ↦ s·(w·x) + b: ask it for s·w, and for what it makes of zero
+    none = np.zeros_like(beta)
+    bias = ops.batch_norm(np.zeros((1, 1, 1, len(beta))), gamma, beta, mean, var, eps)
+    return ops.batch_norm(w, gamma, none, none, var, eps), bias.ravel()
+
+
+def _fold_with(axis: int = -1, epsilon: bool = True, shift: bool = True, root: bool = True) -> Any:
+    def wrong(w: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray,
+              var: np.ndarray, eps: float) -> Pair:  # fmt: skip
+        s = gamma / (var + eps * epsilon) ** (0.5 if root else 1)
+        scaled = w * s if axis == -1 else w * s[:, None]
+        return scaled, beta - s * mean * shift
+
+    return wrong
+
+
+def _fold_cases() -> list[tuple[Any, ...]]:
+    rng = np.random.default_rng(10)
+    return [
+        (rng.standard_normal(shape), *(rng.uniform(0.5, 2, shape[-1]) for _ in range(4)), 0.1)
+        for shape in ((1, 1, 1, 1), (1, 1, 2, 2), (3, 3, 2, 4))
+    ]
+
+
+EXERCISES = (
+    Exercise(
+        key="05.1",
+        title="Mean and variance of a batch",
+        name="statistics",
+        reference=_statistics,
+        cases=_batches,
+        outputs=("mean", "var"),
+        section=1,
+        hints=(
+            "A channel forgets images and pixels: all of its N · H · W numbers count alike.",
+            "Sum over the axes (0, 1, 2). The variance is divided by M, not by M - 1.",
+        ),
+        mistakes=(
+            Mistake("the variance is divided by M - 1; the layer normalises with the biased one, "
+                    "divided by M",
+                    lambda x: (x.mean(AXES), x.var(AXES, ddof=1))),
+            Mistake("this is the standard deviation, the root of the variance",
+                    lambda x: (x.mean(AXES), x.std(AXES))),
+            Mistake("the mean is taken over the images only; the pixels belong to it as well",
+                    lambda x: (x.mean(0), x.var(0))),
+            Mistake("the mean of the squares is no variance until the mean's square is subtracted",
+                    lambda x: (x.mean(AXES), (x**2).mean(AXES))),
+            Mistake("the channels are averaged too; each has statistics of its own",
+                    lambda x: (x.mean(), x.var())),
+        ),
+    ),
+    Exercise(
+        key="05.2",
+        title="dx of batch normalisation",
+        name="batch_norm_dx",
+        reference=_dx,
+        cases=_dx_cases,
+        section=4,
+        hints=(
+            "Three terms: straight through, through the mean, through the variance. Compute "
+            "x̂, dβ and dγ first.",
+            "γ s (dy - dβ / M - x̂ dγ / M), with s = 1 / √(σ² + ε) and M = N · H · W.",
+        ),
+        mistakes=(
+            Mistake("the mean's gradient is forgotten, - dβ / M", _dx_with(mean=0),
+                    "notebook 05, section 5"),
+            Mistake("the variance's gradient is forgotten, - x̂ dγ / M", _dx_with(variance=0),
+                    "notebook 05, section 5"),
+            Mistake("the mean and the variance are taken for constants; that is evaluation, in "
+                    "training both depend on x",
+                    _dx_with(mean=0, variance=0), "notebook 05, section 6"),
+            Mistake("γ is forgotten", _dx_with(scale=False)),
+            Mistake("M counts all numbers of a channel, N · H · W, not the images",
+                    _dx_with(rows=True)),
+            Mistake("the two terms of the statistics have the wrong sign", _dx_with(-1, -1)),
+        ),
+    ),
+    Exercise(
+        key="05.3",
+        title="The running statistics",
+        name="running",
+        reference=_running,
+        cases=_running_cases,
+        outputs=("running_mean", "running_var"),
+        section=6,
+        hints=(
+            "New = (1 - momentum) · old + momentum · the batch's, for both.",
+            "For the running variance the batch's is taken unbiased: times M / (M - 1).",
+        ),
+        mistakes=(
+            Mistake("the variance is biased; the running one takes M / (M - 1) times as much, an "
+                    "estimate of the variance of all images",
+                    lambda m, v, x, p: _moved(m, v, x, p, 1 - p, ddof=0)),
+            Mistake("the momentum is the weight of the new batch, not of the old value",
+                    lambda m, v, x, p: _moved(m, v, x, 1 - p, p)),
+            Mistake("the momentum is the weight of the new batch, and the variance is biased",
+                    lambda m, v, x, p: _moved(m, v, x, 1 - p, p, ddof=0)),
+            Mistake("the old value is not scaled down, so it grows for ever",
+                    lambda m, v, x, p: _moved(m, v, x, p, 1)),
+            Mistake("the old values are forgotten", lambda m, v, x, p: _moved(m, v, x, 1, 0)),
+        ),
+    ),
+    Exercise(
+        key="05.4",
+        title="Fold it into the convolution",
+        name="fold",
+        reference=_fold,
+        cases=_fold_cases,
+        outputs=("w", "b"),
+        section=7,
+        hints=(
+            "y = s (w · x - μ) + β, with s = γ / √(σ² + ε). Collect what multiplies x, and what "
+            "does not.",
+            "w s, where s has one number for each output channel, the last axis of w; and "
+            "β - s μ.",
+        ),
+        mistakes=(
+            Mistake("ε is forgotten", _fold_with(epsilon=False)),
+            Mistake("the mean is forgotten in the bias: it is scaled as well, and subtracted",
+                    _fold_with(shift=False)),
+            Mistake("it is divided by the variance instead of its root", _fold_with(root=False)),
+            Mistake("the inputs are scaled; batch norm scales outputs, the last axis of w",
+                    _fold_with(axis=-2)),
+        ),
+    ),
+)  # fmt: skip

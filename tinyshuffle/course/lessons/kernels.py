@@ -1,0 +1,165 @@
+"""Notebook 12: inside the kernels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ... import ops
+from ..exercise import Exercise, Mistake
+
+__all__ = ["EXERCISES"]
+
+FASTER = 20
+
+
+def _depthwise(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    return ops.depthwise_conv2d(x, w, padding=1)
+
+
+def slow_depthwise(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """The definition, in plain Python: what 12.1 has to beat."""
+    n, h, v, c = x.shape
+    y = np.zeros_like(x)
+    for image, p, q, i, j in np.ndindex(n, h, v, 3, 3):
+        if 0 <= p + i - 1 < h and 0 <= q + j - 1 < v:
+            for k in range(c):
+                y[image, p, q, k] += x[image, p + i - 1, q + j - 1, k] * w[i, j, k]
+    return y
+
+
+def _images() -> list[tuple[Any, ...]]:
+    rng = np.random.default_rng(14)
+    return [
+        (np.ones((1, 1, 1, 1)), np.arange(9.0).reshape(3, 3, 1)),
+        (rng.standard_normal((1, 2, 3, 1)), rng.standard_normal((3, 3, 1))),
+        (rng.standard_normal((2, 5, 4, 3)), rng.standard_normal((3, 3, 3))),
+    ]
+
+
+def _fast_enough(answer: Callable[..., np.ndarray]) -> str | None:
+    rng = np.random.default_rng(15)
+    x, w = rng.standard_normal((1, 14, 14, 16)), rng.standard_normal((3, 3, 16))
+    mine, yours = [], []
+    for _ in range(3):  # side by side, so that a busy machine slows both
+        mine.append(_seconds(slow_depthwise, x, w))
+        yours += [_seconds(answer, x, w) for _ in range(5)]
+    times = min(mine) / min(yours)
+    if times >= FASTER:
+        return None
+    return (
+        f"is right but slow: {times:.1f} times as fast as plain Python, and {FASTER} are asked "
+        "for. Let numba compile the loops (@numba.njit), or let NumPy add whole images. "
+        "Re-read notebook 12, section 4."
+    )
+
+
+def _seconds(f: Callable[..., Any], *arguments: Any) -> float:
+    start = time.perf_counter()
+    f(*arguments)
+    return time.perf_counter() - start
+
+
+def _turned(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    return _depthwise(x, w[::-1, ::-1])
+
+
+def _inside(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    y = np.zeros_like(x)
+    y[:, 1:-1, 1:-1] = _depthwise(x, w)[:, 1:-1, 1:-1]
+    return y
+
+
+def _bytes_apart(shape: tuple[int, ...], axis: int) -> int:
+    return np.empty(shape, np.float32).strides[axis]
+
+
+def _sizes(images: int, cores: int) -> list[int]:
+    return sorted((images + i) // cores for i in range(cores))
+
+
+EXERCISES = (
+    Exercise(
+        key="12.1",
+        title="A faster loop",
+        name="fast_depthwise",
+        reference=_depthwise,
+        cases=_images,
+        further=_fast_enough,
+        section=4,
+        hints=(
+            "Get it right with plain loops first: output pixel (p, q) and tap (i, j) meet input "
+            "pixel (p + i - 1, q + j - 1), where there is one.",
+            "Put @numba.njit above the loops, with the channels as the innermost one. Or loop over "
+            "the nine taps only, and let NumPy add shifted images.",
+        ),
+        mistakes=(
+            Mistake("the kernel is turned round: tap (i, j) sees pixel (p + i - 1, q + j - 1)",
+                    _turned, "notebook 01, section 1"),
+            Mistake("the border is left out: there the taps that fall on the image still count",
+                    _inside, "notebook 01, section 1"),
+            Mistake("rows and columns of the kernel are swapped",
+                    lambda x, w: _depthwise(x, w.transpose(1, 0, 2))),
+            Mistake("the window begins at the output pixel; with padding 1 it is centred on it",
+                    lambda x, w: np.pad(_depthwise(x, w), ((0, 0), (0, 1), (0, 1), (0, 0)))
+                    [:, 1:, 1:]),
+        ),
+    ),
+    Exercise(
+        key="12.2",
+        title="How far apart in memory?",
+        name="bytes_apart",
+        reference=_bytes_apart,
+        cases=lambda: [
+            ((1, 2, 3, 4), 3), ((1, 2, 3, 4), 2), ((2, 28, 28, 58), 1), ((2, 28, 28, 58), 0)
+        ],
+        section=5,
+        hints=(
+            "The last axis lies side by side. How many numbers stand between two neighbours of "
+            "another axis?",
+            "The product of the sides behind that axis, times 4 bytes.",
+        ),
+        mistakes=(
+            Mistake("this is counted in numbers; a float32 has four bytes",
+                    lambda shape, axis: _bytes_apart(shape, axis) / 4),
+            Mistake("a float32 has four bytes; eight are a float64",
+                    lambda shape, axis: 2 * _bytes_apart(shape, axis)),
+            Mistake("the first axis is the slowest here, not the last: multiply the sides behind "
+                    "the axis, not those before it",
+                    lambda shape, axis: 4 * int(np.prod(shape[:axis]))),
+            Mistake("the axis's own side does not count, only those behind it",
+                    lambda shape, axis: 4 * int(np.prod(shape[axis:]))),
+        ),
+    ),
+    Exercise(
+        key="12.3",
+        title="A batch in slices",
+        name="slice_sizes",
+        reference=_sizes,
+        cases=lambda: [(4, 2), (5, 2), (8, 3), (9, 4), (128, 3)],
+        observe=sorted,
+        section=8,
+        hints=(
+            "Every core gets images // cores. How many images are left, and who gets them?",
+            "images % cores of the slices get one more.",
+        ),
+        mistakes=(
+            Mistake("the remainder is dropped: some images are in no slice",
+                    lambda images, cores: [images // cores] * cores),
+            Mistake("one slice takes the whole remainder, and the other cores wait for it",
+                    lambda images, cores: sorted(
+                        [images // cores] * (cores - 1)
+                        + [images - images // cores * (cores - 1)])),
+            Mistake("rounding up leaves too little for the last slice, and the others are slower "
+                    "than they need be",
+                    lambda images, cores: sorted(
+                        max(0, min(-(-images // cores), images - i * -(-images // cores)))
+                        for i in range(cores))),
+            Mistake("the slices are not whole images",
+                    lambda images, cores: [images / cores] * cores),
+        ),
+    ),
+)  # fmt: skip

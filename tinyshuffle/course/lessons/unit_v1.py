@@ -1,0 +1,159 @@
+"""Notebook 06: the unit of ShuffleNet V1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ... import ops
+from ..exercise import Exercise, Mistake
+
+__all__ = ["EXERCISES"]
+
+
+def _pointwise(hw: int, c: int, o: int, g: int) -> int:
+    return ops.pointwise_conv2d_cost((1, 1, hw, c), (1, 1, c // g, o), groups=g).multiply_adds
+
+
+def _depthwise(hw: int, c: int) -> int:
+    return ops.depthwise_conv2d_cost((1, 1, hw, c), (3, 3, c), padding=1).multiply_adds
+
+
+def _unit(hw: int, c: int, m: int, g: int) -> int:
+    return _pointwise(hw, c, m, g) + _depthwise(hw, m) + _pointwise(hw, m, c, g)
+
+
+def _stride2(hw: int, c_in: int, c_out: int, g: int) -> int:
+    from ...cost import profile
+    from ...models import ShuffleUnitV1
+
+    side = round(hw**0.5)
+    unit = ShuffleUnitV1(c_in, c_out, groups=g, stride=2)
+    return profile(unit, (1, side, side, c_in)).total.multiply_adds
+
+
+def _stride2_with(
+    m: float = 0.25, branch: bool = True, early: bool = False, small: bool = False
+) -> Any:
+    def wrong(hw: int, c_in: int, c_out: int, g: int) -> float:
+        made = c_out - c_in if branch else c_out
+        middle = c_out * m if m else (c_out - c_in) / 4
+        first = hw / 4 if early else hw
+        last = hw if small else hw / 4
+        return first * c_in * middle / g + last * (9 * middle + middle * made / g)
+
+    return wrong
+
+
+def _layers(seed: int, c: int, m: int, g: int, size: int) -> tuple[Any, ...]:
+    """(dy, y, layers) of a unit y = relu(x + layers(x)) whose layers have run."""
+    from ... import nn
+
+    rng = np.random.default_rng(seed)
+    layers: list[Any] = [
+        nn.Conv2d(c, m, 1, groups=g, bias=False), nn.BatchNorm2d(m), nn.ReLU(),
+        nn.ChannelShuffle(g), nn.Conv2d(m, m, 3, padding=1, groups=m, bias=False),
+        nn.BatchNorm2d(m), nn.Conv2d(m, c, 1, groups=g, bias=False), nn.BatchNorm2d(c),
+    ]  # fmt: skip
+    x = rng.standard_normal((2, size, size, c))
+    f = x
+    for layer in layers:
+        layer.astype("float64").train()
+        for p in layer.parameters():
+            p.data = rng.standard_normal(p.shape)
+        f = layer(f)
+    return rng.standard_normal(x.shape), np.maximum(x + f, 0), layers
+
+
+def _back(d: np.ndarray, layers: list[Any]) -> np.ndarray:
+    for layer in reversed(layers):
+        d = layer.backward(d)
+    return d
+
+
+def _unit_dx(dy: np.ndarray, y: np.ndarray, layers: list[Any]) -> np.ndarray:
+    dz = ops.relu_backward(dy, y)
+    return dz + _back(dz, layers)
+
+
+EXERCISES = (
+    Exercise(
+        key="06.1",
+        title="hw(2cm/g + 9m)",
+        name="unit_multiply_adds",
+        reference=_unit,
+        cases=lambda: [(1, 4, 2, 1), (4, 8, 4, 2), (784, 240, 60, 3), (196, 768, 192, 8)],
+        section=1,
+        hints=(
+            "Three convolutions: c → m and m → c, both 1×1 with g groups, and a depthwise "
+            "3×3 on m channels between them.",
+            "hw · c · m / g, hw · 9 · m, hw · m · c / g.",
+        ),
+        mistakes=(
+            Mistake("the 3×3 convolution is depthwise, 9m and not 9m²: this is ResNet's unit, "
+                    "with groups in the 1×1",
+                    lambda hw, c, m, g: hw * (2 * c * m / g + 9 * m * m)),
+            Mistake("the groups are in the 1×1 convolutions; this is ResNeXt's unit",
+                    lambda hw, c, m, g: hw * (2 * c * m + 9 * m * m / g)),
+            Mistake("the groups are forgotten",
+                    lambda hw, c, m, g: hw * (2 * c * m + 9 * m)),
+            Mistake("the depthwise convolution is divided by g as well; each of its channels is "
+                    "a group already",
+                    lambda hw, c, m, g: hw * (2 * c * m + 9 * m) / g),
+            Mistake("there are two 1×1 convolutions", lambda hw, c, m, g: hw * (c * m / g + 9 * m)),
+            Mistake("FLOPs are counted twice: a multiplication with its addition is one",
+                    lambda *a: 2 * _unit(*a), "notebook 01, section 2"),
+        ),
+    ),
+    Exercise(
+        key="06.2",
+        title="The unit that halves the image",
+        name="stride2_multiply_adds",
+        reference=_stride2,
+        cases=lambda: [(4, 4, 8, 1), (16, 8, 24, 2), (784, 240, 480, 3)],
+        section=3,
+        hints=(
+            "The shortcut is pooled and put beside the result. How many channels are left for the "
+            "other branch to make, and on which map does each convolution run?",
+            "m = c_out / 4. The first 1×1 runs on hw pixels, the depthwise and the last 1×1 on "
+            "hw / 4, and the last one makes c_out - c_in channels.",
+        ),
+        mistakes=(
+            Mistake("the branch makes c_out - c_in channels: the pooled input brings the others",
+                    _stride2_with(branch=False)),
+            Mistake("the first 1×1 convolution runs before the stride, on the large map",
+                    _stride2_with(early=True)),
+            Mistake("the stride is forgotten: behind the depthwise convolution there are hw / 4 "
+                    "pixels",
+                    _stride2_with(small=True)),
+            Mistake("the bottleneck is a quarter of the unit's output, not of the branch's",
+                    _stride2_with(m=0)),
+        ),
+    ),
+    Exercise(
+        key="06.3",
+        title="The gradient through the unit",
+        name="unit_backward",
+        reference=_unit_dx,
+        cases=lambda: [_layers(0, 4, 4, 1, 2), _layers(1, 8, 4, 2, 3)],
+        section=6,
+        hints=(
+            "y = relu(x + f(x)): first back through the ReLU. Then x is used in two places.",
+            "dz = dy where y > 0. Send dz back through the layers, the last one first, with "
+            "layer.backward, and add dz itself for the shortcut.",
+        ),
+        mistakes=(
+            Mistake("the shortcut is forgotten: x reaches the sum directly as well",
+                    lambda dy, y, layers: _back(dy * (y > 0), layers)),
+            Mistake("the last ReLU is forgotten: where y is 0, no gradient passes",
+                    lambda dy, y, layers: dy + _back(dy, layers)),
+            Mistake("the shortcut lies in front of the ReLU too: its gradient is masked as well",
+                    lambda dy, y, layers: dy + _back(dy * (y > 0), layers)),
+            Mistake("only the shortcut is there: the layers have a gradient too",
+                    lambda dy, y, layers: dy * (y > 0)),
+            Mistake("two branches of the gradient are added, not multiplied",
+                    lambda dy, y, layers: dy * (y > 0) * _back(dy * (y > 0), layers)),
+        ),
+    ),
+)  # fmt: skip

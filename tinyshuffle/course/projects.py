@@ -1,0 +1,202 @@
+"""The two projects: what a submission is measured by. Each runs in a process of its own.
+
+A submission is one Python file.
+
+``unit``: ``make_unit()`` returns a :class:`tinyshuffle.nn.Module` that maps (N, H, W, 116) to the
+same shape, with at most five million multiply–adds at 28x28. A ShuffleNet V2 unit has 5.7 million.
+``kernel``: ``depthwise(x, w)`` convolves float32 images (N, H, W, C) with (3, 3, C), padding 1,
+at least twice as fast as :func:`slow_depthwise`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+
+from ..errors import TinyshuffleError
+from ..train.checkpoint import atomic_write
+
+__all__ = ["BUDGET", "CHANNELS", "PROJECTS", "measure", "slow_depthwise"]
+
+BUDGET = 5_000_000
+CHANNELS = 116
+SIZE = 28
+TRAIN, TEST, BATCH = 1024, 512, 64  # drawn images; about ten seconds on one core
+TIMINGS = 15
+
+
+def measure_unit(submission: Any) -> dict[str, float]:
+    """Multiply–adds, memory access, parameters, and the accuracy of a small net with two units."""
+    from .. import gradcheck
+    from ..cost import profile
+
+    make = _get(submission, "make_unit")
+    shape = (1, SIZE, SIZE, CHANNELS)
+    counted = profile(make(), shape).total
+    if counted.output != shape:
+        raise TinyshuffleError(
+            f"the unit makes {counted.output} of {shape}: it has to keep the shape"
+        )
+    if counted.multiply_adds > BUDGET:
+        raise TinyshuffleError(
+            f"the unit has {counted.multiply_adds:,} multiply-adds at {SIZE}x{SIZE}; at most "
+            f"{BUDGET:,} are allowed"
+        )
+    rng = np.random.default_rng(0)
+    unit = make().initialise(0).astype("float64")
+    report = gradcheck(unit, rng.standard_normal((2, 5, 4, CHANNELS)))
+    if not report.passed:
+        raise TinyshuffleError(f"the unit's gradient is wrong: {report.rows[0].name} and others")
+    return {
+        "score": 100 * _accuracy(make),
+        "multiply_adds": counted.multiply_adds,
+        "memory_access": counted.memory_access,
+        "params": counted.params,
+    }
+
+
+def _accuracy(make: Callable[[], Any]) -> float:
+    """Train stem, unit, unit, mean, linear on the built-in images; the same for everybody."""
+    from .. import nn
+    from ..data import batches, normalise, shapes
+    from ..train.optim import SGD
+
+    train, test = shapes.load(TRAIN, TEST)
+    net = nn.Sequential(
+        nn.Conv2d(3, CHANNELS, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(CHANNELS),
+        nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1), make(), make(), nn.GlobalAvgPool(),
+        nn.Linear(CHANNELS, len(train.classes)),
+    ).initialise(0)  # fmt: skip
+    loss = nn.CrossEntropyLoss()
+    optimiser = SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    epochs, steps = 4, -(-TRAIN // BATCH)
+    for epoch in range(epochs):
+        for step, (x, labels) in enumerate(batches(train, BATCH, epoch=epoch, augment=False)):
+            optimiser.lr = 0.1 * (1 - (epoch * steps + step) / (epochs * steps))
+            loss(net(x), labels)
+            net.backward(loss.backward())
+            optimiser.step()
+            optimiser.zero_grad()
+    net.eval()
+    logits = net(normalise(test.images, test.mean, test.std))
+    return float((logits.argmax(1) == test.labels).mean())
+
+
+@numba.njit
+def slow_depthwise(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    n, h, v, c = x.shape
+    y = np.zeros((n, h, v, c), np.float32)
+    for image in range(n):
+        for k in range(c):
+            for p in range(h):
+                for q in range(v):
+                    for i in range(3):
+                        for j in range(3):
+                            a, b = p + i - 1, q + j - 1
+                            if 0 <= a < h and 0 <= b < v:
+                                y[image, p, q, k] += x[image, a, b, k] * w[i, j, k]
+    return y
+
+
+def measure_kernel(submission: Any) -> dict[str, float]:
+    """Right on odd shapes, and how many times as fast as :func:`slow_depthwise`."""
+    from .. import ops
+
+    theirs = _get(submission, "depthwise")
+    rng = np.random.default_rng(0)
+
+    def arrays(*shape: int) -> tuple[np.ndarray, np.ndarray]:
+        x, w = rng.standard_normal(shape), rng.standard_normal((3, 3, shape[-1]))
+        return x.astype(np.float32), w.astype(np.float32)
+
+    for shape in ((1, 1, 1, 1), (1, 2, 1, 3), (2, 7, 5, 3), (1, 4, 9, 16), (3, 14, 14, 58)):
+        x, w = arrays(*shape)
+        right, got = ops.depthwise_conv2d(x, w, padding=1), np.asarray(theirs(x.copy(), w.copy()))
+        if got.shape != right.shape or not np.allclose(got, right, rtol=1e-4, atol=1e-4):
+            raise TinyshuffleError(f"depthwise is wrong for x of shape {shape}: mend it first")
+    x, w = arrays(8, 28, 28, 58)
+    slow_depthwise(x, w)
+    ours, yours = [], []
+    for _ in range(TIMINGS):  # side by side, so that a busy machine slows both
+        x += 1e-3  # new numbers, so that no result can be kept; and both find x in the cache
+        ours.append(_seconds(slow_depthwise, x, w)[0])
+        x += 1e-3
+        seconds, got = _seconds(theirs, x, w)
+        yours.append(seconds)
+    right = ops.depthwise_conv2d(x, w, padding=1)
+    if np.shape(got) != right.shape or not np.allclose(got, right, rtol=1e-4, atol=1e-4):
+        raise TinyshuffleError("depthwise is wrong for the last images that were timed")
+    median = float(np.median(yours))
+    return {"score": float(np.median(ours)) / median, "milliseconds": 1e3 * median}
+
+
+def _seconds(f: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = f(*arguments)
+    return time.perf_counter() - start, result
+
+
+PROJECTS: dict[str, Callable[[Any], dict[str, float]]] = {
+    "unit": measure_unit,
+    "kernel": measure_kernel,
+}
+
+
+def _get(submission: Any, name: str) -> Any:
+    if not callable(getattr(submission, name, None)):
+        raise TinyshuffleError(f"the file has no function {name}(): write it")
+    return getattr(submission, name)
+
+
+def measure(project: str, file: str) -> dict[str, Any]:
+    """Run a submission: its figures, or ``{"error": a sentence}``. A student's code runs here."""
+    try:
+        spec = importlib.util.spec_from_file_location("submission", file)
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["submission"] = module  # numba looks a function's module up
+        spec.loader.exec_module(module)
+        return dict(PROJECTS[project](module))
+    except TinyshuffleError as error:
+        return {"error": str(error).splitlines()[0]}
+    except MemoryError:
+        return {"error": "it asks for more memory than is allowed"}
+    except (Exception, SystemExit) as error:
+        message = (str(error).strip() or "no message").splitlines()[0][:200]
+        return {"error": f"it raises {type(error).__name__}: {message}"}
+
+
+def main() -> None:
+    """``python -m tinyshuffle.course.projects PROJECT FILE RESULT MEGABYTES``."""
+    project, file, result, megabytes = sys.argv[1:]
+    limit_memory(int(megabytes))
+    figures = measure(project, file)
+    with atomic_write(Path(result)) as out:
+        out.write(json.dumps(figures).encode())
+
+
+def limit_memory(megabytes: int) -> None:
+    """Let this process have no more memory; where the system has no such limit, do nothing."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    limit = megabytes * 2**20
+    for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+        try:
+            resource.setrlimit(which, (limit, limit))
+        except (ValueError, OSError):  # macOS knows the names and refuses some of them
+            continue
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Score a folder of submissions, each in a process of its own, with limits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import TinyshuffleError
+
+__all__ = ["PROJECTS", "Score", "find_submissions", "rank", "score"]
+
+PROJECTS = ("unit", "kernel")
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a submission has reached: figures, or an error that says why there are none."""
+
+    student: str
+    figures: dict[str, float] = field(default_factory=dict)
+    error: str = ""
+    seconds: float = 0.0
+
+
+def find_submissions(folder: str | Path) -> dict[str, Path]:
+    """Files by student: ``FOLDER/ada.py`` or ``FOLDER/ada/submission.py``.
+
+    Raises
+    ------
+    TinyshuffleError
+        If there is no such folder, or nothing in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise TinyshuffleError(f"{folder} is not a folder: give the one that holds the submissions")
+    found = {p.stem: p for p in sorted(folder.glob("*.py"))}
+    found |= {p.parent.name: p for p in sorted(folder.glob("*/submission.py"))}
+    if not found:
+        raise TinyshuffleError(
+            f"{folder} holds no submissions: they are called STUDENT.py or STUDENT/submission.py"
+        )
+    return dict(sorted(found.items()))
+
+
+def score(
+    project: str, submissions: dict[str, Path], seconds: float = 300, megabytes: int = 4096
+) -> Iterator[Score]:
+    """Run one submission after the other, and yield what each has reached.
+
+    A submission that does not end within ``seconds``, wants more than ``megabytes`` or fails in any
+    other way is reported, and the next one is run. What it prints is thrown away. These limits
+    guard against accidents and not against attacks: run strangers' files in a container. Windows
+    has no limit of memory here, only that of time.
+    """
+    for student, file in submissions.items():
+        yield _run(project, student, file.resolve(), seconds, megabytes)
+
+
+def rank(scores: list[Score]) -> list[Score]:
+    """The best first; equal ones by fewer multiply–adds; those without a score last, by name."""
+
+    def place(s: Score) -> tuple[bool, float, float, str]:
+        figures = s.figures
+        adds = figures.get("multiply_adds", 0)
+        return bool(s.error), -round(figures.get("score", 0), 2), adds, s.student
+
+    return sorted(scores, key=place)
+
+
+def _run(project: str, student: str, file: Path, seconds: float, megabytes: int) -> Score:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        result = Path(folder) / "result.json"
+        command = [
+            sys.executable, "-m", "tinyshuffle.course.projects", project, str(file), str(result),
+            str(megabytes),
+        ]  # fmt: skip
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            command,
+            cwd=folder,  # what it writes by a relative path goes away with the folder
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # so that what it starts can be ended with it
+        )
+        try:
+            process.wait(timeout=seconds)
+            ended = True
+        except subprocess.TimeoutExpired:
+            ended = False
+        finally:
+            _end(process)
+        took = time.perf_counter() - start
+        if not ended:
+            return Score(student, error=f"it did not end within {seconds:g} s", seconds=took)
+        try:
+            figures = json.loads(result.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return Score(student, error=_how_it_died(process.returncode), seconds=took)
+    if "error" in figures:
+        return Score(student, error=figures["error"], seconds=took)
+    return Score(student, figures, seconds=took)
+
+
+def _environment() -> dict[str, str]:
+    """One thread each, so that times can be compared; and the library that is running now."""
+    library = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    return os.environ | {name: "1" for name in names} | {"PYTHONPATH": path}
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a submission and what it has started."""
+    if hasattr(os, "killpg"):
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # all gone
+            pass
+    else:
+        process.kill()
+    process.wait()
+
+
+def _how_it_died(code: int) -> str:
+    if code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        return f"it was ended by {name}, for too much memory perhaps"
+    return f"it ended early (exit code {code}) and left no result"
