@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import tinyshuffle as ts
-from tinyshuffle.bench import run
+from tinyshuffle.bench import guidelines, run
 from tinyshuffle.bench.process import Worker
 from tinyshuffle.bench.progress import Progress
 from tinyshuffle.cli import cli
@@ -67,3 +68,36 @@ def test_a_peer_with_one_wrong_tensor_is_refused(
         Progress() as progress,
     ):
         run.compare_sides(case, [peer], 1, progress, burst=0.01)
+
+
+def test_the_guidelines_beside_all_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guidelines, "SIZE", 4)
+    effort = guidelines.Effort(1, 0.001, ("ARM x1", "ARM c=32"))
+    with Progress() as progress:
+        found = guidelines.measure_guidelines(["g2", "g4"], PEERS, 1, effort, progress)
+    names = ["tinyshuffle", "NumPy backend", "PyTorch", "ONNX Runtime"][: 2 + len(PEERS)]
+    for table, rows in found.tables.items():
+        assert [side.side for side in rows] == names
+        for side in rows:
+            (turns,) = side.seconds.values()
+            assert len(turns) == 4 and all(len(row) == 1 and row[0] > 0 for row in turns)
+            assert side.differences < 1e-4, table
+
+
+def test_a_peer_with_another_net_is_no_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time would mean nothing, so the guideline is not judged."""
+
+    class Shortening(Worker):
+        def ask(self, what: str, **more: Any) -> Any:
+            if what == "hold" and self.name == "PyTorch":
+                more = {"nets": {n: j | {"plan": j["plan"][:-1]} for n, j in more["nets"].items()}}
+            return super().ask(what, **more)
+
+    monkeypatch.setattr(guidelines, "SIZE", 4)
+    monkeypatch.setattr(guidelines, "Worker", Shortening)
+    effort = guidelines.Effort(1, 0.001, ("ARM x1",))
+    with (
+        pytest.raises(ts.TinyshuffleError, match=r"PyTorch computes something else"),
+        Progress() as progress,
+    ):
+        guidelines.measure_guidelines(["g2"], ["torch"], 1, effort, progress)

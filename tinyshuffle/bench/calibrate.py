@@ -25,7 +25,6 @@ from ..nn import (
     Linear,
     MaxPool2d,
     Module,
-    Parameter,
     ReLU,
     Sequential,
 )
@@ -46,8 +45,6 @@ class _Copies(Module):
 
     def __init__(self, build: Callable[[], Module]) -> None:
         self._copies = [build() for _ in range(COPIES)]
-        # a side has an optimiser, which wants something to learn, and some layers have nothing
-        self.unused = Parameter((1,), lambda rng: np.zeros(1))
 
     def children(self) -> Iterator[tuple[str, Module]]:
         return ((str(i), copy) for i, copy in enumerate(self._copies))
@@ -144,7 +141,7 @@ def calibrate(cores: int, threads: int) -> Speeds:
 
 
 def _side(net: Module, shape: tuple[int, ...], threads: int) -> sides.Ours:
-    images, labels = sides.draw(*shape[:2], 1, shape[3])
+    images, labels = sides.draw(shape[0], shape[1], 1, shape[3])
     return sides.Ours(DataParallel(net.initialise()), images, labels, False, threads)
 
 
@@ -159,10 +156,11 @@ def _timed(
 
 def _python(cores: int, threads: int, layers: int = 24) -> tuple[float, float]:
     """Seconds between two operations, and of a pass without any."""
-    shape = cores, 7, 7, 8
+    # neither so small that the threads do nothing but ask for the interpreter, nor large
+    shape = cores, 14, 14, 64
 
     def rest(count: int) -> float:
-        net = Sequential(*[layer for _ in range(count) for layer in _conv(8, 8)])
+        net = Sequential(*[layer for _ in range(count) for layer in _conv(64, 64)])
         times = time_layers(_side(net, shape, threads), 3 * ROUNDS, warm=3)
         return times.step_seconds - sum(row.seconds for row in times.rows)
 
@@ -178,8 +176,9 @@ def fit(rows: list[tuple[tuple[float, ...], float]]) -> Rates:
     ----------
     rows : list of (features, seconds)
 
-    >>> fit([((1, 10, 1, 0), 7.0), ((1, 20, 5, 0), 16.0), ((1, 40, 2, 0), 23.0)])
-    Rates(call=1.0, multiply_add=0.5, passes=1.0, packing=0.0)
+    >>> found = fit([((1, 10, 1, 0), 7.0), ((1, 20, 5, 0), 16.0), ((1, 40, 2, 0), 23.0)])
+    >>> round(found.call, 6), round(found.multiply_add, 6), round(found.passes, 6), found.packing
+    (1.0, 0.5, 1.0, 0.0)
     """
     seconds = np.array([s for _, s in rows])
     a = np.array([features for features, _ in rows]) / seconds[:, None]  # (rows, features)
@@ -193,14 +192,17 @@ def fit(rows: list[tuple[tuple[float, ...], float]]) -> Rates:
             if (x >= 0).all() and error < least - 1e-12:
                 best, least = np.zeros(a.shape[1]), error
                 best[list(chosen)] = x / scale[list(chosen)]
-    return Rates(*np.round(best, 15).tolist())
+    return Rates(*best.tolist())
 
 
 # ---- remembering
 
 
 def this_machine(
-    cores: int, threads: int | None = None, remeasure: bool = False, progress: Progress | None = None
+    cores: int,
+    threads: int | None = None,
+    remeasure: bool = False,
+    progress: Progress | None = None,
 ) -> Speeds:
     """Return what this machine does, measured now or as it is remembered.
 

@@ -1,7 +1,8 @@
 """The four guidelines of ShuffleNet V2 as the paper tests them, on the reader's own machine.
 
-Tables 1 to 4 of the paper: nets of ten equal blocks at 56x56 whose rows cost the same multiply-adds,
-so that they would take the same time if multiply-adds were time. Batch 1, as on the paper's phone.
+Tables 1 to 4 of the paper: nets of ten equal blocks at 56x56. All rows of a table cost the same
+multiply-adds, so they would take the same time if multiply-adds were time. Batch 1, as on the
+paper's phone.
 
 Rows of one column run in turn in the same process, so what is compared are neighbours in time; and
 so do the libraries.
@@ -177,8 +178,8 @@ GUIDELINES = {
         }),
     ),
     "g4": Guideline(
-        "G4", "element-wise operations cost time", "Table 4, ReLU and shortcut",
-        ["both", "ReLU only", "shortcut only", "neither"], 3,
+        "G4", "element-wise operations cost time", "Table 4",
+        ["ReLU, shortcut", "ReLU only", "shortcut only", "neither"], 3,
         _columns(
             ((True, True), (True, False), (False, True), (False, False)),
             {"GPU c=32": 32, "GPU c=64": 64, "GPU c=128": 128,
@@ -432,7 +433,7 @@ def measure_guidelines(
             worker = stack.enter_context(Worker(name, {**base, "kind": kind, **more}))
             return _Side(name, kind, worker)
 
-        sides = [start(OURS, OURS), start(f"{OURS} in NumPy", OURS, backend="numpy")]
+        sides = [start(OURS, OURS), start("NumPy backend", OURS, backend="numpy")]
         # ONNX Runtime's nets are written by PyTorch, so it may have to be there for that only
         torch = [start(PEERS["torch"], "torch", format="NCHW") for _ in peers[:1]]
         if "torch" in peers:

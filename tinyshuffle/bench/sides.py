@@ -32,13 +32,13 @@ def draw(
     return images, rng.integers(classes, size=batch)
 
 
-def settle(net: DataParallel, size: int) -> None:
+def settle(net: DataParallel, size: int, channels: int = 3) -> None:
     """Give a fresh net scales, shifts and running statistics that are not 1, 0, 0 and 1.
 
     With those, a peer that mixed them up would agree all the same, and an untrained net in
     evaluation answers with its last bias alone.
     """
-    images, _ = draw(8, size, classes=1)
+    images, _ = draw(8, size, 1, channels)
     rng = np.random.default_rng(1)
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
@@ -62,7 +62,7 @@ class Ours:
         set_num_threads(threads)
         self.net, self.images, self.labels = net, images, labels
         self.loss = nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
-        self.sgd = optim.SGD(net.parameters(), **SGD, decay_all=True)
+        self.sgd = optim.SGD(net.parameters(), **SGD, decay_all=True) if train else None
         self.run: Callable[[], Any] = self._step if train else self._infer
         net.train(train)
 
@@ -70,6 +70,7 @@ class Ours:
         self.net(self.images)
 
     def _step(self) -> None:
+        assert self.sgd is not None
         self.loss(self.net(self.images), self.labels)
         self.net.backward(self.loss.backward())
         self.sgd.step()
@@ -86,7 +87,7 @@ class Ours:
             self.net.backward(self.loss.backward())
             squares = [np.vdot(g, g) for p in self.net.parameters() if (g := p.grad) is not None]
             out["gradient's norm"] = np.sqrt(sum(squares))
-            self.sgd.zero_grad()
+            self.net.zero_grad()
         return out
 
 

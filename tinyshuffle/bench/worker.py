@@ -22,7 +22,7 @@ import numpy as np
 from .. import models
 from ..backend import F
 from ..errors import TinyshuffleError
-from ..parallel import set_num_threads
+from ..parallel import DataParallel, set_num_threads
 from . import machine, sides
 from .peers import torch_net
 
@@ -32,10 +32,21 @@ Job = dict[str, Any]
 
 
 def _net(job: Job) -> Any:
-    if job.get("plan"):
+    if "plan" in job:
         from .blocks import build
 
         return build(job["plan"])
+    if "space" in job:
+        from .search import Genome, Space
+
+        space = Space(**job["space"])
+        if "genome" in job:
+            return space.build(Genome(**job["genome"]))
+        return DataParallel(space.module(job["part"])[0].initialise())
+    if job.get("unit"):
+        from .nets import stack
+
+        return stack(job["unit"], job["channels"])
     net = models.create(job["model"], num_classes=job["classes"], stem=job["stem"])
     if job["weights"]:
         net.load_state_dict(_load(job["weights"]))
@@ -45,7 +56,7 @@ def _net(job: Job) -> Any:
 def _torch_net(job: Job) -> Any:
     from .peer_torch import blocks, load_state
 
-    if job.get("plan"):
+    if "plan" in job:
         from .blocks import build
 
         net, state = blocks(job["plan"]), build(job["plan"]).state_dict()
@@ -104,7 +115,13 @@ def _calibrate(job: Job) -> dict[str, Any]:
     return calibrate(job["cores"], job["threads"]).to_dict()
 
 
-_ALONE = {"calibrate": _calibrate, "settle": _settle, "export": _export, "layers": _layers, "machine": _machine}
+_ALONE = {
+    "calibrate": _calibrate,
+    "export": _export,
+    "layers": _layers,
+    "machine": _machine,
+    "settle": _settle,
+}
 
 
 def _side(job: Job) -> Any:
@@ -114,7 +131,10 @@ def _side(job: Job) -> Any:
     arguments = images, labels, job["train"], job["threads"]
     if job["kind"] == "torch":
         return sides.Torch(_torch_net(job), *arguments, job["format"])
-    return sides.Ours(_net(job), *arguments)
+    net = _net(job)
+    if job.get("settle"):
+        sides.settle(net, job["size"], images.shape[3])
+    return sides.Ours(net, *arguments)
 
 
 def _import(kind: str) -> None:

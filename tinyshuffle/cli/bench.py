@@ -54,6 +54,12 @@ def _options(model: str, rounds: int, several: bool) -> Any:
     return decorate
 
 
+_FORMAT = click.option(
+    "--format", "style", metavar="NAME", default="table", help="table, json.  [default: table]"
+)
+_QUICK = click.option("--quick", is_flag=True, help="Less of everything, in under a minute.")
+
+
 _PEER = click.option(
     "--peer", "peers", metavar="NAME", multiple=True, help="torch, onnxruntime, or both."
 )
@@ -285,6 +291,98 @@ def startup(
     _print_machine(found.machine, found.cleared)
 
 
+@bench.command(short_help="The papers' nets: time, and what foretells it.")
+@_QUICK
+@click.option("--plot", metavar="FILE", help="Draw it (.png, .svg or .pdf).")
+@THREADS
+@_FORMAT
+def nets(quick: bool, plot: str | None, threads: int | None, style: str) -> None:
+    """Time the nets of V1's and V2's Table 8 on one image, beside the papers' columns.
+
+    And rank them by multiply-adds, by memory access and by the roofline model: V2's argument, that
+    multiply-adds do not tell time, as three rank correlations.
+    """
+    from ..bench.nets import NETS
+
+    _foretell(NETS, quick, plot, threads, style)
+
+
+@bench.command(short_help="Ten units at equal multiply-adds.")
+@_QUICK
+@click.option("--plot", metavar="FILE", help="Draw it (.png, .svg or .pdf).")
+@THREADS
+@_FORMAT
+def units(quick: bool, plot: str | None, threads: int | None, style: str) -> None:
+    """Time stacks of ten units that cost the same: V2's Appendix Table 1 (b).
+
+    c is ShuffleNet V2's width; each other unit has the width at which it costs nearest to that.
+    """
+    from ..bench.nets import UNITS
+
+    _foretell(UNITS, quick, plot, threads, style)
+
+
+def _foretell(
+    subjects: Sequence[Any], quick: bool, plot: str | None, threads: int | None, style: str
+) -> None:
+    from .. import plots
+    from ..bench.calibrate import this_machine
+    from ..bench.nets import measure_rows
+    from ..bench.progress import Progress
+    from ..parallel import get_num_threads
+
+    one_of("--format", style, ("table", "json"))
+    _positive("--threads", 1 if threads is None else threads)
+    count = threads or get_num_threads()
+    with Progress() as progress:
+        speeds = this_machine(1, count, progress=progress)
+        found = measure_rows(
+            subjects, speeds, count, 5 if quick else 11, 0.02 if quick else 0.1, progress
+        )
+    if style == "json":
+        click.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        published = found.published()
+        table = new_table(
+            "", "channels", "mult-adds, M", "memory, M", "ms", "half within", "predicted",
+            "relative", *published,
+        )  # fmt: skip
+        first = found.rows[0]
+        for row in found.rows:
+            times = row.spread
+            table.add_row(
+                row.subject.name,
+                str(row.subject.channels) if row.subject.unit else "",
+                f"{row.multiply_adds / 1e6:.0f}",
+                f"{row.memory_access / 1e6:.1f}",
+                _milliseconds(times.median),
+                f"{_milliseconds(times.lower)} to {_milliseconds(times.upper)}",
+                _milliseconds(row.predicted),
+                f"{times.median / first.spread.median:.2f}",
+                *[_relative(row.subject.published, first.subject.published, c) for c in published],
+            )
+        print_table(table)
+        click.echo(
+            f"1 image, float32, evaluation. Relative: time by that of {first.subject.name}; V1 and "
+            "V2: so published (a column\nthat lacks it, in ms). Memory: elements read or written."
+        )
+        for what, value in found.correlations().items():
+            click.echo(f"rank correlation of time with {what}: {value:.3f}")
+        for column, value in published.items():
+            click.echo(f"rank correlation of time with the published {column}: {value:.3f}")
+        _print_machine(found.machine, found.cleared)
+    if plot:
+        _draw(plots.foretold(found), plot, style)
+
+
+def _relative(mine: dict[str, float], first: dict[str, float], column: str) -> str:
+    if column not in mine:
+        return ""
+    if column not in first:
+        return f"{1e3 * mine[column]:.1f} ms"
+    return f"{mine[column] / first[column]:.2f}"
+
+
 @bench.command(short_help="Predicted beside measured time.")
 @click.option("--remeasure", is_flag=True, help="Measure the machine anew.")
 @click.option("--plot", metavar="FILE", help="Draw it (.png, .svg or .pdf).")
@@ -345,12 +443,6 @@ def roofline(
         _draw(plots.prediction(found), plot, style)
 
 
-_FORMAT = click.option(
-    "--format", "style", metavar="NAME", default="table", help="table, json.  [default: table]"
-)
-_QUICK = click.option("--quick", is_flag=True, help="Less of everything, in under a minute.")
-
-
 @bench.command(short_help="ShuffleNet V2's four guidelines.")
 @click.argument("names", nargs=-1, metavar="[g1] [g2] [g3] [g4]")
 @_QUICK
@@ -393,9 +485,9 @@ def guidelines(
             _print_guideline(tables.GUIDELINES[name], found)
         click.echo(
             f"10 blocks, 1 image of {tables.SIZE}x{tables.SIZE}, float32. Speed: the first row's "
-            "is 1; in brackets where half of the turns lie. Published: Ma et al. 2018,\n"
-            "GPU columns a GTX 1080Ti, ARM columns a Snapdragon 810. Mult-adds: the first row's "
-            "are 1; what differs are the paper's whole channels."
+            "is 1; in brackets where half of the turns lie. Paper: published by Ma et al.\n"
+            "2018, GPU columns a GTX 1080Ti, ARM columns a Snapdragon 810. M-adds: multiply-adds, "
+            "the first row's are 1; what differs are the paper's whole channels."
         )
         _print_machine(measured.machine, measured.cleared)
     if plots:
@@ -411,7 +503,7 @@ def _print_guideline(guideline: Any, found: Sequence[Any]) -> None:
 
     click.echo(f"{guideline.name}: {guideline.claim}")
     table = new_table(
-        guideline.table, "channels", "mult-adds", "published", *[side.side for side in found]
+        guideline.table, "channels", "m-adds", "paper", *[side.side for side in found]
     )
     for column in guideline.columns:
         if column.name not in found[0].seconds:
@@ -432,7 +524,9 @@ def _print_guideline(guideline: Any, found: Sequence[Any]) -> None:
                     for s in speeds
                 ],
             )
-        words = [side.verdict(guideline, column.name).word for side in found]
+        words = [
+            side.verdict(guideline, column.name).word.replace(" to call", "") for side in found
+        ]
         table.add_row("  verdict", "", "", "", *words)
     print_table(table)
     for side in found:

@@ -2,5 +2,6 @@
 
 from .conventions import CONVENTIONS
 from .profile import KINDS, Profile, Row, profile
+from .roofline import roofline
 
-__all__ = ["CONVENTIONS", "KINDS", "Profile", "Row", "profile"]
+__all__ = ["CONVENTIONS", "KINDS", "Profile", "Row", "profile", "roofline"]

@@ -7,8 +7,8 @@ stay apart under every common form of colour blindness; lines differ in dash as 
 
 from .bench import prediction, roofline
 from .cost import accuracy_against_cost, cost
+from .guidelines import foretold, guideline, search_front
 from .kernels import curves, filters, speed_bars, tile_choices
-from .guidelines import guideline
 from .norm import channel_histograms, error_against_batch, variance_estimates
 from .notebook import show, slider, table
 from .style import COLOURS, KIND_STYLES, STYLES
@@ -43,6 +43,7 @@ __all__ = [
     "error_against_batch",
     "error_against_eps",
     "feature_reuse",
+    "foretold",
     "guideline",
     "filters",
     "kind_bars",
@@ -54,6 +55,7 @@ __all__ = [
     "reach",
     "roofline",
     "samples",
+    "search_front",
     "show",
     "slider",
     "sliding_window",

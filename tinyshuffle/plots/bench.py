@@ -147,7 +147,10 @@ def prediction(compared: Compared) -> Figure:
     _roof(middle, compared.times, compared.ceilings)
     found = compared.residuals()
     medians = [100 * r.median for r in found]
-    spans = [[100 * (r.median - r.lower) for r in found], [100 * (r.upper - r.median) for r in found]]
+    spans = [
+        [100 * (r.median - r.lower) for r in found],
+        [100 * (r.upper - r.median) for r in found],
+    ]
     below.errorbar(medians, [f"{r.name} ({r.count})" for r in found], xerr=spans, fmt="o",
                    color=COLOURS["blue"], capsize=3)  # fmt: skip
     below.axvline(0, color="black", linewidth=1)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .style import COLOURS
+from .style import COLOURS, MARKERS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..bench.guidelines import Found, Guideline
+    from ..bench.nets import Rows
+    from ..bench.search import Entry, Genome
 
-__all__ = ["guideline"]
+__all__ = ["foretold", "guideline", "search_front"]
 
 _LINES = (
     {"color": COLOURS["blue"], "marker": "s", "linestyle": "-"},
@@ -71,4 +73,97 @@ def guideline(table: Guideline, found: Sequence[Found]) -> Figure:
     figure.supylabel("speed, the first row's = 1", fontsize=9)
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center",
                   ncols=3, frameon=False, fontsize=8)  # fmt: skip
+    return figure
+
+
+def foretold(found: Rows) -> Figure:
+    """Draw what foretells the time of nets or units.
+
+    Parameters
+    ----------
+    found : Rows
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Measured time against multiply-adds, against memory access, and against the roofline
+        model's prediction, each with its rank correlation. A family of nets has a marker.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.5, 4.2), dpi=120)
+    figure.set_layout_engine("constrained")
+    panels = figure.subplots(1, 3, sharey=True)
+    families: dict[str, list[int]] = {}
+    for i, row in enumerate(found.rows):
+        family = row.subject.unit or row.subject.model.partition("_x")[0]
+        families.setdefault(family, []).append(i)
+    quantities = {
+        "multiply-adds": ("multiply-adds, M", [r.multiply_adds / 1e6 for r in found.rows]),
+        "memory access": ("elements read or written, M",
+                          [r.memory_access / 1e6 for r in found.rows]),
+        "roofline model": ("predicted, ms", [1e3 * r.predicted for r in found.rows]),
+    }  # fmt: skip
+    times = [1e3 * row.spread.median for row in found.rows]
+    values = found.correlations()
+    colours = [c for c in COLOURS.values()]
+    for axes, (name, (label, x)) in zip(panels, quantities.items(), strict=True):
+        for (family, members), colour, marker in zip(
+            families.items(), colours, MARKERS, strict=False
+        ):
+            axes.scatter([x[i] for i in members], [times[i] for i in members], color=colour,
+                         marker=marker, s=36, edgecolor="white", linewidth=0.5,
+                         label=family)  # fmt: skip
+        axes.set(xscale="log", yscale="log", xlabel=f"{label} (log scale)")
+        axes.set_title(f"{name}: rank correlation {values[name]:.2f}", fontsize=9)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("measured here, ms (log scale)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5,
+                  frameon=False, fontsize=9)  # fmt: skip
+    return figure
+
+
+def search_front(seen: Mapping[Genome, Entry], latency: float, winner: Genome) -> Figure:
+    """Draw the nets that a search looked at: multiply-adds against time.
+
+    Parameters
+    ----------
+    seen : dict of Genome to Entry
+    latency : float
+        The budget, in seconds.
+    winner : Genome
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A marker for each choice of groups, the front as a line, the budget dashed, and the net
+        that was found as a star.
+    """
+    from matplotlib.figure import Figure
+
+    from ..bench.search import front
+
+    figure = Figure(figsize=(6.4, 4.8), dpi=120)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+
+    def place(genomes: Sequence[Genome]) -> tuple[list[float], list[float]]:
+        times = [1e3 * seen[genome].seconds for genome in genomes]
+        return times, [seen[genome].multiply_adds / 1e6 for genome in genomes]
+
+    families = sorted({genome.groups for genome in seen})
+    for groups, colour, marker in zip(families, COLOURS.values(), MARKERS, strict=False):
+        members = [genome for genome in seen if genome.groups == groups]
+        axes.scatter(*place(members), s=12, color=colour, marker=marker, alpha=0.5,
+                     label=f"V1, g = {groups}" if groups else "V2")  # fmt: skip
+    axes.plot(*place(front(seen)), color="black", linewidth=1, label="front")
+    axes.axvline(1e3 * latency, color="black", linestyle="--", linewidth=1, label="budget")
+    axes.scatter(*place([winner]), s=160, marker="*", color=COLOURS["vermilion"],
+                 edgecolor="black", zorder=3, label="found")  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="ms, by the look-up table (log scale)",
+             ylabel="multiply-adds, M (log scale)")  # fmt: skip
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
     return figure
