@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tinyshuffle.data import Dataset, batches, normalise, num_batches
+from tinyshuffle.data import Dataset, batches, mix, normalise, num_batches, shrink
+from tinyshuffle.data.batches import blank
 from tinyshuffle.data.dataset import channel_statistics
 from tinyshuffle.errors import TinyshuffleError
 
@@ -159,3 +160,82 @@ def test_an_empty_data_set_is_refused():
 def test_normalise_refuses_what_is_not_rgb_bytes(shape, dtype):
     with pytest.raises(TinyshuffleError, match="uint8 RGB"):
         normalise(np.zeros(shape, dtype), np.zeros(3), np.ones(3))
+
+
+# ---- cutout, smaller images, mixup
+
+
+def test_cutout_blanks_one_square_of_each_image_and_nothing_else():
+    x = np.ones((500, 20, 30, 3), np.float32)
+    blank(x, 7, np.random.default_rng(0))
+    assert (x[..., 0] == x[..., 1]).all() and (x[..., 0] == x[..., 2]).all()
+    places = set()
+    for image in x[..., 0]:
+        rows, columns = np.flatnonzero((image == 0).any(1)), np.flatnonzero((image == 0).any(0))
+        assert (image[np.ix_(rows, columns)] == 0).all()
+        assert (image == 0).sum() == len(rows) * len(columns)
+        for part, length in ((rows, 20), (columns, 30)):
+            assert (np.diff(part) == 1).all()
+            # 7 pixels, or what is left at a border of a square whose centre is inside
+            at_border = part[0] == 0 or part[-1] + 1 == length
+            assert len(part) == 7 or (4 <= len(part) < 7 and at_border)
+        places.add((rows[0], columns[0]))
+    assert len(places) > 200
+
+
+def test_cutout_leaves_order_crops_and_mirrors_alone():
+    dataset = make()
+    plain = list(batches(dataset, 16, seed=3))
+    cut = list(batches(dataset, 16, seed=3, cutout=12))
+    for (x, labels), (y, same) in zip(plain, cut, strict=True):
+        assert (labels == same).all()
+        kept = (x == y).all(-1)
+        assert (y[~kept] == 0).all()
+        assert 0.05 < (~kept).mean() < 0.2  # 144 of 1024 pixels, less at borders
+    (x, _), *_ = batches(dataset, 16, augment=False, cutout=12)
+    assert (x != 0).any(-1).all()
+
+
+@pytest.mark.parametrize("shape, size", [((8, 8), 4), ((8, 8), 5), ((12, 6), 5), ((7, 9), 1)])
+def test_shrinking_is_a_mean_over_the_area(shape, size):
+    height, width = shape
+    x = np.random.default_rng(0).standard_normal((3, height, width, 3)).astype(np.float32)
+    fine = x.repeat(size, 1).repeat(size, 2)  # every pixel as size x size parts
+    expected = fine.reshape(3, size, height, size, width, 3).mean((2, 4))
+    small = shrink(x, size)
+    assert small.dtype == np.float32 and small.flags.c_contiguous
+    np.testing.assert_allclose(small, expected, atol=5e-6)
+
+
+def test_shrunk_batches_are_the_same_images():
+    dataset = make()
+    for (x, labels), (small, same) in zip(
+        batches(dataset, 16, cutout=8), batches(dataset, 16, cutout=8, size=24), strict=True
+    ):
+        assert (labels == same).all()
+        assert small.tobytes() == shrink(x, 24).tobytes()
+    (x, _), *_ = batches(dataset, 16)
+    (same, _), *_ = batches(dataset, 16, size=32)
+    assert same.tobytes() == x.tobytes()
+
+
+@pytest.mark.parametrize("size", [0, 33])
+def test_impossible_sizes_are_refused(size):
+    with pytest.raises(TinyshuffleError, match=rf"cannot be scaled to {size} pixels .*32x32"):
+        batches(make(), 16, size=size)
+
+
+def test_mixup_blends_images_and_names_both_labels():
+    rng = np.random.default_rng(0)
+    x, labels = rng.standard_normal((5, 4, 4, 3)).astype(np.float32), np.arange(5)
+    shares = []
+    for _ in range(200):
+        mixed, other, share = mix(x, labels, 0.4, rng)
+        assert mixed.dtype == np.float32
+        expected = share * x[labels] + (1 - share) * x[other]
+        np.testing.assert_allclose(mixed, expected, atol=1e-6)
+        shares.append(share)
+    assert sorted(other) == list(labels)
+    # Beta(0.4, 0.4): mean 1/2, variance 1 / (4 (2 * 0.4 + 1))
+    assert abs(np.mean(shares) - 0.5) < 0.08
+    assert abs(np.var(shares) - 1 / 7.2) < 0.03

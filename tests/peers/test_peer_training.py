@@ -279,7 +279,7 @@ def test_whole_runs_end_with_the_same_accuracy(tmp_path) -> None:
     """Three seeds: the means differ by no more than the seeds do."""
     mine, theirs = [], []
     for seed in range(3):
-        config = Config.make("coffee", data="shapes", epochs=3, sizes=(16,), seed=seed)
+        config = Config.make(data="shapes", sizes=(20,), ema=0.99, seed=seed)
         result = train(config, f"seed{seed}", tmp_path, quiet=True)
         mine.append(result.accuracy)
         _, net, average = torch_train(config)
@@ -288,10 +288,10 @@ def test_whole_runs_end_with_the_same_accuracy(tmp_path) -> None:
         _, test = ts.data.load(config.data)
         right = 0
         with torch.no_grad():
-            for x, labels in ts.data.batches(test, 500, augment=False, shuffle=False, size=16):
+            for x, labels in ts.data.batches(test, 500, augment=False, shuffle=False, size=20):
                 right += int((net(torch.tensor(nchw(x))).argmax(1).numpy() == labels).sum())
         theirs.append(right / len(test))
     print(f"tinyshuffle {mine}, PyTorch {theirs}")
     spread = max(max(mine) - min(mine), max(theirs) - min(theirs))
-    assert min(mine + theirs) > 0.3  # something has been learned
+    assert min(mine + theirs) > 0.8  # or the seeds differ by too much to tell
     assert abs(statistics.mean(mine) - statistics.mean(theirs)) <= max(spread, 0.01)

@@ -17,12 +17,14 @@ def example(value=0.0):
     rng = np.random.default_rng(0)
     net = {"fc.weight": rng.standard_normal((5, 3)).astype(np.float32), "bn.count": np.array(7)}
     optim = {"momentum/fc.weight": np.full((5, 3), value), "steps": np.arange(3)}
-    return Checkpoint({"config": {}, "epoch": 2, "sums": {"loss": 0.1 + value}}, net, optim)
+    average = {name: array + 1 for name, array in net.items()}
+    header = {"config": {}, "epoch": 2, "sums": {"loss": 0.1 + value}}
+    return Checkpoint(header, net, optim, average)
 
 
 def assert_same(a, b):
     assert {k: a.header[k] for k in b.header} == b.header
-    for mine, yours in ((a.net, b.net), (a.optim, b.optim)):
+    for mine, yours in ((a.net, b.net), (a.optim, b.optim), (a.average, b.average)):
         assert mine.keys() == yours.keys()
         for name, array in mine.items():
             assert array.dtype == yours[name].dtype
@@ -92,12 +94,20 @@ def test_foreign_files(tmp_path):
 
 
 def test_newer_version(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "VERSION", 2)
+    monkeypatch.setattr(checkpoint, "VERSION", checkpoint.VERSION + 1)
     save_newest(tmp_path, example())
     monkeypatch.undo()
     for attempt in (lambda: load(tmp_path / "last.npz"), lambda: load_newest(tmp_path)):
         with pytest.raises(TinyshuffleError, match=r"newer tinyshuffle .*update"):
             attempt()
+
+
+def test_older_version(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "VERSION", 1)
+    save(tmp_path / "last.npz", example())
+    monkeypatch.undo()
+    with pytest.raises(TinyshuffleError, match=r"older tinyshuffle .*train again"):
+        load(tmp_path / "last.npz")
 
 
 def test_previous_is_kept_and_used(tmp_path):

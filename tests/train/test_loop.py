@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,8 +26,9 @@ from tinyshuffle.train import Config, Interrupted, checkpoint, evaluate, evaluat
 from tinyshuffle.train.loop import COLUMNS
 
 CONFIG = dict(epochs=3, batch_size=16, threads=2, backend="numpy")  # 4 steps an epoch
-LEARNING_CURVES = plots.learning_curves
-TIMES = ("images_per_second", "seconds")
+FIGURES = {name: getattr(plots, name) for name in ("confusion", "learning_curves", "worst_images")}
+EXTRAS = dict(ema=0.9, mixup=0.4, cutout=3, sizes=(4, 6, 8))  # all that has, or needs, state
+TIMES = ("images_per_second", "step_seconds", "seconds")
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +36,8 @@ def tiny(monkeypatch):
     """The tiny net and data, and no time spent on drawing."""
     tiny_run.install(monkeypatch.setattr)
     figure = SimpleNamespace(savefig=lambda file, format: file.write(b"drawn"))
-    monkeypatch.setattr(plots, "learning_curves", lambda rows: figure)
+    for name in FIGURES:
+        monkeypatch.setattr(plots, name, lambda *arguments: figure)
 
 
 @pytest.fixture
@@ -54,7 +58,8 @@ def log(run):
 def assert_same_end(run, other):
     """The last checkpoints are equal in every bit that is not a time, and so are the logs."""
     mine, yours = (checkpoint.load(r / "last.npz") for r in (run, other))
-    for a, b in ((mine.net, yours.net), (mine.optim, yours.optim)):
+    parts = "net", "optim", "average"
+    for a, b in ((getattr(mine, part), getattr(yours, part)) for part in parts):
         assert a.keys() == b.keys()
         for name in a:
             assert a[name].tobytes() == b[name].tobytes(), name
@@ -87,16 +92,22 @@ def interrupt():
 
 
 def test_run_directory(runs, monkeypatch):
-    monkeypatch.setattr(plots, "learning_curves", LEARNING_CURVES)
+    for name, function in FIGURES.items():
+        monkeypatch.setattr(plots, name, function)
     result = start(runs)
     assert result.run == runs / "a"
     assert sorted(os.listdir(result.run)) == [
-        "best.npz", "config.json", "curves.png", "last.npz", "log.csv", "previous.npz",
+        "best.npz", "config.json", "confusion.png", "curves.png", "last.npz", "log.csv",
+        "log.jsonl", "machine.json", "previous.npz", "worst.png",
     ]  # fmt: skip
     assert Config.from_dict(json.loads((result.run / "config.json").read_text())) == Config(
         **CONFIG
     )
-    assert (result.run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("curves", "confusion", "worst"):
+        assert (result.run / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    lines = (result.run / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == result.rows
+    assert json.loads((result.run / "machine.json").read_text())[0]["threads"] == 2
     with open(result.run / "log.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == list(COLUMNS)
@@ -163,14 +174,14 @@ def test_two_runs_are_equal(runs):
     assert any(mine.net[name].tobytes() != other.net[name].tobytes() for name in mine.net)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("options", [{}, {"optimizer": "adam"}, EXTRAS], ids=["sgd", "adam", "all"])
 @pytest.mark.parametrize("batch", [1, 3, 5, 7, 15])  # of 4 + 1 an epoch; 5 and 15 are test batches
-def test_interrupted_and_resumed(runs, monkeypatch, optimizer, batch):
-    whole = start(runs, "whole", optimizer=optimizer)
+def test_interrupted_and_resumed(runs, monkeypatch, options, batch):
+    whole = start(runs, "whole", **options)
     with monkeypatch.context() as patch:
         during(patch, batch, interrupt)
         with pytest.raises(Interrupted, match=r"--resume") as stop:
-            start(runs, "stopped", optimizer=optimizer)
+            start(runs, "stopped", **options)
     assert stop.value.signum == signal.SIGINT
     saved = checkpoint.load(runs / "stopped" / "last.npz").header
     assert (saved["epoch"], saved["step"]) == ((batch - 1) // 5, min((batch - 1) % 5 + 1, 4))
@@ -228,6 +239,7 @@ def test_killed_and_resumed(runs):
     script = Path(tiny_run.__file__)
     env = {**os.environ, "PYTHONPATH": str(Path(ts.__file__).parents[1])}
     options = "--batch-size 16 --threads 2 --backend numpy --epochs 12".split()
+    options += "--ema 0.9 --mixup 0.4 --cutout 3 --sizes 4,6,8".split()
     whole = subprocess.Popen(
         [sys.executable, script, "train", *options, "--name", "whole", "--runs-dir", runs],
         env=env,
@@ -317,7 +329,7 @@ def test_full_disk(runs, monkeypatch):
     def full(descriptor):
         nonlocal calls
         calls += 1
-        if calls > 7:  # config, first checkpoint, then best, last, log, curves; best again or last
+        if calls > 9:  # config, machine, checkpoint; best, last, logs, curves; best again or last
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fsync(descriptor)
 
@@ -405,3 +417,211 @@ def test_defaults_depend_on_data_and_optimizer():
     assert Config.make(optimizer="adam", lr=0.5, epochs=7).lr == 0.5
     with pytest.raises(TinyshuffleError, match=r"'epoch'.*did you mean epochs"):
         Config.make(epoch=3)
+
+
+# ---- smaller images, averages, budgets, early stop
+
+
+def test_sizes_follow_the_epochs(runs):
+    result = start(runs, epochs=5, sizes=(4, 6, 8))
+    assert [row["size"] for row in result.rows] == [4, 6, 6, 8, 8]
+    best = checkpoint.load(result.run / "best.npz").header
+    assert best["epoch"] >= 4 and best["data"]["size"] == 8
+    evaluation, _, epoch = evaluate_run(result.run)
+    assert evaluation.accuracy == result.rows[epoch - 1]["test_accuracy"]
+
+
+def test_a_run_of_small_images_is_tested_with_them(runs):
+    result = start(runs, epochs=2, sizes=(4,))
+    evaluation, _, epoch = evaluate_run(result.run)
+    assert evaluation.accuracy == result.rows[epoch - 1]["test_accuracy"]
+    assert evaluation.loss == pytest.approx(result.rows[epoch - 1]["test_loss"], rel=1e-5)
+
+
+def test_sizes_larger_than_the_images(runs):
+    with pytest.raises(TinyshuffleError, match=r"sizes=\[4, 9\] .*8 pixels a side: leave out 9"):
+        start(runs, sizes=(4, 9))
+    assert not runs.exists()
+
+
+def test_the_average_is_what_is_tested_and_kept(runs):
+    result = start(runs, ema=0.9)
+    saved = checkpoint.load(result.run / "last.npz")
+    mine = result.net.state_dict()
+    assert all(mine[name].tobytes() == saved.average[name].tobytes() for name in mine)
+    assert any(saved.net[name].tobytes() != saved.average[name].tobytes() for name in mine)
+    _, test = tiny_run.load("shapes")
+    with ts.backend("numpy"):
+        assert evaluate(result.net, test).accuracy == result.accuracy
+    # and it changes nothing in the training itself
+    plain = checkpoint.load(start(runs, "plain").run / "last.npz")
+    assert all(plain.net[name].tobytes() == saved.net[name].tobytes() for name in mine)
+    assert not plain.average
+
+
+def test_mixup_is_the_blend_of_two_losses(runs, monkeypatch):
+    """A share of one leaves everything as it is; any other one does not."""
+    plain = checkpoint.load(start(runs, "plain").run / "last.npz")
+    different = checkpoint.load(start(runs, "mixed", mixup=1.0).run / "last.npz")
+    monkeypatch.setattr(data, "mix", lambda x, labels, alpha, rng: (x, labels[::-1], 1.0))
+    same = checkpoint.load(start(runs, "same", mixup=1.0).run / "last.npz")
+    for name, array in plain.net.items():
+        np.testing.assert_allclose(same.net[name], array, rtol=1e-5, atol=1e-7)
+    assert any((different.net[name] != array).any() for name, array in plain.net.items())
+
+
+def test_test_time_flip_is_the_mean_of_both(runs):
+    result = start(runs)
+    _, test = tiny_run.load("shapes")
+    mirrored = dataclasses.replace(test, images=test.images[:, :, ::-1])
+    with ts.backend("numpy"):
+        net = result.net.eval()
+        x, y = (data.normalise(d.images, d.mean, d.std) for d in (test, mirrored))
+        mean = (net(x) + net(y)) / 2
+        flipped = evaluate(net, test, flip=True)
+    assert flipped.accuracy == (mean.argmax(1) == test.labels).mean()
+    assert flipped.loss == pytest.approx(ts.nn.CrossEntropyLoss()(mean, test.labels), rel=1e-5)
+
+
+def test_early_stop(runs, monkeypatch):
+    from tinyshuffle.train import loop
+
+    accuracies = iter([0.3, 0.5, 0.4, 0.5, 0.45, 0.9])
+    original = loop.evaluate
+
+    def fake(*arguments, **options):
+        return dataclasses.replace(original(*arguments, **options), accuracy=next(accuracies))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate", fake)
+        result = start(runs, epochs=6, early_stop=3)
+    assert len(result.rows) == 5  # the second was the best
+    assert "stopped early: not better for 3 epochs" in str(result)
+    assert checkpoint.load(result.run / "best.npz").header["epoch"] == 2
+    again = resume(result.run, quiet=True)
+    assert again.rows == result.rows and "stopped early" in str(again)
+
+
+def test_early_stop_counts_only_the_epochs_at_the_last_size(runs, monkeypatch):
+    from tinyshuffle.train import loop
+
+    original = loop.evaluate
+    monkeypatch.setattr(
+        loop, "evaluate", lambda *a, **o: dataclasses.replace(original(*a, **o), accuracy=0.5)
+    )
+    assert len(start(runs, epochs=6, early_stop=1, sizes=(4, 8)).rows) == 5
+
+
+class Clock:
+    """Time that passes only when a batch is drawn or a step is taken: a second each."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        self.pace = 1.0
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+        original = data.batches
+
+        def batches(*arguments, **options):
+            for item in original(*arguments, **options):
+                self.now += self.pace
+                yield item
+
+        monkeypatch.setattr(data, "batches", batches)
+
+
+@pytest.mark.parametrize("budget", [60, 61, 63, 90, 137])
+@pytest.mark.parametrize("options", [{}, {"sizes": (4, 6, 8), "ema": 0.9}], ids=["plain", "all"])
+def test_time_budget_is_kept_and_used(runs, monkeypatch, budget, options):
+    # the highest learning rate would be too much for a fresh net, and is not used in measuring
+    Clock(monkeypatch)  # eight steps and two tests of one batch for each size, then 4 + 1 an epoch
+    result = start(runs, time_budget=f"{budget}s", warmup=1, **options)
+    assert result.ended == ""
+    # to a step an epoch, as the epochs are equal, or to an epoch
+    left = max(5, len(result.rows) + 1)
+    assert 0.97 * budget - left <= result.rows[-1]["seconds"] <= budget
+    assert result.rows[-1]["lr"] < 0.03  # the schedule came to its end
+    header = checkpoint.load(result.run / "last.npz").header
+    assert header["plan"] == [len(result.rows), result.rows[0]["step"]]
+
+
+def test_time_budget_stays_with_the_run(runs, monkeypatch):
+    Clock(monkeypatch)
+    whole = start(runs, "whole", time_budget="50s", **EXTRAS)
+    with monkeypatch.context() as patch:
+        during(patch, 45, interrupt)  # 30 batches are measured
+        with pytest.raises(Interrupted):
+            start(runs, "stopped", time_budget="50s", **EXTRAS)
+    resume(runs / "stopped", quiet=True)
+    assert len(whole.rows) > 2
+    assert_same_end(runs / "stopped", runs / "whole")
+    with pytest.raises(TinyshuffleError, match=r"--time-budget 60s contradicts .*with 50s"):
+        resume(runs / "stopped", time_budget="60s", quiet=True)
+
+
+def test_time_budget_shorter_than_an_epoch(runs, monkeypatch):
+    Clock(monkeypatch)
+    with pytest.raises(TinyshuffleError, match=r"budget of 14s is shorter than one epoch, .* 15 s"):
+        start(runs, time_budget="14s")
+    assert not runs.exists()
+    assert len(start(runs, time_budget="16s").rows) == 1
+
+
+def test_a_machine_that_slows_cuts_the_run(runs, monkeypatch):
+    clock = Clock(monkeypatch)
+    during(monkeypatch, 20, lambda: setattr(clock, "pace", 10.0))
+    result = start(runs, time_budget="100s")
+    assert re.search(r"cut off after epoch \d+ of \d+: the time budget is spent", str(result))
+    assert 110 < result.rows[-1]["seconds"] <= 135  # a step and a test more
+    assert resume(result.run, quiet=True).rows == result.rows
+
+
+def test_warm_up_that_does_not_fit_the_budget(runs, monkeypatch):
+    Clock(monkeypatch)
+    with pytest.raises(TinyshuffleError, match=r"warm-up of \d+ steps does not fit"):
+        start(runs, time_budget="30s", warmup=50)
+
+
+def test_time_left_counts_pixels(runs, monkeypatch):
+    from tinyshuffle.train.progress import Progress
+
+    seen = []
+    monkeypatch.setattr(Progress, "step", lambda self, done, *figures: seen.append(done))
+    start(runs, epochs=2, sizes=(4, 8))
+    quarter, full = 1 / (4 * 5), 4 / (4 * 5)
+    assert seen == pytest.approx(np.cumsum([quarter] * 4 + [full] * 4))
+
+
+def test_bare_steps_are_part_of_the_whole(runs):
+    for row in start(runs).rows:
+        assert 0 < row["step_seconds"] < row["seconds"]
+
+
+def test_machine_is_written_again_when_it_changes(runs):
+    start(runs, epochs=1)
+    path = runs / "a" / "machine.json"
+    resume(runs / "a", quiet=True)
+    assert len(json.loads(path.read_text())) == 1
+    resume(runs / "a", threads=1, quiet=True)
+    assert [m["threads"] for m in json.loads(path.read_text())] == [2, 1]
+
+
+def test_confusion_and_worst_images():
+    _, test = tiny_run.load("shapes")
+    net = tiny_run.create("any", 3, "cifar")
+    with ts.backend("numpy"):
+        found = evaluate(net, test)
+    taken = found.probabilities.argmax(1)
+    for i in range(3):
+        for j in range(3):
+            assert found.confusion[i, j] == ((test.labels == i) & (taken == j)).sum()
+    figure = FIGURES["confusion"](found.confusion, found.classes)
+    shown = figure.axes[0].images[0].get_array()
+    np.testing.assert_allclose(shown, 100 * found.confusion / found.count[:, None])
+    figure = FIGURES["worst_images"](test, found.probabilities, count=4)
+    own = found.probabilities[np.arange(20), test.labels]
+    wrong = [i for i in np.argsort(own) if taken[i] != test.labels[i]][:4]
+    drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    assert len(drawn) == len(wrong) > 0
+    for picture, i in zip(drawn, wrong, strict=True):
+        assert (picture == test.images[i]).all()
+        assert f"{test.classes[taken[i]]} (" in figure.axes[wrong.index(i)].texts[0].get_text()

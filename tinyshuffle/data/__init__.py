@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from tinyshuffle.data import cifar, shapes
-from tinyshuffle.data.batches import batches, normalise, num_batches
+from tinyshuffle.data.batches import batches, mix, normalise, num_batches, shrink
 from tinyshuffle.data.dataset import Dataset
 from tinyshuffle.errors import TinyshuffleError
 
-__all__ = ["NAMES", "Dataset", "batches", "describe", "load", "normalise", "num_batches"]
+__all__ = ["NAMES", "Dataset", "batches", "describe", "load", "mix", "normalise",
+           "num_batches", "shrink"]  # fmt: skip
 
 CIFAR = {source.name: source for source in (cifar.CIFAR10, cifar.CIFAR100)}
 NAMES = ("shapes", *CIFAR)

@@ -1,7 +1,8 @@
 """Batches for training: order, augmentation, normalisation.
 
 The augmentation is the usual one for CIFAR: four pixels of padding and a random crop, then a
-mirror image half of the time. It is drawn and applied for a whole batch at once.
+mirror image half of the time; and on request cutout, and smaller images. It is drawn and applied
+for a whole batch at once.
 
 The order of an epoch depends on (seed, epoch) alone, and what happens to a batch on (seed, epoch,
 step) alone. Nothing is carried from one batch to the next, so a run that stopped after k batches
@@ -76,6 +77,8 @@ def batches(
     augment: bool = True,
     shuffle: bool = True,
     drop_last: bool = False,
+    cutout: int = 0,
+    size: int | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """One epoch of normalised batches.
 
@@ -92,10 +95,14 @@ def batches(
     augment : bool
         Random crop after padding four pixels with the mean, and random mirror image. For
         evaluation pass ``augment=False, shuffle=False``.
+    cutout : int
+        With `augment`, blank out a square of this many pixels a side.
+    size : int, optional
+        Scale the images to this side.
 
     Yields
     ------
-    x : float32 (batch_size, 32, 32, 3)
+    x : float32 (batch_size, size, size, 3)
         A fresh array each time, the caller's to keep.
     labels : int64 (batch_size,)
     """
@@ -114,8 +121,15 @@ def batches(
             f"batch_size={batch_size} with drop_last leaves no batch at all of the "
             f"{len(dataset)} images in {dataset.name!r}: make the batch smaller"
         )
+    _, height, width, _ = dataset.images.shape
+    if size is not None and not 1 <= size <= min(height, width):
+        raise TinyshuffleError(
+            f"images of {dataset.name!r} cannot be scaled to {size} pixels a side: they have "
+            f"{height}x{width}, and are only made smaller"
+        )
     # A generator would raise only when its first batch is asked for: so check here, yield there.
-    return _batches(dataset, batch_size, seed, epoch, start, augment, shuffle, drop_last)
+    return _batches(dataset, batch_size, seed, epoch, start, augment, shuffle, drop_last,
+                    cutout, size)  # fmt: skip
 
 
 def _batches(
@@ -127,6 +141,8 @@ def _batches(
     augment: bool,
     shuffle: bool,
     drop_last: bool,
+    cutout: int,
+    size: int | None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     order = np.arange(len(dataset))
     if shuffle:
@@ -142,9 +158,11 @@ def _batches(
             # draw from the very stream that ordered the epoch.
             rng = np.random.default_rng([seed, epoch, 1 + step])
             x = _augment(images, dataset.mean, dataset.std, padded[: len(chosen)], rng)
+            if cutout:
+                blank(x, cutout, rng)
         else:
             x = normalise(images, dataset.mean, dataset.std)
-        yield x, dataset.labels[chosen]
+        yield x if size is None else shrink(x, size), dataset.labels[chosen]
 
 
 def _augment(
@@ -167,3 +185,82 @@ def _augment(
     # Every crop there is, as a view: (N, 9, 3 * 9, H, 3 W). Picking one an image copies whole rows.
     crops = sliding_window_view(padded, (height, 3 * width), axis=(1, 2))
     return crops[np.arange(n), top, 3 * left].reshape(images.shape)
+
+
+def blank(x: np.ndarray, side: int, rng: np.random.Generator) -> None:
+    """Cutout (DeVries & Taylor 2017): fill a square of each image with the mean colour, in place.
+
+    Its centre is anywhere in the image, so that it may stick out.
+
+    Parameters
+    ----------
+    x : float32 (N, H, W, 3)
+        Normalised, so that the mean is 0.
+    side : int
+        Of the square, in pixels.
+    """
+    n, height, width, _ = x.shape
+    # the first row and column of the square, and how far each of the image's is behind it
+    top, left = (rng.integers(0, length, (n, 1)) - side // 2 for length in (height, width))
+    rows, columns = np.arange(height) - top, np.arange(width) - left  # (N, H), (N, W)
+    rows_in, columns_in = (rows >= 0) & (rows < side), (columns >= 0) & (columns < side)
+    x[rows_in[:, :, None] & columns_in[:, None]] = 0  # (N, H, W)
+
+
+def shrink(x: np.ndarray, size: int) -> np.ndarray:
+    """Scale images down by area: a pixel of the result is the mean of those that it covers.
+
+    Parameters
+    ----------
+    x : float32 (N, H, W, 3)
+    size : int
+        At most H and W.
+
+    Returns
+    -------
+    float32 (N, size, size, 3)
+        ``x`` itself if that is its size.
+
+    >>> shrink(np.arange(4, dtype=np.float32).reshape(1, 2, 2, 1).repeat(3, 3), 1)[0, 0, 0]
+    array([1.5, 1.5, 1.5], dtype=float32)
+    """
+    n, height, width, channels = x.shape
+    if (height, width) == (size, size):
+        return x
+    x = _area(height, size) @ x.reshape(n, height, width * channels)  # (N, size, W·C)
+    columns = np.kron(_area(width, size).T, np.eye(channels, dtype=np.float32))
+    x = x.reshape(n * size, width * channels) @ columns  # (N·size, size·C)
+    return x.reshape(n, size, size, channels)
+
+
+def _area(length: int, size: int) -> np.ndarray:
+    """Return the matrix that takes ``length`` pixels in a row to ``size``, (size, length)."""
+    edges = np.linspace(0, length, size + 1)[:, None]
+    covered = np.clip(edges - np.arange(length), 0, 1)  # of each pixel, left of each edge
+    return np.asarray(np.diff(covered, axis=0) * (size / length), np.float32)
+
+
+def mix(
+    x: np.ndarray, labels: np.ndarray, alpha: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Mixup (Zhang et al. 2018): blend each image of a batch with another one.
+
+    Parameters
+    ----------
+    x : float32 (N, H, W, 3)
+    labels : int64 (N,)
+    alpha : float
+        Of the Beta(α, α) distribution of the share.
+
+    Returns
+    -------
+    x : float32 (N, H, W, 3)
+    other : int64 (N,)
+        The labels of the images that were blended in.
+    share : float
+        Of the first images; the loss is ``share * loss(labels) + (1 - share) * loss(other)``.
+    """
+    share = rng.beta(alpha, alpha)
+    # the batch is in random order already, so its reverse is as good as another permutation
+    number = x.dtype.type
+    return number(share) * x + number(1 - share) * x[::-1], labels[::-1], share

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from . import optim, schedule
+from .ablation import ABLATIONS, ablate
 from .checkpoint import Checkpoint, load, load_newest
 from .config import Config
 from .loop import Evaluation, Interrupted, Result, evaluate, evaluate_run, resume, train
+from .trained import Trained, load_run
 
 __all__ = [
+    "ABLATIONS",
     "Checkpoint",
     "Config",
     "Evaluation",
     "Interrupted",
     "Result",
+    "Trained",
+    "ablate",
     "evaluate",
     "evaluate_run",
     "load",
     "load_newest",
+    "load_run",
     "optim",
     "resume",
     "schedule",

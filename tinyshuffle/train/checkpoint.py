@@ -1,7 +1,8 @@
 """Checkpoints: one ``.npz`` file that NumPy alone can read, written so that it is whole or absent.
 
-Its arrays are ``net/NAME`` and ``optim/NAME``; ``header`` holds JSON: the format and its version,
-the configuration, the position in the run and the state of the random generators. Nothing is
+Its arrays are ``net/NAME``, ``optim/NAME`` and, if the run averages its weights, ``average/NAME``;
+``header`` holds JSON: the format and its version, the configuration, the classes and statistics of
+the data, the position in the run and the state of the random generators. Nothing is
 pickled, so loading a stranger's file runs no code.
 
 A run directory keeps three of them: ``last.npz``, the one before it as ``previous.npz``, and
@@ -16,7 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,7 +28,8 @@ from ..errors import TinyshuffleError
 __all__ = ["Checkpoint", "atomic_write", "load", "load_newest", "save", "save_newest"]
 
 FORMAT = "tinyshuffle-checkpoint"
-VERSION = 1
+VERSION = 2
+OLDEST = 2
 
 # What zipfile and numpy raise at damaged bytes.
 _DAMAGE = (
@@ -49,11 +51,20 @@ class _Damaged(TinyshuffleError):
 
 @dataclass
 class Checkpoint:
-    """A net, its optimiser and where they stand: ``header`` is JSON, the others name arrays."""
+    """A net, its optimiser and where they stand: ``header`` is JSON, the others name arrays.
+
+    ``average`` is the running average of the net's state, and empty if the run keeps none.
+    """
 
     header: dict[str, Any]
     net: dict[str, np.ndarray]
     optim: dict[str, np.ndarray]
+    average: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def best(self) -> dict[str, np.ndarray]:
+        """The state that is tested and used: the average if there is one."""
+        return self.average or self.net
 
 
 @contextmanager
@@ -90,6 +101,7 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
     header = {"format": FORMAT, "version": VERSION, **checkpoint.header}
     arrays = {f"net/{name}": array for name, array in checkpoint.net.items()}
     arrays |= {f"optim/{name}": array for name, array in checkpoint.optim.items()}
+    arrays |= {f"average/{name}": array for name, array in checkpoint.average.items()}
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
     with atomic_write(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -150,7 +162,12 @@ def load(path: str | Path) -> Checkpoint:
             f"{path} was written by a newer tinyshuffle (checkpoint version {version}, this one "
             f"reads up to {VERSION}): update tinyshuffle"
         )
-    return Checkpoint(header, _part(arrays, "net/"), _part(arrays, "optim/"))
+    if version < OLDEST:
+        raise TinyshuffleError(
+            f"{path} was written by an older tinyshuffle (checkpoint version {version}, this one "
+            f"reads from {OLDEST} on): train again"
+        )
+    return Checkpoint(header, *(_part(arrays, p) for p in ("net/", "optim/", "average/")))
 
 
 def load_newest(run: Path) -> tuple[Checkpoint, Path, list[str]]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import TinyshuffleError
+from . import recipe as recipes
 from . import schedule
+from .progress import parse_duration
 
 __all__ = ["Config"]
 
@@ -21,6 +25,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 LEARNING_RATES = {"sgd": 0.1, "adam": 0.003}
 
+_KINDS: dict[str, tuple[Any, str]] = {
+    "str": (str, "text"),
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number"),
+    "dict[str, Any]": (dict, "a table, such as { se = true }"),
+    "tuple[int, ...]": (tuple, "a list of whole numbers"),
+}
+
 
 def _threads() -> int:
     from ..parallel import get_num_threads
@@ -30,13 +42,20 @@ def _threads() -> int:
 
 @dataclass(frozen=True)
 class Config:
-    """The configuration of a run.
+    """The configuration of a run. docs/training.md says what each part is good for.
 
     Attributes
     ----------
     model, data : str
         Registered names.
-    epochs, batch_size : int
+    variant : dict
+        What else :func:`tinyshuffle.models.create` shall be told, such as ``{"se": True}``.
+    epochs : int
+    time_budget : str
+        Such as ``"45m"``: train for as many epochs as fit into it, instead of ``epochs``.
+    early_stop : int
+        Stop after this many epochs without a better test accuracy; 0 never does.
+    batch_size : int
     optimizer : str
         ``sgd`` (with Nesterov momentum) or ``adam``.
     lr : float
@@ -46,6 +65,15 @@ class Config:
     warmup : float
         Epochs of warm-up; None leaves it to the schedule.
     label_smoothing : float
+    ema : float
+        Decay, a step, of the running average of the weights that is tested and kept; 0: none.
+    cutout : int
+        Side of the square that is blanked out in each training image, in pixels; 0: none.
+    mixup : float
+        α of the Beta distribution by which two images are blended; 0: none.
+    sizes : tuple of int
+        Sides to which the images are scaled, each for an equal share of the epochs; none: as they
+        are.
     seed : int
         Of the weights, the order of the images and their augmentation.
     threads : int
@@ -62,8 +90,11 @@ class Config:
     """
 
     model: str = "shufflenet_v2_x0_5"
+    variant: dict[str, Any] = field(default_factory=dict)
     data: str = "shapes"
     epochs: int = DEFAULTS["shapes"]["epochs"]
+    time_budget: str | None = None
+    early_stop: int = 0
     batch_size: int = DEFAULTS["shapes"]["batch_size"]
     optimizer: str = "sgd"
     lr: float = LEARNING_RATES["sgd"]
@@ -72,18 +103,55 @@ class Config:
     schedule: str = "one-cycle"
     warmup: float | None = None
     label_smoothing: float = 0.1
+    ema: float = 0.0
+    cutout: int = 0
+    mixup: float = 0.0
+    sizes: tuple[int, ...] = ()
     seed: int = 0
     threads: int = field(default_factory=_threads)
     backend: str = "numba"
     data_dir: str | None = None
 
     @classmethod
-    def make(cls, **given: Any) -> Config:
-        """Build one from what was given, with the defaults that suit the data and optimiser."""
-        fields = dict(DEFAULTS.get(given.get("data", cls.data), {}))
-        if given.get("optimizer") in LEARNING_RATES:
-            fields["lr"] = LEARNING_RATES[given["optimizer"]]
-        return cls.from_dict({**fields, **given})
+    def make(cls, recipe: str | None = None, **given: Any) -> Config:
+        """Build one from a recipe and what was given, with defaults that suit data and optimiser.
+
+        A batch size that is given without a learning rate scales the one that was meant for the
+        other batch size: in proportion for SGD (Goyal et al. 2017), with the root for Adam.
+
+        Parameters
+        ----------
+        recipe : str, optional
+            One of :func:`tinyshuffle.train.recipe.names`, or the path of a ``.toml`` file.
+        **given
+            Fields, which override the recipe's.
+
+        >>> Config.make(data="cifar10", batch_size=256).lr
+        0.2
+        >>> Config.make("lecture", epochs=3).schedule
+        'one-cycle'
+        """
+        if given.get("epochs") is not None and given.get("time_budget") is not None:
+            raise TinyshuffleError(
+                f"epochs={given['epochs']} and time_budget={given['time_budget']} were given "
+                "together: give one of them, as the budget decides how many epochs there are"
+            )
+        base = {} if recipe is None else recipes.load(recipe)
+        fields = {**DEFAULTS.get(given.get("data", base.get("data", cls.data)), {}), **base}
+        try:
+            meant = cls.from_dict(fields)  # a recipe that is wrong by itself says so
+        except TinyshuffleError as error:
+            raise TinyshuffleError(f"recipe {recipe}: {error}") from error
+        optimizer = given.get("optimizer", meant.optimizer)
+        lr = meant.lr
+        if optimizer in LEARNING_RATES and ("lr" not in fields or optimizer != meant.optimizer):
+            lr = LEARNING_RATES[optimizer]
+        if given.get("batch_size", 0) >= 1:
+            ratio = given["batch_size"] / meant.batch_size
+            lr *= math.sqrt(ratio) if optimizer == "adam" else ratio
+        if "epochs" in given:
+            fields.pop("time_budget", None)
+        return cls.from_dict({**fields, "lr": lr, **given})
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Config:
@@ -101,7 +169,52 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON can hold them."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "sizes": list(self.sizes)}
+
+    def to_toml(self) -> str:
+        """Return the fields as a recipe; those that are not set are left out.
+
+        >>> print(Config(variant={"se": True}, sizes=(24, 32), threads=2).to_toml())
+        model = "shufflenet_v2_x0_5"
+        variant = { se = true }
+        data = "shapes"
+        epochs = 5
+        early_stop = 0
+        batch_size = 64
+        optimizer = "sgd"
+        lr = 0.1
+        momentum = 0.9
+        weight_decay = 0.0005
+        schedule = "one-cycle"
+        label_smoothing = 0.1
+        ema = 0.0
+        cutout = 0
+        mixup = 0.0
+        sizes = [24, 32]
+        seed = 0
+        threads = 2
+        backend = "numba"
+        """
+        lines = (f"{name} = {_toml(value)}" for name, value in self.to_dict().items()
+                 if value is not None)  # fmt: skip
+        return "\n".join(lines)
+
+    @property
+    def seconds(self) -> float:
+        """The time budget."""
+        return math.inf if self.time_budget is None else parse_duration(self.time_budget)
+
+    def size(self, epoch: int, epochs: int, side: int) -> int:
+        """Return the side of the images in one of ``epochs`` epochs; ``side`` is what they have.
+
+        Where the shares do not come out even, the later sizes have more.
+
+        >>> [Config(sizes=(16, 24, 32)).size(e, 5, 32) for e in range(5)]
+        [16, 24, 24, 32, 32]
+        """
+        if not self.sizes:
+            return side
+        return self.sizes[-1 - (epochs - 1 - epoch) * len(self.sizes) // epochs]
 
     def __post_init__(self) -> None:
         def need(good: bool, name: str, wanted: str) -> None:
@@ -109,19 +222,46 @@ class Config:
                 given = getattr(self, name)
                 raise TinyshuffleError(f"{name}={given!r} was given: it must be {wanted}")
 
+        if isinstance(self.sizes, list):
+            object.__setattr__(self, "sizes", tuple(self.sizes))
+        for f in dataclasses.fields(self):
+            kind, _, optional = str(f.type).partition(" | ")
+            value = getattr(self, f.name)
+            if value is not None or not optional:
+                types, words = _KINDS[kind]
+                need(isinstance(value, types) and not isinstance(value, bool), f.name, words)
+                if kind == "float":
+                    object.__setattr__(self, f.name, float(value))
         need(self.optimizer in LEARNING_RATES, "optimizer", "sgd or adam")
         need(self.backend in ("numba", "numpy"), "backend", "numba or numpy")
         need(self.epochs >= 1, "epochs", "1 or more")
+        need(self.seconds > 0, "time_budget", "longer than nothing")
+        need(self.early_stop >= 0, "early_stop", "0 (never) or more")
         need(self.batch_size >= 1, "batch_size", "1 or more")
-        need(0 < self.lr < float("inf"), "lr", "above 0")
+        need(0 < self.lr < math.inf, "lr", "above 0")
         need(0 <= self.momentum < 1, "momentum", "in [0, 1)")
-        need(0 <= self.weight_decay < float("inf"), "weight_decay", "0 or more")
+        need(0 <= self.weight_decay < math.inf, "weight_decay", "0 or more")
         need(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)")
+        need(0 <= self.ema < 1, "ema", "in [0, 1)")
+        need(self.cutout >= 0, "cutout", "0 (none) or more pixels")
+        need(0 <= self.mixup < math.inf, "mixup", "0 (none) or more")
+        whole = all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in self.sizes)
+        need(whole, "sizes", "a list of whole numbers above 0")
         need(self.seed >= 0, "seed", "0 or more")
         need(self.threads >= 1, "threads", "1 or more")
+        longest = math.inf if self.time_budget is not None else self.epochs
         need(
-            self.warmup is None or 0 <= self.warmup < self.epochs,
+            self.warmup is None or 0 <= self.warmup < longest,
             "warmup",
             f"0 or more and less than the {self.epochs} epochs of the run",
         )
         schedule.check(self.schedule, self.epochs)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        items = ", ".join(f"{key} = {_toml(v)}" for key, v in value.items())
+        return f"{{ {items} }}" if items else "{}"
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False)

@@ -1,8 +1,9 @@
 """The training loop, and what a run leaves behind.
 
-A run directory holds ``config.json``, ``log.csv`` (a row an epoch), ``curves.png`` and the
-checkpoints of :mod:`tinyshuffle.train.checkpoint`. The checkpoint is the truth: the log and the
-curves are written from the rows in it.
+A run directory holds ``config.json``, ``machine.json``, ``log.csv`` and ``log.jsonl`` (a row an
+epoch), ``curves.png``, at the end ``confusion.png`` and ``worst.png``, and the checkpoints of
+:mod:`tinyshuffle.train.checkpoint`. The checkpoint is the truth: the log and the curves are written
+from the rows in it.
 
 Everything that the weights depend on is either a function of (seed, epoch, step), as the order of
 the images, their augmentation and the learning rate are, or in the checkpoint. So a run that was
@@ -11,7 +12,9 @@ stopped between two steps, or killed, and then resumed ends with the same bits.
 
 from __future__ import annotations
 
+import copy
 import csv
+import dataclasses
 import io
 import itertools
 import json
@@ -19,6 +22,7 @@ import math
 import os
 import shutil
 import signal
+import statistics
 import threading
 import time
 import warnings
@@ -36,8 +40,10 @@ from ..backend import backend
 from ..errors import TinyshuffleError
 from ..parallel import get_num_threads, set_num_threads
 from . import checkpoint, schedule
+from .average import Average
 from .checkpoint import Checkpoint, atomic_write
 from .config import Config
+from .machine import machine
 from .optim import SGD, Adam, Optimizer
 from .progress import Progress, duration, plural
 
@@ -46,17 +52,24 @@ __all__ = ["COLUMNS", "Evaluation", "Interrupted", "Result", "evaluate", "resume
 COLUMNS = (
     "epoch",
     "step",
+    "size",
     "lr",
     "train_loss",
     "train_accuracy",
     "test_loss",
     "test_accuracy",
     "images_per_second",
+    "step_seconds",
     "seconds",
 )
-"""Of ``log.csv``. ``step`` counts from the start of the run, ``lr`` is that of the epoch's last
-step, the training figures are means over the epoch while the weights moved, ``images_per_second``
-counts training alone and ``seconds`` is since the start of the run, evaluation included."""
+"""Of ``log.csv``. ``step`` counts from the start of the run, ``size`` is the side of the epoch's
+images, those of its test too, ``lr`` is that of the epoch's last step, the training figures are
+means over the epoch while the weights moved, ``images_per_second`` counts training alone,
+``step_seconds`` are those of the epoch's bare steps (forward, loss, backward, optimiser), and
+``seconds`` is since the start of the run, with everything."""
+
+OVERRUN = 1.1
+"""A run with a time budget ends early when it has taken this many times the budget."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -78,24 +91,47 @@ class Evaluation:
     accuracy : float
         Part of the images that are right, 0 to 1.
     classes : tuple of str
-    right, count : ndarray of int, (classes,)
-        Images of each class that are right, and that there are.
+    labels : ndarray of int, (N,)
+    probabilities : ndarray, (N, classes)
+        What the net thinks of each image.
     """
 
     loss: float
     accuracy: float
     classes: tuple[str, ...]
-    right: np.ndarray
-    count: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Images by class (rows) and by what the net takes them for, (classes, classes)."""
+        k = len(self.classes)
+        pairs = self.labels * k + self.probabilities.argmax(1)
+        return np.bincount(pairs, minlength=k * k).reshape(k, k)
+
+    @property
+    def right(self) -> np.ndarray:
+        """Images of each class that are right, (classes,)."""
+        return self.confusion.diagonal()
+
+    @property
+    def count(self) -> np.ndarray:
+        """Images of each class that there are, (classes,)."""
+        return self.confusion.sum(1)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its directory, its log and the net with its last weights."""
+    """A finished run: its directory, its log and the net with its last weights.
+
+    The net is the average of the weights if the run keeps one, and ``ended`` says why the run was
+    over before its last epoch, if it was.
+    """
 
     run: Path
     rows: list[dict[str, Any]]
     net: nn.Module
+    ended: str = ""
 
     @property
     def accuracy(self) -> float:
@@ -106,7 +142,7 @@ class Result:
         last = self.rows[-1]
         return (
             f"test accuracy {100 * self.accuracy:.1f} % after {plural(last['epoch'], 'epoch')} in "
-            f"{duration(last['seconds'])}; {self.run}"
+            f"{duration(last['seconds'])}{self.ended and f' ({self.ended})'}; {self.run}"
         )
 
 
@@ -116,6 +152,8 @@ def evaluate(
     loss: Any = None,
     batch_size: int = 500,
     after_batch: Callable[[], None] | None = None,
+    size: int | None = None,
+    flip: bool = False,
 ) -> Evaluation:
     """Run a net over a whole data set in evaluation mode, and leave it in the mode it was in.
 
@@ -128,28 +166,46 @@ def evaluate(
     batch_size : int
     after_batch : function
         Called after each batch.
+    size : int
+        Scale the images to this side.
+    flip : bool
+        Take the mean of the logits of each image and of its mirror image.
     """
     loss = loss or nn.CrossEntropyLoss()
     total = 0.0
-    right = np.zeros(len(dataset.classes), np.int64)
+    parts: list[np.ndarray] = []
     before = net.training
     net.eval()
     try:
-        for x, labels in data.batches(dataset, batch_size, augment=False, shuffle=False):
+        for x, labels in data.batches(dataset, batch_size, augment=False, shuffle=False, size=size):
             logits = net(x)
+            if flip:
+                logits = (logits + net(np.ascontiguousarray(x[:, :, ::-1]))) / 2
             total += float(loss(logits, labels)) * len(labels)
-            right += np.bincount(labels[logits.argmax(1) == labels], minlength=len(right))
+            parts.append(softmax(logits))
             if after_batch is not None:
                 after_batch()
     finally:
         net.train(before)
-    count = np.bincount(dataset.labels, minlength=len(right))
-    images = len(dataset)
-    return Evaluation(total / images, float(right.sum() / images), dataset.classes, right, count)
+    probabilities = np.concatenate(parts)
+    accuracy = float((probabilities.argmax(1) == dataset.labels).mean())
+    return Evaluation(
+        total / len(dataset), accuracy, dataset.classes, dataset.labels, probabilities
+    )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities (N, classes) that logits stand for."""
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
 
 
 def train(
-    config: Config, name: str | None = None, runs_dir: str | Path = "runs", quiet: bool = False
+    config: Config,
+    name: str | None = None,
+    runs_dir: str | Path = "runs",
+    quiet: bool = False,
+    prefix: str | None = None,
 ) -> Result:
     """Train a net from the start.
 
@@ -157,11 +213,13 @@ def train(
     ----------
     config : Config
     name : str, optional
-        Of the run directory; by default data set, model and time.
+        Of the run directory; by default prefix, data set, model and time.
     runs_dir : path
         Where run directories are made.
     quiet : bool
         Print nothing.
+    prefix : str, optional
+        Of the default name, such as the recipe's.
 
     Raises
     ------
@@ -173,10 +231,12 @@ def train(
     """
     with _settings(config):
         trainer = _Trainer(config, quiet)
-        trainer.run = _new_run(config, name, Path(runs_dir))
+        trainer.plan()
+        trainer.run = _new_run(config, name, Path(runs_dir), prefix)
         try:
             with atomic_write(trainer.run / "config.json") as file:
                 file.write((json.dumps(config.to_dict(), indent=2) + "\n").encode())
+            trainer.write_machine()
             trainer.save()
         except BaseException:
             shutil.rmtree(trainer.run, ignore_errors=True)  # there is nothing to continue
@@ -206,11 +266,11 @@ def resume(run: str | Path, quiet: bool = False, **given: Any) -> Result:
     saved, path, faults = checkpoint.load_newest(run)
     before = Config.from_dict(saved.header["config"]).to_dict()
     config = Config.from_dict({**before, **given})
-    for name, value in given.items():
+    for name, value in config.to_dict().items():
         if name not in ("data_dir", "threads") and value != before[name]:
             raise TinyshuffleError(
-                f"--{name.replace('_', '-')} {value} contradicts {run}, which was started with "
-                f"{before[name]}: leave the option out, or start a new run"
+                f"--{name.replace('_', '-')} {given[name]} contradicts {run}, which was started "
+                f"with {before[name]}: leave the option out, or start a new run"
             )
     with _settings(config):
         trainer = _Trainer(config, quiet)
@@ -221,12 +281,22 @@ def resume(run: str | Path, quiet: bool = False, **given: Any) -> Result:
         if faults and path.name != "last.npz" and (run / "last.npz").exists():
             # out of the way, or the next checkpoint would put it in the place of the good one
             os.replace(run / "last.npz", run / "damaged.npz")
+        trainer.write_machine()
         trainer.write_log()
         return trainer.fit()
 
 
+def best_checkpoint(run: Path) -> tuple[Checkpoint, Path]:
+    """Return a run's best checkpoint, or its newest if there is no best one yet, and its path."""
+    path = run / "best.npz"
+    if path.exists():
+        return checkpoint.load(path), path
+    saved, path, _ = checkpoint.load_newest(run)
+    return saved, path
+
+
 def evaluate_run(
-    run: str | Path, data_dir: str | None = None, threads: int | None = None
+    run: str | Path, data_dir: str | None = None, threads: int | None = None, flip: bool = False
 ) -> tuple[Evaluation, Path, int]:
     """Test a run's best checkpoint, or its newest if there is no best one yet.
 
@@ -236,16 +306,14 @@ def evaluate_run(
         The run directory.
     data_dir, threads
         Instead of the run's.
+    flip : bool
+        See :func:`evaluate`.
 
     Returns
     -------
     Evaluation, path of the checkpoint, number of the epoch after which it was written
     """
-    path = Path(run) / "best.npz"
-    if path.exists():
-        saved = checkpoint.load(path)
-    else:
-        saved, path, _ = checkpoint.load_newest(Path(run))
+    saved, path = best_checkpoint(Path(run))
     fields = saved.header["config"]
     config = Config.from_dict(
         {
@@ -256,39 +324,131 @@ def evaluate_run(
     )
     with _settings(config):
         _, test_set = data.load(config.data, root=config.data_dir)
-        net = models.create(config.model, num_classes=len(test_set.classes), stem="cifar")
-        net.load_state_dict(saved.net)
+        net = build(config, len(test_set.classes))
+        net.load_state_dict(saved.best)
         loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
-        return evaluate(net, test_set, loss), path, saved.header["epoch"]
+        size = saved.header["data"]["size"]
+        return evaluate(net, test_set, loss, size=size, flip=flip), path, saved.header["epoch"]
+
+
+def build(config: Config, num_classes: int) -> nn.Module:
+    """Return the net of a configuration, with its first weights."""
+    return models.create(
+        config.model, num_classes=num_classes, stem="cifar", seed=config.seed, **config.variant
+    )
 
 
 class _Trainer:
     """One run: net, optimiser, data, and how far it is."""
 
     run: Path
+    tested: Evaluation | None = None
 
     def __init__(self, config: Config, quiet: bool) -> None:
         self.config = config
         self.train_set, self.test_set = data.load(config.data, root=config.data_dir)
-        self.net = models.create(
-            config.model, num_classes=len(self.train_set.classes), stem="cifar", seed=config.seed
-        )
+        self.side = self.train_set.images.shape[1]
+        if largest := [size for size in config.sizes if size > self.side]:
+            raise TinyshuffleError(
+                f"sizes={list(config.sizes)} was given, and the images of {config.data} have "
+                f"{self.side} pixels a side: leave out {largest[0]}, they are only made smaller"
+            )
+        self.net = build(config, len(self.train_set.classes))
+        self.average = Average(self.net, config.ema) if config.ema else None
         self.loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
+        self.other_loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)  # of mixup
         self.optim = _optimizer(config, self.net)
         # Only full batches, unless there is not even one: an image left out of this epoch's order
         # has its chance in the next one's.
         self.drop_last = len(self.train_set) >= config.batch_size
         self.steps_per_epoch = max(1, len(self.train_set) // config.batch_size)
-        self.total_steps = config.epochs * self.steps_per_epoch
-        warmup = None if config.warmup is None else round(config.warmup * self.steps_per_epoch)
-        self.warmup = schedule.check(config.schedule, self.total_steps, warmup)
-        self.progress = Progress(config.epochs, self.steps_per_epoch, quiet)
+        self.progress = Progress(quiet)
+        if config.time_budget is None:
+            self._set_epochs(config.epochs, self.steps_per_epoch)
 
         self.epoch = 0  # epochs finished
         self.step = 0  # steps done in the one under way
-        self.sums = {"loss": 0.0, "right": 0, "images": 0, "seconds": 0.0}  # over those steps
+        # over those steps
+        self.sums = {"loss": 0.0, "right": 0, "images": 0, "seconds": 0.0, "step_seconds": 0.0}
         self.seconds = 0.0  # since the start, without the time between stop and resume
         self.rows: list[dict[str, Any]] = []
+        self._clock = time.perf_counter()
+
+    # ---- how long it will be
+
+    def _set_epochs(self, epochs: int, steps_per_epoch: int) -> None:
+        config = self.config
+        self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
+        self.total_steps = epochs * steps_per_epoch
+        warmup = None if config.warmup is None else round(config.warmup * steps_per_epoch)
+        self.warmup = schedule.check(config.schedule, self.total_steps, warmup)
+        self.sizes = [config.size(epoch, epochs, self.side) for epoch in range(epochs)]
+        # A step's work grows with the pixels: what the time that is left is reckoned by.
+        self.work = np.concatenate([[0], np.cumsum(np.square(self.sizes))])
+        self.progress.epochs = epochs
+
+    def plan(self) -> None:
+        """Choose the number of epochs that fits the time budget, if there is one.
+
+        A few steps at each size, with a copy of the net, say what an epoch takes. The number is
+        chosen once and stays with the run. So that no time is left over, it may be one epoch more,
+        each a little shorter than the training set.
+        """
+        config = self.config
+        if config.time_budget is None:
+            return
+        self.progress.line("measuring how many epochs fit into the time budget …")
+        with self._compile_notice() as stepped:
+            step, test = self._measure(stepped)
+        # logs, curves and checkpoints take their time, and no two minutes are alike
+        left = 0.97 * (config.seconds - self.seconds)
+        full, plan = self.steps_per_epoch, (0, 0)
+        for epochs in itertools.count(1):
+            sizes = [config.size(epoch, epochs, self.side) for epoch in range(epochs)]
+            one_step, tests = sum(step[s] for s in sizes), sum(test[s] for s in sizes)
+            steps = int((left - tests) / one_step)
+            if epochs == 1 and steps < full:
+                break
+            plan = max(plan, (epochs, min(steps, full)), key=math.prod)
+            if steps < full:  # one more epoch, though a shorter one, may be worth its test
+                break
+        if plan == (0, 0):
+            needed = (full * one_step + tests) / 0.97 + self.seconds
+            raise TinyshuffleError(
+                f"a time budget of {config.time_budget} is shorter than one epoch, which takes "
+                f"about {duration(needed)} here: give more time, or take a smaller --model or "
+                "smaller --sizes"
+            )
+        self._set_epochs(*plan)
+
+    def _measure(self, stepped: Callable[[], None]) -> tuple[dict[int, float], dict[int, float]]:
+        """Return the seconds of a step and of a test, for each size of the images."""
+        config, net = self.config, copy.deepcopy(self.net)
+        optim = _optimizer(config, net)
+        optim.lr = 0.0  # nothing diverges, and a step takes as long
+        average = Average(net, config.ema) if config.ema else None
+        step, test = {}, {}
+        for size in sorted(set(config.sizes) or {self.side}):
+            times = []
+            for _ in range(8):
+                start = time.perf_counter()
+                x, labels = next(self._batches(0, 0, size))
+                self._step(net, optim, x, labels, None)
+                if average is not None:
+                    average.update(0)
+                times.append(time.perf_counter() - start)
+                stepped()
+            step[size] = statistics.median(times[2:])  # the first ones compile, and fetch memory
+            part = dataclasses.replace(
+                self.test_set, images=self.test_set.images[:500], labels=self.test_set.labels[:500]
+            )
+            for _ in range(2):
+                start = time.perf_counter()
+                evaluate(net, part, size=size)
+                passed = time.perf_counter() - start
+            test[size] = passed * len(self.test_set) / len(part)
+        self._tick()
+        return step, test
 
     # ---- what is kept
 
@@ -306,9 +466,17 @@ class _Trainer:
                 "seconds": self.seconds,
                 "rows": self.rows,
                 "random_states": self.net.random_states(),
+                "plan": [self.epochs, self.steps_per_epoch],
+                "data": {
+                    "classes": self.train_set.classes,
+                    "mean": self.train_set.mean.tolist(),
+                    "std": self.train_set.std.tolist(),
+                    "size": self.sizes[-1],
+                },
             },
             net,
             self.optim.state_dict(),
+            {} if self.average is None else self.average.net.state_dict(),
         )
         try:
             if best:  # first, as a run killed after `last` would not come back to it
@@ -322,17 +490,22 @@ class _Trainer:
     def restore(self, saved: Checkpoint) -> None:
         """Stand where the checkpoint was written."""
         header = saved.header
+        self._set_epochs(*header["plan"])
         self.net.load_state_dict(saved.net)
+        if self.average is not None:
+            self.average.net.load_state_dict(saved.average)
         self.net.load_random_states(header["random_states"])
         self.optim.load_state_dict(saved.optim)
         self.epoch, self.step = header["epoch"], header["step"]
         self.sums, self.seconds, self.rows = header["sums"], header["seconds"], header["rows"]
 
     def write_log(self) -> None:
-        """Write ``log.csv`` and ``curves.png`` from the rows."""
+        """Write ``log.csv``, ``log.jsonl`` and ``curves.png`` from the rows."""
         from .. import plots
 
         try:
+            with atomic_write(self.run / "log.jsonl") as file:
+                file.writelines(json.dumps(row).encode() + b"\n" for row in self.rows)
             with atomic_write(self.run / "log.csv") as file:
                 text = io.StringIO(newline="")
                 writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -345,91 +518,190 @@ class _Trainer:
         except TinyshuffleError as error:  # open in a spreadsheet, say: no reason to stop
             self.progress.line(f"Warning: {error}")
 
+    def write_machine(self) -> None:
+        """Write ``machine.json``: what the run has run on, the newest last."""
+        path, here = self.run / "machine.json", machine(self.config.threads)
+        try:
+            machines = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            machines = []
+        if here not in machines[-1:]:
+            with atomic_write(path) as file:
+                file.write((json.dumps([*machines, here], indent=2) + "\n").encode())
+
+    def write_tests(self) -> None:
+        """Draw ``confusion.png`` and ``worst.png``: where the last weights go wrong."""
+        from .. import plots
+
+        paths = self.run / "confusion.png", self.run / "worst.png"
+        if all(path.exists() for path in paths):
+            return
+        if self.tested is None:
+            self.tested = evaluate(self._tested_net, self.test_set, self.loss, size=self.sizes[-1])
+        figures = (
+            plots.confusion(self.tested.confusion, self.tested.classes),
+            plots.worst_images(self.test_set, self.tested.probabilities),
+        )
+        try:
+            for path, figure in zip(paths, figures, strict=True):
+                with atomic_write(path) as file:
+                    figure.savefig(file, format="png")
+        except TinyshuffleError as error:
+            self.progress.line(f"Warning: {error}")
+
     # ---- the loop
 
     def fit(self) -> Result:
         """Train to the end."""
+        config = self.config
+        sizes = f" at {', '.join(map(str, config.sizes))} pixels" if config.sizes else ""
         self.progress.line(
-            f"{self.config.model} on {self.config.data}: {len(self.train_set):,} training and "
-            f"{len(self.test_set):,} test images, {plural(self.config.epochs, 'epoch')} of "
-            f"{plural(self.steps_per_epoch, 'step')}, {plural(self.config.threads, 'thread')}; "
+            f"{config.model} on {config.data}: {len(self.train_set):,} training and "
+            f"{len(self.test_set):,} test images, {plural(self.epochs, 'epoch')} of "
+            f"{plural(self.steps_per_epoch, 'step')}{sizes}, {plural(config.threads, 'thread')}; "
             f"{self.run}"
         )
         if 0 < self._steps_done < self.total_steps:
             self.progress.line(f"continuing after step {self._steps_done} of {self.total_steps}")
         with _Signals() as signals, self.progress, self._compile_notice() as stepped:
             self._clock = time.perf_counter()
-            while self.epoch < self.config.epochs:
+            while self.epoch < self.epochs and not self._ended:
                 self._train_epoch(signals, stepped)
                 self._finish_epoch(signals)
-        return Result(self.run, self.rows, self.net)
+            self.write_tests()
+        return Result(self.run, self.rows, self._tested_net, self._ended)
+
+    def _batches(self, epoch: int, start: int, size: int) -> Iterator[Any]:
+        return data.batches(
+            self.train_set,
+            self.config.batch_size,
+            seed=self.config.seed,
+            epoch=epoch,
+            start=start,
+            drop_last=self.drop_last,
+            cutout=self.config.cutout,
+            size=size,
+        )
 
     def _train_epoch(self, signals: _Signals, stepped: Callable[[], None]) -> None:
-        config, net, sums = self.config, self.net, self.sums
-        net.train()
-        for x, labels in data.batches(
-            self.train_set,
-            config.batch_size,
-            seed=config.seed,
-            epoch=self.epoch,
-            start=self.step,
-            drop_last=self.drop_last,
-        ):
+        config, sums = self.config, self.sums
+        self.net.train()
+        size = self.sizes[self.epoch]
+        batches = self._batches(self.epoch, self.step, size)
+        for x, labels in itertools.islice(batches, self.steps_per_epoch - self.step):
             self.optim.lr = self._lr(self._steps_done)
-            logits = net(x)
-            value = float(self.loss(logits, labels))
-            if not math.isfinite(value):
-                raise self._diverged(f"the loss became {value} at", 0)
-            net.backward(self.loss.backward())
-            self.optim.step()
-            net.zero_grad()
+            mixed = None
+            if config.mixup:
+                # one number more than the batch's own generator has, which is taken
+                rng = np.random.default_rng([config.seed, self.epoch, 1 + self.step, 1])
+                x, *mixed = data.mix(x, labels, config.mixup, rng)
+            start = time.perf_counter()
+            value, right = self._step(self.net, self.optim, x, labels, mixed)
+            sums["step_seconds"] += time.perf_counter() - start
+            if self.average is not None:
+                self.average.update(self._steps_done)
 
             self.step += 1
             sums["loss"] += value * len(labels)
-            sums["right"] += int((logits.argmax(1) == labels).sum())
+            sums["right"] += right
             sums["images"] += len(labels)
             sums["seconds"] += self._tick()
             stepped()
+            done = self.work[self.epoch] + self.step / self.steps_per_epoch * size**2
             self.progress.step(
-                self._steps_done,
+                done / self.work[-1],
                 self.epoch + 1,
                 sums["loss"] / sums["images"],
                 sums["right"] / sums["images"],
                 sums["images"] / sums["seconds"],
             )
             self._stop_if_asked(signals)
+            if self._too_long(self.seconds):
+                break
+
+    def _step(
+        self,
+        net: nn.Module,
+        optim: Optimizer,
+        x: np.ndarray,
+        labels: np.ndarray,
+        mixed: Any,
+    ) -> tuple[float, int]:
+        """Take one step; return the loss and how many images were right."""
+        logits = net(x)
+        value = float(self.loss(logits, labels))
+        if mixed is not None:
+            other, share = mixed
+            value = share * value + (1 - share) * float(self.other_loss(logits, other))
+        if not math.isfinite(value):
+            raise self._diverged(f"the loss became {value} at", 0)
+        dlogits = self.loss.backward()
+        if mixed is not None:
+            dlogits = share * dlogits + (1 - share) * self.other_loss.backward()
+        net.backward(dlogits)
+        optim.step()
+        net.zero_grad()
+        return value, int((logits.argmax(1) == labels).sum())
 
     def _finish_epoch(self, signals: _Signals) -> None:
         """Evaluate, then let the epoch and its row enter the checkpoint together."""
         self.progress.evaluating()
+        size = self.sizes[self.epoch]
         test = evaluate(
-            self.net, self.test_set, self.loss, after_batch=lambda: self._stop_if_asked(signals)
+            self._tested_net,
+            self.test_set,
+            self.loss,
+            after_batch=lambda: self._stop_if_asked(signals),
+            size=size,
         )
         if not math.isfinite(test.loss):
             raise self._diverged(f"the test loss became {test.loss} after", -1)
+        self.tested = test
         self._tick()
         sums = self.sums
-        best = max((row["test_accuracy"] for row in self.rows), default=-1.0)
         row = {
             "epoch": self.epoch + 1,
             "step": self._steps_done,
+            "size": size,
             "lr": self._lr(self._steps_done - 1),
             "train_loss": sums["loss"] / sums["images"],
             "train_accuracy": sums["right"] / sums["images"],
             "test_loss": test.loss,
             "test_accuracy": test.accuracy,
             "images_per_second": sums["images"] / sums["seconds"],
+            "step_seconds": sums["step_seconds"],
             "seconds": self.seconds,
         }
+        # The best is sought among the epochs at the size that the net is meant for.
+        rivals = [r["test_accuracy"] for r in self.rows if r["size"] == self.sizes[-1]]
+        best = size == self.sizes[-1] and test.accuracy > max(rivals, default=-1.0)
         self.rows.append(row)
         self.epoch, self.step = self.epoch + 1, 0
         self.sums = dict.fromkeys(sums, 0)
-        self.save(best=test.accuracy > best)
+        self.save(best)
         self.write_log()
         self._tick()
         self.progress.epoch(row)
-        if self.epoch < self.config.epochs:
+        if self.epoch < self.epochs and not self._ended:
             self._stop_if_asked(signals)
+
+    @property
+    def _tested_net(self) -> nn.Module:
+        return self.net if self.average is None else self.average.net
+
+    @property
+    def _ended(self) -> str:
+        """Why the run is over before its last epoch, if it is: a function of the rows alone."""
+        patience = self.config.early_stop
+        tests = [row["test_accuracy"] for row in self.rows if row["size"] == self.sizes[-1]]
+        if patience and tests and len(tests) - 1 - tests.index(max(tests)) >= patience:
+            return f"stopped early: not better for {plural(patience, 'epoch')}"
+        if self.epoch < self.epochs and self.rows and self._too_long(self.rows[-1]["seconds"]):
+            return f"cut off after epoch {self.epoch} of {self.epochs}: the time budget is spent"
+        return ""
+
+    def _too_long(self, seconds: float) -> bool:
+        return seconds > OVERRUN * self.config.seconds
 
     @property
     def _resume(self) -> str:
@@ -533,14 +805,15 @@ def _optimizer(config: Config, net: nn.Module) -> Optimizer:
     )
 
 
-def _new_run(config: Config, name: str | None, runs_dir: Path) -> Path:
+def _new_run(config: Config, name: str | None, runs_dir: Path, prefix: str | None) -> Path:
     """Make the run directory; one that exists is never used again."""
     if name is not None and (name in ("", ".", "..") or Path(name).name != name):
         raise TinyshuffleError(
             f"--name {name!r} is not the name of a directory: use letters, digits, - and _, and "
             "--runs-dir for the place"
         )
-    stamp = f"{config.data}-{config.model}-{time.strftime('%Y%m%d-%H%M%S')}"
+    parts = prefix, config.data, config.model, time.strftime("%Y%m%d-%H%M%S")
+    stamp = "-".join(part for part in parts if part)
     for i in itertools.count(1):
         run = runs_dir / (name or (stamp if i == 1 else f"{stamp}-{i}"))
         try:

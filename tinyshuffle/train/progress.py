@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
-__all__ = ["Progress", "duration", "plural"]
+from ..errors import TinyshuffleError
+
+__all__ = ["Progress", "duration", "parse_duration", "plural"]
 
 
 def plural(count: int, noun: str) -> str:
@@ -29,24 +32,38 @@ def duration(seconds: float) -> str:
     return f"{hours}:{m:02}:{s:02} h" if hours else f"{m}:{s:02} min" if minutes else f"{s} s"
 
 
+def parse_duration(text: str) -> float:
+    """Read a time that a person wrote, in seconds.
+
+    >>> parse_duration("45m"), parse_duration("1h30m"), parse_duration("90s")
+    (2700.0, 5400.0, 90.0)
+    """
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.strip())
+    if not text.strip() or found is None:
+        raise TinyshuffleError(
+            f"{text!r} is not a time: write hours, minutes and seconds as in 45m, 1h30m or 90s"
+        )
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
 class Progress:
     """The bar and the lines of one run. Use as ``with progress:``.
 
     Parameters
     ----------
-    epochs, steps_per_epoch : int
     quiet : bool
         Print nothing.
     """
 
-    def __init__(self, epochs: int, steps_per_epoch: int, quiet: bool = False) -> None:
+    epochs = 0
+
+    def __init__(self, quiet: bool = False) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar
 
         self._console = Console(quiet=quiet, highlight=False, soft_wrap=True)
-        self._epochs = epochs
-        self._total = epochs * steps_per_epoch
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -56,8 +73,8 @@ class Progress:
             refresh_per_second=4,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("starting", total=self._total, figures="")
-        self._first: tuple[int, float] | None = None
+        self._task = self._bar.add_task("starting", total=1.0, figures="")
+        self._first: tuple[float, float] | None = None
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -70,17 +87,17 @@ class Progress:
         """Print a line, above the bar."""
         self._console.print(text, markup=False)
 
-    def step(self, done: int, epoch: int, loss: float, accuracy: float, rate: float) -> None:
-        """Move the bar: steps done in the whole run, the epoch's figures so far, images/s."""
+    def step(self, done: float, epoch: int, loss: float, accuracy: float, rate: float) -> None:
+        """Move the bar: part of the run that is done, the epoch's figures so far, images/s."""
         now = time.perf_counter()
         if self._first is None:  # the clock starts after the first step, which may have compiled
             self._first = done, now
         begin, since = self._first
-        left = (now - since) / max(1, done - begin) * (self._total - done)
+        left = (now - since) * (1 - done) / (done - begin) if done > begin else 0.0
         self._bar.update(
             self._task,
             completed=done,
-            description=f"epoch {epoch}/{self._epochs}",
+            description=f"epoch {epoch}/{self.epochs}",
             figures=f"{duration(left) if done > begin else '…'} left  loss {loss:.3f}  "
             f"accuracy {100 * accuracy:.1f} %  {rate:.0f} images/s",
         )
@@ -92,7 +109,7 @@ class Progress:
     def epoch(self, row: dict[str, Any]) -> None:
         """Print a finished epoch."""
         self.line(
-            f"epoch {row['epoch']:{len(str(self._epochs))}}/{self._epochs}  "
+            f"epoch {row['epoch']:{len(str(self.epochs))}}/{self.epochs}  "
             f"train loss {row['train_loss']:.3f}  accuracy {100 * row['train_accuracy']:4.1f} %   "
             f"test loss {row['test_loss']:.3f}  accuracy {100 * row['test_accuracy']:4.1f} %   "
             f"{row['images_per_second']:.0f} images/s  {duration(row['seconds'])}"

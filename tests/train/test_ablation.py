@@ -1,0 +1,277 @@
+"""Ablations: equal costs, a plain verdict, and that a second start only does what is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import statistics
+
+import pytest
+from click.testing import CliRunner
+from joblib import parallel_config
+from train import tiny_run
+
+import tinyshuffle as ts
+from tinyshuffle import cost, data, models, plots
+from tinyshuffle.cli import cli
+from tinyshuffle.errors import TinyshuffleError
+from tinyshuffle.train import ablation as module
+from tinyshuffle.train.ablation import ABLATIONS, Ablation, Arm, Report, Solved, ablate, solve
+from tinyshuffle.train.config import Config
+
+CONFIG = Config(epochs=2, batch_size=35, threads=1, backend="numpy", lr=0.01)
+QUICK = Config(epochs=1, batch_size=500, threads=2, sizes=(8,))  # of the built-in images
+
+
+SOLVED = {}
+
+
+def keep(arm, *arguments):
+    SOLVED[arm.name] = solve(arm, *arguments)
+    return SOLVED[arm.name]
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Small data, widths solved for once, and all trainings in this process."""
+    monkeypatch.setattr(data, "load", tiny_run.load)
+    monkeypatch.setattr(module, "solve", lambda arm, *a: SOLVED.get(arm.name) or keep(arm, *a))
+    with parallel_config(backend="sequential"):
+        yield
+
+
+# ---- the nets
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_arms_cost_the_same(name):
+    ablation = ABLATIONS[name]
+    (reference,) = (arm for arm in ablation.arms if arm.name == ablation.budget)
+    budget = module._count(reference, ablation.smallest, 32, 10).multiply_adds
+    for arm in ablation.arms:
+        solved = solve(arm, budget, 32, 10)
+        assert abs(solved.multiply_adds / budget - 1) < 0.03, arm.name
+        # and that is what the net costs which is trained
+        net = models.create(arm.model, num_classes=10, stem="cifar", **solved.variant)
+        total = cost.profile(net, (1, 32, 32, 3)).total
+        assert (total.multiply_adds, total.params) == (solved.multiply_adds, solved.params)
+        if arm.multiple:
+            second, third, fourth = solved.variant["stage_channels"]
+            assert fourth / second == pytest.approx(4, rel=0.25)
+            assert all(c % arm.multiple == 0 for c in (second, third, fourth))
+
+
+def test_no_widths_come_near_the_budget():
+    arm = Arm("coarse", "shufflenet_v1_x0_25_g8", {"stem_channels": 24}, 32)
+    with pytest.raises(TinyshuffleError, match=r"no widths of coarse .*another --budget"):
+        solve(arm, 500_000, 32, 10)
+
+
+def test_published_figures_are_the_papers():
+    """V1 Tables 2, 3 and 4 at their smallest, V2 Table 8 at 0.5x."""
+    found = {n: {a.name: a.published for a in ab.arms} for n, ab in ABLATIONS.items()}
+    assert found == {
+        "shuffle": {"g=3, shuffle": 55.0, "g=3, none": 56.3,
+                    "g=8, shuffle": 52.7, "g=8, none": 56.5},
+        "groups": {"g=1": 57.1, "g=2": 56.8, "g=3": 55.0, "g=4": 54.2, "g=8": 52.7},
+        "units": {"VGG-like": None, "ResNet": 63.7, "Xception-like": 57.1, "ResNeXt": 65.2,
+                  "ShuffleNet": 52.7},
+        "v1-v2": {"V2": 39.7, "V1, g=3": 43.2},
+    }  # fmt: skip
+    for ablation in ABLATIONS.values():
+        errors = {arm.name: arm.published for arm in ablation.arms}
+        for better, worse in ablation.order:
+            assert errors[worse] is None or errors[better] < errors[worse]
+
+
+@pytest.mark.parametrize(
+    "name, variant",
+    [
+        ("shufflenet_v1_x0_25_g8", {"stage_channels": [96, 192]}),
+        ("shufflenet_v1_x0_25_g8", {"stage_channels": [100, 200, 400]}),
+        ("shufflenet_v1_x0_25_g8", {"stage_channels": [96, 96, 192]}),
+        ("shufflenet_v1_x0_25_g8", {"stage_channels": [96, 192, 384], "stem_channels": 12}),
+        ("shufflenet_v1_x0_25_g8", {"stage_channels": [96, 192, 384], "stem_channels": 96}),
+        ("resnet_like_13m", {"stage_channels": [6, 12, 24]}),
+        ("vgg_like_13m", {"stage_channels": [0, 1, 2]}),
+        ("vgg_like_13m", {"stage_channels": [6, 12]}),
+    ],
+)
+def test_widths_that_do_not_suit(name, variant):
+    with pytest.raises(TinyshuffleError, match=r"do not suit .*: give three"):
+        models.create(name, **variant)
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v1_x0_25_g3", "vgg_like_13m", "resnext_like_13m"])
+def test_given_widths_of_the_paper_change_nothing(name):
+    plain = models.create(name, num_classes=10, stem="cifar")
+    widths = {
+        "shufflenet_v1_x0_25_g3": ([60, 120, 240], 12),
+        "vgg_like_13m": ([6, 13, 26], 12),
+        "resnext_like_13m": ([24, 48, 96], 12),
+    }[name]
+    given = models.create(
+        name, num_classes=10, stem="cifar", stage_channels=widths[0], stem_channels=widths[1]
+    )
+    assert {p.name: p.shape for p in given.parameters()} == {
+        p.name: p.shape for p in plain.parameters()
+    }
+
+
+# ---- the runs
+
+
+def test_ablate_leaves_runs_and_a_report(here, tmp_path):
+    report = ablate("v1-v2", CONFIG, seeds=2, runs_dir=tmp_path, quiet=True)
+    folder = tmp_path / "ablate-v1-v2"
+    assert sorted(os.listdir(folder)) == [
+        "config.json", "report.csv", "report.md", "report.png",
+        "v1-g-3-seed0", "v1-g-3-seed1", "v2-seed0", "v2-seed1",
+    ]  # fmt: skip
+    for arm, slug in (("V2", "v2"), ("V1, g=3", "v1-g-3")):
+        for seed in (0, 1):
+            run = folder / f"{slug}-seed{seed}"
+            rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+            assert len(rows) == 2 and rows[-1]["test_accuracy"] == report.accuracies[arm][seed]
+            config = json.loads((run / "config.json").read_text())
+            assert config["seed"] == seed and config["batch_size"] == 35
+    trained = ts.load(folder / "v1-g-3-seed1")
+    solved = {s.arm.name: s for s in report.arms}["V1, g=3"]
+    assert sum(p.data.size for p in trained.net.parameters()) == solved.params
+    text = (folder / "report.md").read_text()
+    assert "published" in text and "43.2 %" in text and report.verdict in text
+    lines = (folder / "report.csv").read_text().splitlines()
+    assert len(lines) == 5 and lines[0].endswith("seed,test_accuracy")
+    assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_begun_again_it_does_what_is_missing(here, tmp_path, monkeypatch):
+    whole = ablate("v1-v2", CONFIG, seeds=2, runs_dir=tmp_path / "whole", quiet=True)
+    original, drawn = data.batches, 0
+
+    def batches(*arguments, **options):
+        nonlocal drawn
+        for item in original(*arguments, **options):
+            drawn += 1
+            if drawn == 8:  # in the second epoch of the second training: each draws 2 (2 + 1)
+                signal.raise_signal(signal.SIGINT)
+            yield item
+
+    monkeypatch.setattr(data, "batches", batches)
+    with pytest.raises(KeyboardInterrupt):
+        ablate("v1-v2", CONFIG, seeds=2, runs_dir=tmp_path / "stopped", quiet=True)
+    (tmp_path / "stopped" / "ablate-v1-v2" / "v2-seed1").mkdir(exist_ok=True)  # killed at once
+    drawn = 100
+    report = ablate("v1-v2", CONFIG, seeds=2, runs_dir=tmp_path / "stopped", quiet=True)
+    assert report.accuracies == whole.accuracies
+    drawn = 100
+    ablate("v1-v2", CONFIG, seeds=3, runs_dir=tmp_path / "stopped", quiet=True)
+    assert drawn == 100 + 2 * 6  # the third seed of both
+
+
+def test_runs_of_another_ablation_are_left_alone(here, tmp_path):
+    ablate("v1-v2", CONFIG, seeds=1, runs_dir=tmp_path, quiet=True)
+    folder = tmp_path / "ablate-v1-v2"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    other = dataclasses.replace(CONFIG, lr=0.5)
+    with pytest.raises(TinyshuffleError, match=r"belongs to another ablation .lr is 0.01, not 0.5"):
+        ablate("v1-v2", other, seeds=1, runs_dir=tmp_path, quiet=True)
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_failures_are_sentences(here, tmp_path):
+    with pytest.raises(TinyshuffleError, match=r"learning rate .*\(\d of 2 runs\)"):
+        hot = dataclasses.replace(CONFIG, lr=1e30, schedule="constant", epochs=5)
+        ablate("v1-v2", hot, seeds=1, runs_dir=tmp_path, quiet=True)
+    with pytest.raises(TinyshuffleError, match=r"no ablation 'suffle'"):
+        ablate("suffle", CONFIG)
+    for option in ("seeds", "jobs", "budget"):
+        with pytest.raises(TinyshuffleError, match=rf"--{option} 0 was given"):
+            ablate("shuffle", CONFIG, **{option: 0})
+    with pytest.raises(TinyshuffleError, match=r"give --epochs"):
+        ablate("shuffle", dataclasses.replace(CONFIG, time_budget="5m"))
+
+
+@pytest.mark.slow
+def test_in_a_process_pool(tmp_path):
+    result = CliRunner().invoke(cli, [
+        "ablate", "v1-v2", "--seeds", "1", "--jobs", "2", "--runs-dir", str(tmp_path),
+        "--recipe", recipe(tmp_path),
+    ])  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "2 trainings, 0 done before" in result.stdout
+    assert "is not settled" in result.stdout  # one seed tells nothing of the spread
+    config = json.loads((tmp_path / "ablate-v1-v2" / "v2-seed0" / "config.json").read_text())
+    assert config["threads"] == 1  # two trainings share two threads
+
+
+def recipe(folder):
+    path = folder / "quick.toml"
+    path.write_text(QUICK.to_toml())
+    return str(path)
+
+
+@pytest.mark.slow
+def test_on_a_dask_cluster(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=str(tmp_path)
+    ) as cluster:
+        result = CliRunner().invoke(cli, [
+            "ablate", "v1-v2", "--seeds", "1", "--runs-dir", str(tmp_path / "runs"),
+            "--recipe", recipe(tmp_path), "--dask", cluster.scheduler_address,
+        ])  # fmt: skip
+        assert result.exit_code == 0, result.output
+        with cluster.get_client() as client:
+            log = client.get_worker_logs()
+        assert len(log) == 2
+    for run in ("v2", "v1-g-3"):
+        path = tmp_path / "runs" / "ablate-v1-v2" / f"{run}-seed0" / "machine.json"
+        assert json.loads(path.read_text())[0]["threads"] == 1
+
+
+def test_without_a_dask_cluster():
+    pytest.importorskip("distributed")
+    arguments = ["ablate", "shuffle", "--dask", "nowhere://"]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 1 and "no Dask scheduler at nowhere://" in result.stderr
+
+
+# ---- the verdict
+
+
+def report(**accuracies):
+    arms = tuple(Arm(name, "any", {}) for name in accuracies)
+    order = (("a", "b"), ("a", "c")) if "c" in accuracies else (("a", "b"),)
+    ablation = Ablation("Better?", "somewhere", arms, order, "a")
+    return Report(ablation, CONFIG, [Solved(arm, {}, 1, 1) for arm in arms], accuracies)
+
+
+def test_verdicts():
+    a, b = [0.70, 0.71, 0.72], [0.60, 0.61, 0.65]
+    (verdict,) = report(a=a, b=b).verdicts
+    assert verdict.difference == pytest.approx(0.71 - 0.62)
+    expected = math.sqrt(statistics.variance(a) / 3 + statistics.variance(b) / 3)
+    assert verdict.error == pytest.approx(expected)
+    assert verdict.word == "holds"
+    assert report(a=a, b=b).verdict == "The paper's order holds here."
+    assert report(a=b, b=a).verdict == "The paper's order does not hold here."
+    near = [0.69, 0.70, 0.72]
+    assert report(a=a, b=near).verdict == "The paper's order is not settled by these runs."
+    assert report(a=a, b=b, c=near).verdict == "The paper's order is not settled by these runs."
+    assert report(a=b, b=a, c=near).verdict == "The paper's order does not hold here."
+    assert report(a=[0.9], b=[0.1]).verdicts[0].word == "is not settled"
+
+
+def test_table_and_figure():
+    found = report(a=[0.70, 0.72], b=[0.60, 0.61])
+    headings, lines = found.table()
+    line = dict(zip(headings, lines[0], strict=True))
+    assert line["accuracy"] == "71.00 %" and line["std"] == "1.41" and line["seeds"] == "2"
+    assert (line["lowest"], line["highest"]) == ("70.00", "72.00")
+    figure = plots.ablation(found)
+    points = [line.get_xdata() for line in figure.axes[0].get_lines()]
+    assert [list(p) for p in points] == [[70, 72], [71], [60, 61], [60.5]]

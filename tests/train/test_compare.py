@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from tinyshuffle import plots
+from tinyshuffle.cli import cli
+from tinyshuffle.errors import TinyshuffleError
+from tinyshuffle.train import Config
+from tinyshuffle.train.compare import differences, overhead, read_run, summary
+
+
+def write(folder, accuracies, sizes=None, **changes):
+    folder.mkdir(parents=True)
+    config = Config(threads=2, **changes)
+    (folder / "config.json").write_text(json.dumps(config.to_dict()))
+    rows = [
+        {"epoch": i + 1, "size": sizes[i] if sizes else 32, "test_accuracy": accuracy,
+         "images_per_second": 500.0, "step_seconds": 10.0, "seconds": 12.0 * (i + 1)}
+        for i, accuracy in enumerate(accuracies)
+    ]  # fmt: skip
+    with open(folder / "log.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0] if rows else ["epoch"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+def test_summary(tmp_path):
+    runs = [
+        read_run(write(tmp_path / "a", [0.3, 0.6, 0.5], lr=0.2)),
+        read_run(write(tmp_path / "b", [0.9, 0.4], sizes=[16, 32], lr=0.1)),
+    ]
+    headings, (first, second) = summary(runs)
+    a, b = (dict(zip(headings, line, strict=True)) for line in (first, second))
+    assert (a["run"], a["accuracy"], a["best (epoch)"]) == ("a", "50.00 %", "60.00 % (2)")
+    assert b["best (epoch)"] == "40.00 % (2)"  # the better one was at another size
+    assert a["time"] == "36 s" and a["over bare steps"] == "20.0 %"
+    assert overhead(runs[0].rows) == pytest.approx(0.2)
+    headings, lines = differences(runs)
+    assert headings == ["field", "a", "b"]
+    assert lines == [["lr", "0.2", "0.1"]]
+
+
+def test_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "runs" / "a", [0.3, 0.6])
+    write(tmp_path / "runs" / "b", [0.4], seed=1)
+    result = CliRunner().invoke(cli, ["compare", "a", "runs/b"])
+    assert result.exit_code == 0, result.output
+    assert "60.00 %" in result.stdout and "seed" in result.stdout
+    assert (tmp_path / "runs" / "compare.png").read_bytes().startswith(b"\x89PNG")
+    result = CliRunner().invoke(cli, ["compare", "a", "--plot", "one.svg"])
+    assert result.exit_code == 0 and b"<svg" in (tmp_path / "one.svg").read_bytes()
+
+
+def test_figure(tmp_path):
+    rows = {name: read_run(write(tmp_path / name, [0.3, 0.5])).rows for name in "abcdefghij"}
+    figure = plots.compare(rows)
+    over_epochs, over_minutes = figure.axes
+    assert [line.get_ydata().tolist() for line in over_epochs.get_lines()] == [[30, 50]] * 10
+    assert list(over_minutes.get_lines()[0].get_xdata()) == [0.2, 0.4]
+    looks = {(li.get_color(), li.get_linestyle()) for li in over_epochs.get_lines()}
+    assert len(looks) == 10
+
+
+def test_what_is_not_a_run(tmp_path):
+    with pytest.raises(TinyshuffleError, match=r"has no config.json"):
+        read_run(tmp_path)
+    with pytest.raises(TinyshuffleError, match=r"no finished epoch yet"):
+        read_run(write(tmp_path / "new", []))
+    (tmp_path / "new" / "log.csv").write_text("epoch,size\n1\n")
+    with pytest.raises(TinyshuffleError, match=r"that can be read"):
+        read_run(tmp_path / "new")

@@ -1,0 +1,118 @@
+"""Recipes: what they say, that every field can be overridden, and that mistakes are sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from click.testing import CliRunner
+
+from tinyshuffle.cli import cli
+from tinyshuffle.errors import TinyshuffleError
+from tinyshuffle.train import Config, recipe
+
+
+def command(*arguments, code=0):
+    result = CliRunner().invoke(cli, ["train", *map(str, arguments)])
+    assert result.exit_code == code, result.output
+    return result.stdout if code == 0 else result.stderr
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_every_recipe_is_a_configuration(name):
+    config = Config.make(name, threads=2)
+    assert config.data == "cifar10" and config.schedule in ("one-cycle", "linear", "step")
+    assert Config.from_dict({**recipe.load(name), "threads": 2}) == config
+
+
+def test_the_paper_recipe_is_the_papers():
+    config = Config.make("paper")
+    assert (config.optimizer, config.schedule, config.lr) == ("sgd", "linear", 0.5)
+    assert (config.weight_decay, config.batch_size) == (4e-5, 1024)
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_show_prints_a_recipe_that_gives_the_same(name, tmp_path):
+    shown = command("--recipe", name, "--lr", 0.07, "--variant", "se=true", "--sizes", "16,32",
+                    "--show")  # fmt: skip
+    file = tmp_path / "mine.toml"
+    file.write_text(shown)
+    expected = Config.make(name, lr=0.07, variant={"se": True}, sizes=(16, 32))
+    assert Config.make(str(file)) == expected
+    assert command("--recipe", file, "--show") == shown
+
+
+def test_show_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command("--show")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_field_has_an_option():
+    options = {parameter.name for parameter in cli.commands["train"].params}
+    assert {f.name for f in dataclasses.fields(Config)} <= options
+
+
+def test_the_command_line_overrides_the_recipe():
+    assert Config.make("lecture").epochs != 3
+    assert Config.make("lecture", epochs=3).epochs == 3
+    assert Config.make("coffee", data="shapes").batch_size == Config.make("coffee").batch_size
+
+
+def test_learning_rate_scales_with_the_batch():
+    lr, size = Config.make("coffee").lr, Config.make("coffee").batch_size
+    assert Config.make("coffee", batch_size=2 * size).lr == 2 * lr
+    assert Config.make("coffee", batch_size=2 * size, lr=0.3).lr == 0.3
+    adam = Config.make("coffee", optimizer="adam")
+    assert Config.make("coffee", optimizer="adam", batch_size=4 * size).lr == 2 * adam.lr
+    assert adam.lr < lr
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("epocks = 3", r"'epocks' is not a field .*did you mean epochs"),
+        ('epochs = "three"', r"epochs='three' was given: it must be a whole number"),
+        ("epochs = true", r"epochs=True was given"),
+        ("lr = nan", r"lr=nan"),
+        ("epochs = 3\nwarmup = 3", r"warmup=3.0 .*less than the 3 epochs"),
+        ('schedule = "cosin"', r"did you mean cosine"),
+        ("sizes = [16, 0]", r"sizes=\(16, 0\)"),
+        ('sizes = ["16"]', r"sizes="),
+        ("sizes = 16", r"sizes=16 .*a list of whole numbers"),
+        ("variant = 3", r"variant=3 .*a table"),
+        ('time_budget = "soon"', r"'soon' is not a time"),
+        ('time_budget = "0m"', r"time_budget='0m'"),
+        ("ema = 1.0", r"ema=1.0"),
+        ("mixup = -1", r"mixup=-1"),
+        ("cutout = -1", r"cutout=-1"),
+        ("early_stop = -1", r"early_stop=-1"),
+        ("epochs = ", r"mine.toml is not a TOML file"),
+        ("\xff", r"mine.toml is not a TOML file"),
+    ],
+)
+def test_bad_recipes(tmp_path, text, sentence):
+    file = tmp_path / "mine.toml"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(TinyshuffleError, match=sentence) as error:
+        Config.make(str(file))
+    assert "mine.toml" in str(error.value)
+    said = command("--recipe", file, code=1)
+    assert said.startswith("Error: ") and said.count("\n") == 1
+
+
+def test_unknown_recipes(tmp_path):
+    with pytest.raises(TinyshuffleError, match=r"'lectures'.*did you mean lecture"):
+        Config.make("lectures")
+    with pytest.raises(TinyshuffleError, match=r"cannot be read"):
+        Config.make(str(tmp_path / "absent.toml"))
+
+
+def test_contradictions():
+    with pytest.raises(TinyshuffleError, match=r"epochs=3 and time_budget=5m"):
+        Config.make("coffee", epochs=3, time_budget="5m")
+    assert Config.make("coffee", time_budget="5m").time_budget == "5m"
+    said = command("--recipe", "coffee", "--resume", "any", code=1)
+    assert "--recipe coffee contradicts --resume" in said
+    for option, value in (("--sizes", "16;32"), ("--variant", "se")):
+        assert option in command(option, value, code=2)

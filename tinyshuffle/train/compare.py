@@ -1,0 +1,93 @@
+"""Runs side by side, from the small files that they leave."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import TinyshuffleError
+from .progress import duration
+
+__all__ = ["RunLog", "differences", "overhead", "read_run", "summary"]
+
+
+@dataclass(frozen=True)
+class RunLog:
+    """What ``config.json`` and ``log.csv`` say of a run."""
+
+    name: str
+    config: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+
+def read_run(run: str | Path) -> RunLog:
+    """Read a run's configuration and log; the run may still be under way.
+
+    Raises
+    ------
+    TinyshuffleError
+        If that is no run directory, or no epoch has been finished in it.
+    """
+    run = Path(run)
+    try:
+        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        with open(run / "log.csv", newline="", encoding="utf-8") as file:
+            rows = [
+                {name: json.loads(value) for name, value in row.items()}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise TinyshuffleError(
+            f"{run} has no config.json and log.csv that can be read ({error}): name the "
+            "directory of a run"
+        ) from error
+    if not rows:
+        raise TinyshuffleError(f"{run} has no finished epoch yet: wait for its first one")
+    return RunLog(run.name, config, rows)
+
+
+def overhead(rows: list[dict[str, Any]]) -> float:
+    """How much longer a run took than its bare steps: 0.1 is a tenth.
+
+    Data, augmentation, averaging, logs, tests and checkpoints are in it, up to the last test.
+    """
+    return rows[-1]["seconds"] / sum(row["step_seconds"] for row in rows) - 1
+
+
+def summary(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and a line a run: what was trained, how well, how fast."""
+    headings = ["run", "model", "data", "epochs", "accuracy", "best (epoch)", "time", "images/s",
+                "over bare steps"]  # fmt: skip
+    lines = []
+    for run in runs:
+        rows, last = run.rows, run.rows[-1]
+        # as the loop seeks it: among the epochs at the size that the run ends with
+        best = max(
+            (row for row in rows if row["size"] == last["size"]),
+            key=lambda row: row["test_accuracy"],
+        )
+        lines.append([
+            run.name,
+            run.config["model"],
+            run.config["data"],
+            str(last["epoch"]),
+            f"{100 * last['test_accuracy']:.2f} %",
+            f"{100 * best['test_accuracy']:.2f} % ({best['epoch']})",
+            duration(last["seconds"]),
+            f"{last['images_per_second']:.0f}",
+            f"{100 * overhead(rows):.1f} %",
+        ])
+    return headings, lines
+
+
+def differences(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and lines of the fields of the configuration in which the runs differ."""
+    lines = []
+    for name in runs[0].config:
+        values = [json.dumps(run.config.get(name)) for run in runs]
+        if len(set(values)) > 1:
+            lines.append([name, *values])
+    return ["field", *(run.name for run in runs)], lines

@@ -1,0 +1,62 @@
+"""Recipes: configurations with a name, as TOML files in ``recipes/``."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import TinyshuffleError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["load", "names"]
+
+FOLDER = Path(__file__).parent / "recipes"
+
+
+def names() -> list[str]:
+    """Return the names of the recipes that come with the library.
+
+    >>> names()
+    ['coffee', 'lecture', 'paper', 'zoo']
+    """
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(recipe: str) -> dict[str, Any]:
+    """Return a recipe's fields.
+
+    Parameters
+    ----------
+    recipe : str
+        A name, or the path of a file that ends in ``.toml``.
+
+    Raises
+    ------
+    TinyshuffleError
+        If there is no such recipe, or the file is not TOML.
+    """
+    path = Path(recipe) if recipe.endswith(".toml") else FOLDER / f"{recipe}.toml"
+    if path.parent == FOLDER and path.stem not in names():
+        near = difflib.get_close_matches(recipe, names(), n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise TinyshuffleError(
+            f"there is no recipe called {recipe!r}{hint}: choose from {', '.join(names())}, or "
+            "name a file that ends in .toml"
+        )
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TinyshuffleError(
+            f"the recipe {path} cannot be read ({error.strerror or error}): check the path"
+        ) from error
+    except ValueError as error:  # of the syntax or the encoding
+        raise TinyshuffleError(
+            f"the recipe {path} is not a TOML file ({error}): "
+            "see what --show prints for how one looks"
+        ) from error
