@@ -15,7 +15,7 @@ import numpy as np
 from .. import memory
 from ..errors import TinyshuffleError
 from ..ops.batch_norm import batch_norm_cost, batch_norm_statistics
-from .jit import LANES, exact, flat, load, store, where_greater, where_positive
+from .jit import LANES, exact, flat, load, scratch, store, where_greater, where_positive
 from .sums import BLOCKS, ending, fold, period_of
 
 __all__ = [
@@ -159,7 +159,8 @@ def table_of(constants, eps, period, zero):
     In the type of the array ``zero``. Without constants, (4, 0), the table is empty.
     """
     c = constants.shape[1]
-    table = np.empty((4, period if c > 0 else 0), zero.dtype)
+    numbers = period if c > 0 else 0
+    table = scratch(4 * numbers, zero).reshape(4, numbers)
     for i in range(c):
         table[0, i] = constants[2, i]
         table[1, i] = 1 / np.sqrt(constants[3, i] + eps)
@@ -172,7 +173,7 @@ def table_of(constants, eps, period, zero):
 def slopes_of(table, means):
     """Return the last two factors of BN-7 over a period, of the means (2, C) of dz and dz·x̂."""
     c = means.shape[1]
-    slopes = np.empty((2, table.shape[1]), table.dtype)
+    slopes = scratch(2 * table.shape[1], table).reshape(2, table.shape[1])
     for i in range(c):
         slopes[0, i] = means[0, i]
         slopes[1, i] = table.dtype.type(means[1, i]) * table[1, i]  # it meets x - μ, not x̂
@@ -193,7 +194,8 @@ def add_sums(sums, x, period):
     """Add Σ x and Σ x² of each channel to sums (2, C)."""
     block = 4 * period
     rest = ending(x, block)
-    parts = np.zeros((2, period), x.dtype)
+    parts = scratch(2 * period, x).reshape(2, period)
+    parts[:] = 0
     total, squares = parts[0], parts[1]
     for a, size in ((x, x.size - x.size % block), (rest, rest.size)):
         blocks = 0
@@ -242,7 +244,8 @@ def add_backward_sums(sums, dy, x, table, relu):
     period = mu.size
     block = 4 * period
     rest_dy, rest_x = ending(dy, block), ending(x, block)
-    parts = np.zeros((2, period), x.dtype)
+    parts = scratch(2 * period, x).reshape(2, period)
+    parts[:] = 0
     dbeta, dgamma = parts[0], parts[1]
     for d, a, size in ((dy, x, x.size - x.size % block), (rest_dy, rest_x, rest_x.size)):
         blocks = 0

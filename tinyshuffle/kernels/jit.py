@@ -42,6 +42,7 @@ __all__ = [
     "fused",
     "load",
     "prefetch",
+    "scratch",
     "spread",
     "store",
     "store_bytes",
@@ -78,6 +79,18 @@ def flat(a: np.ndarray, dtype: np.dtype, shape: tuple[int, ...] | None = None) -
         copy[...] = a
         a = copy
     return a.reshape(-1)
+
+
+@exact
+def scratch(size, like):
+    """Return an uninitialised array of numbers like those of an array, that starts a cache line.
+
+    A vector that lies across two lines takes two reads.
+    """
+    numbers = 64 // like.itemsize
+    a = np.empty(size + numbers, like.dtype)
+    start = -(a.ctypes.data // like.itemsize) % numbers
+    return a[start : start + size]
 
 
 def load(a: np.ndarray, i: int) -> np.ndarray:

@@ -40,11 +40,11 @@ from .depthwise import (
     forward_2,
     special_stride,
 )
-from .jit import LANES, flat, fused
+from .jit import LANES, flat, fused, scratch
 from .pixels import pixels
 from .pointwise import check_channels, pointwise_conv2d, pointwise_conv2d_backward
 from .sums import period_of
-from .tile import ROWS, VECTOR, add_weight_gradient, multiply, pack, padded
+from .tile import ROWS, VECTOR, add_weight_gradient, multiply, pack, packed, row_of
 
 __all__ = ["Gradient", "Norm", "conv_norm", "norm_conv", "norm_conv_backward"]
 
@@ -266,19 +266,19 @@ def _images(n: int, numbers: int) -> int:
 
 @fused
 def _panels(w, groups, k, n, k_step, n_step, group_step):
-    # the right factors of all groups, packed: (groups, K · padded(N))
-    size = k * padded(n)
-    panels = np.empty(groups * size, w.dtype)
+    # the right factors of all groups, packed: (groups, K · packed(N))
+    size = k * packed(n)
+    panels = scratch(groups * size, w)
     for g in range(groups):
         pack(panels[g * size :], w[g * group_step :], k, n, k_step, n_step)
     return panels
 
 
 @fused
-def _stage(to, scratch, x, at, x_row, m, c, table, relu, shuffle):
+def _stage(to, spare, x, at, x_row, m, c, table, relu, shuffle):
     """Write m pixels of x, normalised and shuffled, to a scratch array."""
     size = m * c
-    target = scratch if shuffle > 1 else to
+    target = spare if shuffle > 1 else to
     if table.size > 0:
         normalise(target[:size], x[at : at + size], table, relu)
     else:
@@ -287,7 +287,7 @@ def _stage(to, scratch, x, at, x_row, m, c, table, relu, shuffle):
             for i in range(c):
                 row[i] = pixel[i]
     if shuffle > 1:
-        transpose(to[:size], scratch[:size], shuffle, c // shuffle)
+        transpose(to[:size], spare[:size], shuffle, c // shuffle)
 
 
 @fused
@@ -315,11 +315,11 @@ def _add(y, x):
 
 
 @fused
-def _unpad(y, scratch, m, groups, og, row):
-    # scratch rows are (groups, row), y's (groups, og)
+def _unpad(y, padded, m, groups, og, row):
+    # padded rows are (groups, row), y's (groups, og)
     for r in range(m):
         for g in range(groups):
-            pixel, of = y[(r * groups + g) * og :], scratch[(r * groups + g) * row :]
+            pixel, of = y[(r * groups + g) * og :], padded[(r * groups + g) * row :]
             for i in range(og):
                 pixel[i] = of[i]
 
@@ -330,10 +330,10 @@ def _pointwise(
     m, c, o, groups, block, x_period, period,
 ):  # fmt: skip
     cg, og = c // groups, o // groups
-    sx = np.empty((block + ROWS) * c + _SLACK, x.dtype)
-    st = np.empty(block * c if shuffle > 1 else 0, x.dtype)
-    sy = np.empty((block + ROWS) * groups * padded(og), x.dtype)
-    row, panels = padded(og), _panels(w, groups, cg, og, o, 1, og)
+    sx = scratch((block + ROWS) * c + _SLACK, x)
+    st = scratch(block * c if shuffle > 1 else 0, x)
+    sy = scratch((block + ROWS) * groups * row_of(og), x)
+    row, panels = row_of(og), _panels(w, groups, cg, og, o, 1, og)
     table, after = table_of(before, eps, x_period, x), table_of(behind, behind_eps, period, x)
     for first in range(0, m, block):
         rows = min(block, m - first)
@@ -342,7 +342,7 @@ def _pointwise(
         direct = row == og and rows % ROWS == 0
         share = (rows + groups - 1) // groups  # of the next block, to be fetched with each group
         for g in range(groups):
-            panel, next_ = panels[g * cg * row :], first + block + g * share
+            panel, next_ = panels[g * cg * packed(og) :], first + block + g * share
             multiply(
                 here if direct else sy, g * row, groups * row, sx, g * cg, c, panel, 0,
                 rows, cg, og, (x, y), (next_ * x_row, next_ * o), share * max(c, o),
@@ -361,11 +361,11 @@ def _pointwise_backward(
     x, x_row, before, eps, relu, shuffle, w, more, m, c, o, groups, block, x_period, y_period,
 ):  # fmt: skip
     cg, og = c // groups, o // groups
-    sx = np.empty((block + ROWS) * c + _SLACK, x.dtype)
-    st = np.empty(block * c if shuffle > 1 else 0, x.dtype)
-    sy = np.empty((block + ROWS) * o + _SLACK, x.dtype)
-    sd = np.empty((block + ROWS) * groups * padded(cg), x.dtype)
-    row, dw_row = padded(cg), padded(og)
+    sx = scratch((block + ROWS) * c + _SLACK, x)
+    st = scratch(block * c if shuffle > 1 else 0, x)
+    sy = scratch((block + ROWS) * o + _SLACK, x)
+    sd = scratch((block + ROWS) * groups * row_of(cg), x)
+    row, dw_row = row_of(cg), packed(og)
     panels = _panels(w, groups, og, cg, 1, o, og)  # of the transposed weights
     table, after = table_of(before, eps, x_period, x), table_of(behind, behind_eps, y_period, x)
     slopes = slopes_of(after, means)
@@ -381,11 +381,11 @@ def _pointwise_backward(
             add_weight_gradient(
                 dw, g * dw_size, dw_row, sx, g * cg, c, sy, g * og, o, rows, cg, og
             )
-            panel, next_ = panels[g * og * row :], first + block + g * share
+            panel, next_ = panels[g * og * packed(cg) :], first + block + g * share
             multiply(
                 here if direct else sd, g * row, groups * row, sy, g * og, o, panel, 0,
-                rows, og, cg, (x, dy, y), (next_ * x_row, next_ * dy_row, next_ * o),
-                share * max(c, o),
+                rows, og, cg, (x, dy, y, dx),
+                (next_ * x_row, next_ * dy_row, next_ * o, next_ * c), share * max(c, o),
             )  # fmt: skip
         if not direct:
             target = st if shuffle > 1 else here
@@ -405,8 +405,8 @@ def _depthwise(
     y, sums, x, x_row, before, eps, relu, shuffle, w, behind, behind_eps, behind_relu,
     n, h, wd, c, stride, images, period,
 ):  # fmt: skip
-    sx = np.empty(images * h * wd * c, x.dtype)
-    st = np.empty(sx.size if shuffle > 1 else 0, x.dtype)
+    sx = scratch(images * h * wd * c, x)
+    st = scratch(sx.size if shuffle > 1 else 0, x)
     zeros = np.zeros(wd * c, x.dtype)
     table, after = table_of(before, eps, period, x), table_of(behind, behind_eps, period, x)
     ho, wo = (h + stride - 1) // stride, (wd + stride - 1) // stride
@@ -438,8 +438,8 @@ def _depthwise_backward(
     slopes = slopes_of(after, means)
     ho, wo = (h + stride - 1) // stride, (wd + stride - 1) // stride
     size = h * wd * c
-    sx, sy = np.empty(images * size, x.dtype), np.empty(images * ho * wo * c, x.dtype)
-    st = np.empty(sx.size if shuffle > 1 else 0, x.dtype)
+    sx, sy = scratch(images * size, x), scratch(images * ho * wo * c, x)
+    st = scratch(sx.size if shuffle > 1 else 0, x)
     for first in range(0, n, images):
         count = min(images, n - first)
         _dy_block(
