@@ -72,10 +72,10 @@ PLACES = [
     *[("shuffle_unit_v1", "norm_conv_backward", i) for i in range(3)],
     ("shuffle_unit_v1_stride2", "concat_backward", 0),
     ("shuffle_unit_v1_stride2", "concat_backward", 1),
-    ("shuffle_unit_v2", "overwrite_channels", None),
-    ("shuffle_unit_v2", "concat_shuffle_backward", None),
+    *[("shuffle_unit_v2", "concat_shuffle_backward", i) for i in (0, 2)],
+    *[("shuffle_unit_v2_stride2", "concat_shuffle_backward", i) for i in range(3)],
     *[("shuffle_unit_v2", "norm_conv_backward", i) for i in range(3)],
-    ("shuffle_unit_v2", "batch_norm_backward_sums", None),
+    ("shuffle_unit_v2_residual", "batch_norm_backward_sums", None),
     *[("shuffle_unit_v2_stride2", "norm_conv_backward", i) for i in range(3)],
     ("shuffle_unit_v2_star", "norm_conv_backward", 0),
     ("bottleneck", "add_backward", 0),
@@ -124,6 +124,12 @@ def test_a_broken_backward_fails(monkeypatch, case, name, which, mutate):
     ((_, report),) = run_named([case])
     assert not report.passed, f"{name} with {mutate.__name__} went unnoticed:\n{report}"
     assert any("analytic" in line and "numeric" in line for line in report.failures)
+
+
+def test_a_gradient_that_is_not_put_in_its_place_fails(monkeypatch):
+    monkeypatch.setitem(F.__dict__, "overwrite", lambda there, dx: there)
+    ((_, report),) = run_named(["shuffle_unit_v2_residual"])
+    assert not report.passed
 
 
 @pytest.mark.parametrize("case", ["batch_norm", "batch_norm_relu"])

@@ -376,6 +376,9 @@ CASES: dict[str, Case] = {
     "shuffle_unit_v1_stride2": (partial(ShuffleUnitV1, 12, 36, 3, 2), (2, 6, 5, 12)),
     "shuffle_unit_v2": (partial(ShuffleUnitV2, 16, 16, 1), (2, 6, 5, 16)),
     "shuffle_unit_v2_stride2": (partial(ShuffleUnitV2, 8, 16, 2), (2, 6, 5, 8)),
+    "shuffle_unit_v2_residual": (
+        partial(ShuffleUnitV2, 16, 16, 1, residual=True), (2, 6, 5, 16)
+    ),
     "shuffle_unit_v2_star": (partial(ShuffleUnitV2Star, 16, 16, 1), (2, 6, 5, 16)),
     "bottleneck": (partial(bottleneck, 12, 6, 12, 1), (2, 4, 3, 12)),
     "bottleneck_grouped": (partial(bottleneck, 9, 6, 12, 2, groups=3), (2, 5, 4, 9)),

@@ -162,6 +162,9 @@ class _Team:
         ]
         self.modules = modules[0]
         self.norms = [[m for m in ms if isinstance(m, BatchNorm2d)] for ms in modules]
+        for norms in self.norms[1:]:
+            for norm in norms:
+                norm.tracks = False
         self.drops = [[m for m in ms if isinstance(m, Dropout)] for ms in modules]
         self.threads = ThreadPoolExecutor(size - 1, "tinyshuffle") if size > 1 else None
         self.shape: tuple[int, ...] = ()

@@ -38,14 +38,16 @@ BROKEN = [
     ("norm_conv._pointwise", 0, "norm_conv"),
     ("norm_conv._pointwise", 1, "norm_conv"),
     ("norm_conv._pointwise_backward", 0, "norm_conv"),
-    ("norm_conv._pointwise_backward", 1, "norm_conv"),
     ("norm_conv._pointwise_backward", 2, "norm_conv"),
+    ("norm_conv._pointwise_backward", 3, "norm_conv"),
     ("norm_conv._depthwise", 0, "norm_conv"),
     ("norm_conv._depthwise", 1, "norm_conv"),
     ("norm_conv._depthwise_backward", 0, "norm_conv"),
     ("norm_conv._depthwise_backward", 1, "norm_conv"),
     ("norm_conv._depthwise_backward", 2, "norm_conv"),
-    ("meeting._alternate", 0, "meeting"),
+    ("meeting._side_by_side", 0, "meeting"),
+    ("meeting._apart", 0, "meeting"),
+    ("meeting._apart", 1, "meeting"),
     ("meeting._normalise_add", 0, "meeting"),
     ("meeting._gate_and_add", 0, "meeting"),
     ("meeting._gate_and_add", 1, "meeting"),
@@ -115,7 +117,10 @@ def pairs(family):
                 note(backend.norm_conv_backward(y, y, gradient, x, norm(18), w, *geometry))
         elif family == "meeting":
             x, y = images(2, 5, 4, 12), images(3, 2, 5, 4, 12)[0]
-            note(backend.concat_shuffle(x, y), backend.concat_shuffle_backward(x))
+            both = images(2, 5, 4, 24)
+            note(backend.concat_shuffle(x, y, None, norm(12)))
+            note(backend.concat_shuffle_backward(both, x, y, norm(12), norm(12)))
+            note(backend.concat_shuffle_backward(both, x, y)[0])
             flat = norm(12)._replace(relu=False)
             note(backend.norm_add_relu(x, flat, y), backend.norm_add_relu_backward(y, x, x, flat))
         else:

@@ -470,6 +470,13 @@ def check_norm_conv(dtype, seed, layout, x_shape, w_shape, geometry, shuffle, be
         "norm_conv_backward", dtype, dy, y, after, x, before, w, *geometry,
         more if plus and before is None else None, layout=layout, scale=np.abs(dy).max(),
     )  # fmt: skip
+    if before is None:  # into some channels of a tensor, and nowhere else
+        wide = np.ones((*x_shape[:-1], x_shape[-1] + 3), dtype)
+        arguments = _convert((dy, y, after, x, before, w), dtype)
+        expected, *_ = kernels.norm_conv_backward(*arguments, *geometry)
+        kernels.norm_conv_backward(*arguments, *geometry, None, wide[..., 2:-1])
+        np.testing.assert_array_equal(wide[..., 2:-1], expected)
+        assert (wide[..., :2] == 1).all() and (wide[..., -1] == 1).all()
 
 
 @few
@@ -477,10 +484,14 @@ def check_norm_conv(dtype, seed, layout, x_shape, w_shape, geometry, shuffle, be
 @example(np.float32, 0, "contiguous", 3, 40, 41, 24, 24)
 def test_meetings(dtype, seed, layout, n, h, w, c1, c2):
     x1, x2, x3 = normal(seed, (n, h, w, c1), (n, h, w, c2), (n, h, w, c1))
-    check("concat_shuffle", dtype, x1, x3, layout=layout)
+    norms = norm(seed, c1, True), norm(seed + 2, c1, False), norm(seed + 3, c2, True)
+    pairs = [(x1, x3, None, None), (x1, x3, None, norms[1]), (x1, x3, *norms[:2])]
     if (c1 + c2) % 2 == 0:
-        (y,) = check("concat_shuffle", dtype, x1, x2, layout=layout)
-        check("concat_shuffle_backward", dtype, y.astype(np.float32), layout=layout)
+        pairs += [(x1, x2, None, None), (x1, x2, norms[0], norms[2])]
+    for pair in pairs:
+        (y,) = check("concat_shuffle", dtype, *pair, layout=layout)
+        check("concat_shuffle_backward", dtype, y.astype(np.float32), *pair, layout=layout,
+              scale=np.abs(y).max())  # fmt: skip
     before = norm(seed + 1, c1, False)
     (y,) = check("norm_add_relu", dtype, x1, before, x3, layout=layout)
     check("norm_add_relu_backward", dtype, x3, y.astype(np.float32), x1, before, layout=layout,

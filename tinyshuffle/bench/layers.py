@@ -28,7 +28,7 @@ from .sides import Ours
 
 __all__ = ["LayerTime", "LayerTimes", "Sum", "time_layers"]
 
-_OTHER_KINDS = {"concat_shuffle": "shuffle", "overwrite_channels": "shuffle"}
+_OTHER_KINDS = {"concat_shuffle": "shuffle", "overwrite": "shuffle"}
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 OURS = "tinyshuffle"
-BURST = 0.4  # seconds that a side runs before it is the other's turn
+BURST = 1.0  # seconds that a side runs before it is the other's turn
 PAUSE = 0.1  # seconds between, in which threads that wait busily for work give up
 FORMATS = ("NCHW", "channels_last")
 
@@ -235,12 +235,14 @@ def take_turns(
 ) -> list[list[list[float]]]:
     """Have workers that are warm run in turn, A B A B, for about ``burst`` seconds each.
 
+    A turn begins with a run that does not count: the other side has filled the caches with its own.
     Returns the seconds of each run, in bursts, for each worker.
     """
     times: list[list[list[float]]] = [[] for _ in workers]
     for _ in rounds:
         for worker, bursts in zip(workers, times, strict=True):
             time.sleep(min(PAUSE, burst))
+            worker.ask("run", seconds=0, least=1)
             bursts.append(worker.ask("run", seconds=burst, least=1))
     return times
 

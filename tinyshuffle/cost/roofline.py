@@ -272,7 +272,7 @@ def operations(net: Module, input_shape: tuple[int, ...], cores: int) -> list[Op
                     x.shape, w.shape, None, stride, padding, dilation
                 )
             else:
-                name = "pointwise_conv2d" if is_pointwise(w, stride, padding) else "conv2d"
+                name = "pointwise_conv2d" if is_pointwise(w.shape, stride, padding) else "conv2d"
                 found = ops.conv2d_cost(x.shape, w.shape, None, *geometry)
             layer = weights[id(w)]
             joined.add(layer)

@@ -50,7 +50,7 @@ from .meeting import (
     concat_shuffle_backward,
     norm_add_relu,
     norm_add_relu_backward,
-    overwrite_channels,
+    overwrite,
 )
 from .norm_conv import Gradient, Norm, conv_norm, norm_conv, norm_conv_backward
 from .pointwise import pointwise_conv2d, pointwise_conv2d_backward, pointwise_conv2d_cost

@@ -146,9 +146,9 @@ def constants_of(
 ) -> np.ndarray:
     """Return γ, β, μ and σ² as one array, float64 (4, C), for :func:`table_of`."""
     shape = (x.shape[-1],)
-    for p in (gamma, beta, mean, var):
-        if p.shape != shape:
-            raise TinyshuffleError(f"got an array of shape {p.shape} where {shape} fits the others")
+    if not gamma.shape == beta.shape == mean.shape == var.shape == shape:
+        wrong = next(p.shape for p in (gamma, beta, mean, var) if p.shape != shape)
+        raise TinyshuffleError(f"got an array of shape {wrong} where {shape} fits the others")
     return np.array([gamma, beta, mean, var], np.float64)
 
 

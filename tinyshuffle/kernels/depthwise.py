@@ -38,7 +38,7 @@ def depthwise_conv2d(
     xf, wf = flat(x, dtype), flat(w, dtype)
     bf = np.zeros(c, dtype) if b is None else flat(b, dtype, (c,))
     y = memory.empty((n, ho, wo, c), dtype)
-    special = special_stride(w, stride, padding, dilation)
+    special = special_stride(w.shape, stride, padding, dilation)
     if special:
         forward = forward_1 if special == 1 else forward_2
         forward(y.reshape(-1), xf, wf, bf, np.zeros(wd * c, dtype), n, h, wd, c)
@@ -63,7 +63,7 @@ def depthwise_conv2d_backward(
     ho, wo = output_size((h, wd), (kh, kw), stride, padding, dilation)
     dyf, xf, wf = flat(dy, dtype, (n, ho, wo, c)), flat(x, dtype), flat(w, dtype)
     sums = np.zeros((kh * kw + 1, c))  # dw and db, float64
-    special = special_stride(w, stride, padding, dilation)
+    special = special_stride(w.shape, stride, padding, dilation)
     if special:
         dx = memory.empty(x.shape, dtype)
         backward = backward_1 if special == 1 else backward_2
@@ -88,11 +88,13 @@ def _check(x: np.ndarray, w: np.ndarray) -> tuple[int, int, int]:
     return kh, kw, c
 
 
-def special_stride(w: np.ndarray, stride: IntPair, padding: IntPair, dilation: IntPair) -> int:
-    """The stride, 1 or 2, if there is a fast kernel for this convolution, else 0."""
+def special_stride(
+    shape: tuple[int, ...], stride: IntPair, padding: IntPair, dilation: IntPair
+) -> int:
+    """The stride, 1 or 2, if there is a fast kernel for weights of this shape, else 0."""
     s = pair(stride)
-    fits = w.shape[:2] == (3, 3) and pair(padding) == (1, 1) and pair(dilation) == (1, 1)
-    return s[0] if fits and w.shape[2] >= LANES and s in ((1, 1), (2, 2)) else 0
+    fits = shape[:2] == (3, 3) and pair(padding) == (1, 1) and pair(dilation) == (1, 1)
+    return s[0] if fits and shape[2] >= LANES and s in ((1, 1), (2, 2)) else 0
 
 
 @fused

@@ -5,11 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from .. import memory
-from ..ops.meeting import overwrite_channels
-from .batch_norm import add_backward_sums, constants_of, finish_backward_sums, table_of
+from ..ops.meeting import overwrite
+from .batch_norm import (
+    add_backward_sums,
+    batch_norm,
+    batch_norm_backward_sums,
+    constants_of,
+    finish_backward_sums,
+    normalise,
+    table_of,
+)
 from .branches import concat
 from .channel_shuffle import channel_shuffle, channel_shuffle_backward
-from .jit import exact, flat
+from .jit import exact, flat, scratch
 from .norm_conv import Norm
 from .pixels import pixels
 from .sums import period_of
@@ -19,26 +27,56 @@ __all__ = [
     "concat_shuffle_backward",
     "norm_add_relu",
     "norm_add_relu_backward",
-    "overwrite_channels",
+    "overwrite",
 ]
 
 _BLOCK = 2**12  # numbers that stay in the first-level cache between two kernels
 
 
-def concat_shuffle(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
-    """Return two tensors side by side, shuffled; see ``ops.concat_shuffle``."""
-    if x1.shape != x2.shape or x1.dtype != x2.dtype:
-        return channel_shuffle(concat([x1, x2]), 2)
+def concat_shuffle(
+    x1: np.ndarray, x2: np.ndarray, norm1: Norm | None = None, norm2: Norm | None = None
+) -> np.ndarray:
+    """Return two tensors, normalised, side by side and shuffled; see ``ops.concat_shuffle``."""
     (n, h, w, c), dtype = x1.shape, x1.dtype
+    if x1.shape != x2.shape or dtype != x2.dtype:
+        z1, z2 = (
+            x if norm is None else batch_norm(x, *norm[:6])
+            for x, norm in ((x1, norm1), (x2, norm2))
+        )
+        return channel_shuffle(concat([z1, z2]), 2)
     y = memory.empty((n, h, w, 2 * c), dtype)
-    (a, a_row), (b, b_row) = pixels(x1, dtype), pixels(x2, dtype)
-    _alternate(y.reshape(-1), a, a_row, b, b_row, n * h * w, c)
+    _side_by_side(y.reshape(-1), *_side(x1, norm1), *_side(x2, norm2), n * h * w, c, period_of(c))
     return y
 
 
-def concat_shuffle_backward(dy: np.ndarray) -> np.ndarray:
-    """Return both gradients side by side; see ``ops.concat_shuffle_backward``."""
-    return channel_shuffle_backward(dy, 2)
+def concat_shuffle_backward(
+    dy: np.ndarray,
+    x1: np.ndarray,
+    x2: np.ndarray,
+    norm1: Norm | None = None,
+    norm2: Norm | None = None,
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Return both gradients side by side, and sums; see ``ops.concat_shuffle_backward``."""
+    c, dtype = x1.shape[-1], x1.dtype
+    if x1.shape != x2.shape or dtype != x2.dtype:
+        dz = channel_shuffle_backward(dy, 2)
+        sums1, sums2 = (
+            None if norm is None else batch_norm_backward_sums(part, x, *norm[:6])
+            for part, x, norm in ((dz[..., :c], x1, norm1), (dz[..., c:], x2, norm2))
+        )
+        return dz, sums1, sums2
+    dz = memory.empty(dy.shape, dtype)
+    dyf, sums = flat(dy, dtype, (*x1.shape[:-1], 2 * c)), np.zeros((2, 2, c))
+    sides = *_side(x1, norm1), *_side(x2, norm2)
+    _apart(dz.reshape(-1), sums, dyf, *sides, x1.size // c, c, period_of(c))
+    return dz, None if norm1 is None else sums[0], None if norm2 is None else sums[1]
+
+
+def _side(x: np.ndarray, norm: Norm | None) -> tuple[np.ndarray, int, np.ndarray, float, bool]:
+    """What a kernel wants to know of a branch: its pixels, their distance, and its norm."""
+    if norm is None:
+        return *pixels(x, x.dtype), np.empty((4, 0)), 0.0, False
+    return flat(x, x.dtype), x.shape[-1], constants_of(x, *norm[:4]), norm.eps, norm.relu
 
 
 def norm_add_relu(x: np.ndarray, norm: Norm, shortcut: np.ndarray) -> np.ndarray:
@@ -62,13 +100,65 @@ def norm_add_relu_backward(
 
 
 @exact
-def _alternate(y, x1, row1, x2, row2, m, c):
-    for r in range(m):
-        a, b = x1[r * row1 : r * row1 + c], x2[r * row2 : r * row2 + c]
-        pairs = y[2 * r * c : 2 * (r + 1) * c]
-        for j in range(c):
-            pairs[2 * j] = a[j]
-            pairs[2 * j + 1] = b[j]
+def _side_by_side(
+    y, x1, row1, norm1, eps1, relu1, x2, row2, norm2, eps2, relu2, m, c, period
+):  # fmt: skip
+    table1, table2 = table_of(norm1, eps1, period, x1), table_of(norm2, eps2, period, x2)
+    block = max(1, _BLOCK // c)
+    spare1, spare2 = scratch(block * c, x1), scratch(block * c, x2)
+    for first in range(0, m, block):
+        rows = min(block, m - first)
+        a = _block(spare1, x1, first, row1, table1, relu1, rows, c)
+        b = _block(spare2, x2, first, row2, table2, relu2, rows, c)
+        pairs = y[2 * first * c :]
+        for i in range(rows * c):
+            pairs[2 * i] = a[i]
+            pairs[2 * i + 1] = b[i]
+
+
+@exact
+def _block(spare, x, first, row, table, relu, m, c):
+    """Return m pixels of x, normalised, one behind the other."""
+    if table.size > 0:
+        normalise(spare[: m * c], x[first * c : (first + m) * c], table, relu)
+    elif row == c:
+        return x[first * c : (first + m) * c]
+    else:
+        for r in range(m):
+            pixel, of = spare[r * c : (r + 1) * c], x[(first + r) * row :]
+            for j in range(c):
+                pixel[j] = of[j]
+    return spare[: m * c]
+
+
+@exact
+def _apart(
+    dz, sums, dy, x1, row1, norm1, eps1, relu1, x2, row2, norm2, eps2, relu2, m, c, period
+):  # fmt: skip
+    table1, table2 = table_of(norm1, eps1, period, x1), table_of(norm2, eps2, period, x2)
+    block = max(1, _BLOCK // (4 * period)) * 4 * period // c  # pixels
+    dz1, dz2 = scratch(block * c, x1), scratch(block * c, x2)
+    for first in range(0, m, block):
+        rows = min(block, m - first)
+        pairs, both = dy[2 * first * c :], dz[2 * first * c :]
+        for i in range(rows * c):
+            dz1[i] = pairs[2 * i]
+            dz2[i] = pairs[2 * i + 1]
+        for r in range(rows):
+            pixel, a, b = both[2 * r * c : 2 * (r + 1) * c], dz1[r * c :], dz2[r * c :]
+            for j in range(c):
+                pixel[j] = a[j]
+            for j in range(c):
+                pixel[c + j] = b[j]
+        here = slice(first * c, (first + rows) * c)
+        if table1.size > 0:
+            add_backward_sums(sums[0], dz1[: rows * c], x1[here], table1, relu1)
+        if table2.size > 0:
+            add_backward_sums(sums[1], dz2[: rows * c], x2[here], table2, relu2)
+    if table1.size > 0:
+        finish_backward_sums(sums[0], table1)
+    if table2.size > 0:
+        finish_backward_sums(sums[1], table2)
 
 
 @exact

@@ -10,9 +10,13 @@ What is neither depthwise 3x3 nor a product of moderate size goes step by step.
 
 from __future__ import annotations
 
+from functools import cache
+from math import prod
+
 import numpy as np
 
 from .. import memory
+from ..ops.meeting import overwrite
 from ..ops.norm_conv import Gradient, Norm, is_pointwise
 from ..ops.windows import IntPair
 from .batch_norm import (
@@ -64,8 +68,9 @@ def norm_conv(
     groups: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Normalise and convolve; see ``ops.norm_conv``."""
-    if _has_kernel(w, stride, padding, dilation, groups):
-        return _forward(x, norm, None, w, stride, padding, dilation, groups)
+    way = _way(w.shape, stride, padding, dilation, groups)
+    if way:
+        return _forward(x, norm, None, w, way, groups)
     z = x if norm is None else _normalised(x, norm)
     y = _convolved(z, w, stride, padding, dilation, groups)
     return y, batch_norm_sums(y)
@@ -81,8 +86,9 @@ def conv_norm(
     groups: int = 1,
 ) -> np.ndarray:
     """Convolve and normalise; see ``ops.conv_norm``."""
-    if _has_kernel(w, stride, padding, dilation, groups, _WEIGHTS_FORWARD):
-        y, _ = _forward(x, None, norm, w, stride, padding, dilation, groups)
+    way = _way(w.shape, stride, padding, dilation, groups, _WEIGHTS_FORWARD)
+    if way:
+        y, _ = _forward(x, None, norm, w, way, groups)
     else:
         y = _convolved(x, w, stride, padding, dilation, groups)
         yf = y.reshape(-1)
@@ -96,9 +102,7 @@ def _forward(
     norm: Norm | None,
     behind: Norm | None,
     w: np.ndarray,
-    stride: IntPair,
-    padding: IntPair,
-    dilation: IntPair,
+    way: int,
     groups: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return y and its sums; or with a norm ``behind``, what it makes of y, and no sums."""
@@ -107,8 +111,8 @@ def _forward(
     sums, wf = np.zeros((3, o)), flat(w, dtype)
     before, eps, relu, shuffle = _constants(x, norm)
     after, after_eps, after_relu, _ = _constants(np.empty((0, o), dtype), behind)
-    s = special_stride(w, stride, padding, dilation)
-    if s:
+    if way < 3:
+        s = way
         y = memory.empty((n, -(-h // s), -(-wd // s), c), dtype)
         _depthwise(
             y.reshape(-1), sums[1:], xf, x_row, before, eps, relu, shuffle, wf,
@@ -138,10 +142,15 @@ def norm_conv_backward(
     dilation: IntPair = 1,
     groups: int = 1,
     plus: np.ndarray | None = None,
+    there: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return (dx, dw, sums); see ``ops.norm_conv_backward``."""
-    if not _has_kernel(w, stride, padding, dilation, groups):
-        return _step_by_step(dy, y, behind, x, norm, w, stride, padding, dilation, groups, plus)
+    way = _way(w.shape, stride, padding, dilation, groups)
+    if not way:
+        dx, dw, sums = _step_by_step(
+            dy, y, behind, x, norm, w, stride, padding, dilation, groups, plus
+        )
+        return dx if there is None else overwrite(there, dx), dw, sums
     (n, h, wd, c), dtype = x.shape, x.dtype
     o = w.shape[-1]
     xf, x_row = pixels(x, dtype) if norm is None else (flat(x, dtype), c)
@@ -150,27 +159,29 @@ def norm_conv_backward(
     after, after_eps, after_relu, _ = _constants(y, behind and behind.norm)
     means = np.empty((2, 0)) if behind is None else behind.sums / behind.pixels
     sums = np.zeros((2, c))
-    dx = memory.empty(x.shape, dtype)
+    dx = memory.empty(x.shape, dtype) if there is None or way < 3 else there
+    dxf, dx_row = pixels(dx, dtype)
+    assert np.may_share_memory(dxf, dx), "dx has no place that a kernel can write to"
     more = np.empty(0, dtype) if plus is None else flat(plus, dtype, x.shape)
-    s = special_stride(w, stride, padding, dilation)
-    if not s:
+    if way == 3:
         cg, og = c // groups, o // groups
         parts = np.zeros((groups, _whole(cg, ROWS), _whole(og, VECTOR)), dtype)
         _pointwise_backward(
-            dx.reshape(-1), parts.reshape(-1), sums, dyf, dy_row, yf, after, means, after_eps,
+            dxf, dx_row, parts.reshape(-1), sums, dyf, dy_row, yf, after, means, after_eps,
             after_relu, xf, x_row, before, eps, relu, shuffle, wf, more,
             n * h * wd, c, o, groups, _rows(c, o), period_of(c), period_of(o),
         )  # fmt: skip
         dw = parts[:, :cg, :og].transpose(1, 0, 2).reshape(w.shape)  # (Cg, G, Og)
     else:
         taps = np.zeros((10, c))  # dw, and db, which nobody asks for
-        part = np.zeros((-(-c // LANES), 10 * LANES), dtype)
         _depthwise_backward(
-            dx.reshape(-1), taps, sums, dyf, dy_row, yf, after, means, after_eps, after_relu,
-            xf, x_row, before, eps, relu, shuffle, wf, np.zeros((2, wd * c), dtype), part,
-            more, n, h, wd, c, s, _images(n, h * wd * c), period_of(c),
+            dxf, taps, sums, dyf, dy_row, yf, after, means, after_eps, after_relu,
+            xf, x_row, before, eps, relu, shuffle, wf,
+            more, n, h, wd, c, way, _images(n, h * wd * c), period_of(c),
         )  # fmt: skip
         dw = taps[:9].astype(dtype).reshape(w.shape)
+        if there is not None:
+            dx = overwrite(there, dx)
     if norm is None:
         return dx, dw, None
     return dx, dw, sums
@@ -197,7 +208,7 @@ def _step_by_step(
     z = x if norm is None else _normalised(x, norm)
     if w.ndim == 3:
         dx, dw, _ = depthwise_conv2d_backward(dy, z, w, stride, padding, dilation, bias=False)
-    elif is_pointwise(w, stride, padding):
+    elif is_pointwise(w.shape, stride, padding):
         dx, dw, _ = pointwise_conv2d_backward(dy, z, w, groups, bias=False)
     else:
         dx, dw, _ = conv2d_backward(dy, z, w, stride, padding, dilation, groups, bias=False)
@@ -223,23 +234,28 @@ def _convolved(
 ) -> np.ndarray:
     if w.ndim == 3:
         return depthwise_conv2d(z, w, None, stride, padding, dilation)
-    if is_pointwise(w, stride, padding):
+    if is_pointwise(w.shape, stride, padding):
         return pointwise_conv2d(z, w, None, groups)
     return conv2d(z, w, None, stride, padding, dilation, groups)
 
 
-def _has_kernel(
-    w: np.ndarray,
+@cache
+def _way(
+    shape: tuple[int, ...],
     stride: IntPair,
     padding: IntPair,
     dilation: IntPair,
     groups: int,
-    weights: int = _WEIGHTS,
-) -> bool:
-    """Whether there is a fast way for this convolution."""
-    if w.ndim == 3:
-        return special_stride(w, stride, padding, dilation) > 0
-    return is_pointwise(w, stride, padding) and w.size // groups <= weights
+    most: int = _WEIGHTS,
+) -> int:
+    """Which fast way there is for weights of this shape.
+
+    1 or 2 is the stride of a depthwise 3x3 convolution, 3 a product of at most so many weights in
+    a group, 0 nothing.
+    """
+    if len(shape) == 3:
+        return special_stride(shape, stride, padding, dilation)
+    return 3 * (is_pointwise(shape, stride, padding) and prod(shape) // groups <= most)
 
 
 def _constants(x: np.ndarray, norm: Norm | None) -> tuple[np.ndarray, float, bool, int]:
@@ -315,11 +331,11 @@ def _add(y, x):
 
 
 @fused
-def _unpad(y, padded, m, groups, og, row):
+def _unpad(y, y_row, padded, m, groups, og, row):
     # padded rows are (groups, row), y's (groups, og)
     for r in range(m):
         for g in range(groups):
-            pixel, of = y[(r * groups + g) * og :], padded[(r * groups + g) * row :]
+            pixel, of = y[r * y_row + g * og :], padded[(r * groups + g) * row :]
             for i in range(og):
                 pixel[i] = of[i]
 
@@ -348,7 +364,7 @@ def _pointwise(
                 rows, cg, og, (x, y), (next_ * x_row, next_ * o), share * max(c, o),
             )  # fmt: skip
         if not direct:
-            _unpad(here, sy, rows, groups, og, row)
+            _unpad(here, o, sy, rows, groups, og, row)
         if after.size > 0:
             normalise(here, here, after, behind_relu)
         else:
@@ -357,7 +373,7 @@ def _pointwise(
 
 @fused
 def _pointwise_backward(
-    dx, dw, sums, dy, dy_row, y, behind, means, behind_eps, behind_relu,
+    dx, dx_row, dw, sums, dy, dy_row, y, behind, means, behind_eps, behind_relu,
     x, x_row, before, eps, relu, shuffle, w, more, m, c, o, groups, block, x_period, y_period,
 ):  # fmt: skip
     cg, og = c // groups, o // groups
@@ -374,7 +390,7 @@ def _pointwise_backward(
         rows = min(block, m - first)
         _dy_block(sy, dy, first, dy_row, y, rows, o, after, slopes, behind_relu)
         _stage(sx, st, x, first * x_row, x_row, rows, c, table, relu, shuffle)
-        here = dx[first * c : (first + rows) * c]
+        here = dx[first * dx_row : (first + rows - 1) * dx_row + c]
         direct = row == cg and rows % ROWS == 0 and shuffle == 1
         share = (rows + groups - 1) // groups
         for g in range(groups):
@@ -383,14 +399,16 @@ def _pointwise_backward(
             )
             panel, next_ = panels[g * og * packed(cg) :], first + block + g * share
             multiply(
-                here if direct else sd, g * row, groups * row, sy, g * og, o, panel, 0,
-                rows, og, cg, (x, dy, y, dx),
-                (next_ * x_row, next_ * dy_row, next_ * o, next_ * c), share * max(c, o),
+                here if direct else sd, g * row, dx_row if direct else groups * row,
+                sy, g * og, o, panel, 0, rows, og, cg,
+                (x, dy, y, dx), (next_ * x_row, next_ * dy_row, next_ * o, next_ * dx_row),
+                share * max(c, o),
             )  # fmt: skip
         if not direct:
-            target = st if shuffle > 1 else here
-            _unpad(target, sd, rows, groups, cg, row)
-            if shuffle > 1:
+            if shuffle == 1:
+                _unpad(here, dx_row, sd, rows, groups, cg, row)
+            else:
+                _unpad(st, c, sd, rows, groups, cg, row)
                 transpose(here, st[: rows * c], c // shuffle, shuffle)
         if more.size > 0:
             _add(here, more[first * c : (first + rows) * c])
@@ -431,7 +449,7 @@ def _depthwise(
 @fused
 def _depthwise_backward(
     dx, dw, sums, dy, dy_row, y, behind, means, behind_eps, behind_relu,
-    x, x_row, before, eps, relu, shuffle, w, spare, part, more,
+    x, x_row, before, eps, relu, shuffle, w, more,
     n, h, wd, c, stride, images, period,
 ):  # fmt: skip
     table, after = table_of(before, eps, period, x), table_of(behind, behind_eps, period, x)
@@ -440,6 +458,8 @@ def _depthwise_backward(
     size = h * wd * c
     sx, sy = scratch(images * size, x), scratch(images * ho * wo * c, x)
     st = scratch(sx.size if shuffle > 1 else 0, x)
+    zeros, part = np.zeros(wd * c, x.dtype), np.zeros((-(-c // LANES), 10 * LANES), x.dtype)
+    spare = np.zeros(wd * c, x.dtype)
     for first in range(0, n, images):
         count = min(images, n - first)
         _dy_block(
@@ -454,9 +474,9 @@ def _depthwise_backward(
         here = dx[first * size : (first + count) * size]
         target = st if shuffle > 1 else here
         if stride == 1:
-            backward_1(target, dw, sy, z, w, spare[0], spare[1], part, count, h, wd, c)
+            backward_1(target, dw, sy, z, w, zeros, spare, part, count, h, wd, c)
         else:
-            backward_2(target, dw, sy, z, w, spare[0], spare[1], part, count, h, wd, c)
+            backward_2(target, dw, sy, z, w, zeros, spare, part, count, h, wd, c)
         if shuffle > 1:
             transpose(here, st[: here.size], c // shuffle, shuffle)
         if more.size > 0:

@@ -9,6 +9,7 @@ shows.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 
@@ -21,6 +22,7 @@ _PERIOD = 256  # numbers, at least
 BLOCKS = 32  # blocks of a few periods that a float32 sum takes in before it is added to float64
 
 
+@cache
 def period_of(c: int) -> int:
     """Return a multiple of C that is one of LANES, and worth a loop of its own."""
     least = c * LANES // math.gcd(c, LANES)

@@ -149,7 +149,7 @@ class ShuffleUnitV1(Module):
         channels = self.in_channels, dy.shape[-1] - self.in_channels
         dshortcut, dresidual = F.concat_backward(dy, channels)
         dresidual = self.relu.backward(dresidual)
-        return self.residual.backward_onto(dresidual, self.shortcut.backward(dshortcut))
+        return self.residual.backward_open(dresidual, plus=self.shortcut.backward(dshortcut))
 
 
 class ShuffleNetV1(Module):

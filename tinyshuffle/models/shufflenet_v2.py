@@ -20,6 +20,7 @@ from ..nn import (
     Sequential,
     SqueezeExcitation,
 )
+from ..ops.norm_conv import Norm
 from .stem import stem_layers
 
 __all__ = ["ShuffleNetV2", "ShuffleUnitV2"]
@@ -98,27 +99,33 @@ class ShuffleUnitV2(Module):
             self.relu = ReLU()
 
     def forward(self, x: np.ndarray) -> np.ndarray:
+        # the last batch norm and ReLU of each branch are left to where the branches meet
         if self.stride == 1:
             y1, x2 = F.channel_split(x, self.untouched)
-            y2 = self.branch2(x2)
-            if self.residual:
-                y2 = self.relu(F.add(x2, y2))
+            norm1, (y2, norm2) = None, self._main(x2)
         else:
-            y1, y2 = self.branch1(x), self.branch2(x)
-        return F.concat_shuffle(y1, y2)
+            (y1, norm1), (y2, norm2) = self.branch1.forward_open(x), self.branch2.forward_open(x)
+        self.save(y1, y2, norm1, norm2)
+        return F.concat_shuffle(y1, y2, norm1, norm2)
+
+    def _main(self, x2: np.ndarray) -> tuple[np.ndarray, Norm | None]:
+        if self.residual:
+            return self.relu(F.add(x2, self.branch2(x2))), None
+        return self.branch2.forward_open(x2)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        dx = F.concat_shuffle_backward(dy)  # of y1 and y2, side by side
+        dx, sums1, sums2 = F.concat_shuffle_backward(dy, *self.saved())
         dy1, dy2 = F.channel_split(dx, self.untouched)
         if self.stride == 2:
-            return self.branch2.backward_onto(dy2, self.branch1.backward(dy1))
-        # dy1 lies where it belongs; dy2 has to go back through the branch
+            dx = self.branch1.backward_open(dy1, sums1)
+            return self.branch2.backward_open(dy2, sums2, plus=dx)
+        # dy1 lies where it belongs; what comes out of the branch takes the place of dy2
         if self.residual:
-            dy2 = self.relu.backward(dy2)
-            dx2 = self.branch2.backward_onto(dy2, dy2)
+            dz2 = self.relu.backward(dy2)
+            self.branch2.backward_open(dz2, plus=dz2, there=dy2)
         else:
-            dx2 = self.branch2.backward(dy2)
-        return F.overwrite_channels(dx, self.untouched, dx2)
+            self.branch2.backward_open(dy2, sums2, there=dy2)
+        return dx
 
 
 class ShuffleNetV2(Module):

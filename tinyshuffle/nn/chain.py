@@ -60,15 +60,26 @@ class _Added(NamedTuple):
     y: np.ndarray
 
 
-Step = _Convolved | _Normalised | _Added | Module
+class _Left(NamedTuple):
+    """A batch norm (and its ReLU) at the end, which the caller applies."""
+
+    norm: _Pending
+    x: np.ndarray
+
+
+Step = _Convolved | _Normalised | _Added | _Left | Module
 
 
 def forward(
-    layers: Iterable[Module], x: np.ndarray, shortcut: np.ndarray | None = None
+    layers: Iterable[Module],
+    x: np.ndarray,
+    shortcut: np.ndarray | None = None,
+    leave: bool = False,
 ) -> tuple[np.ndarray, list[Step]]:
     """Return the output in training, and the steps for :func:`backward`.
 
-    With a ``shortcut`` that is added to the output, and a ReLU behind.
+    With a ``shortcut`` that is added to the output, and a ReLU behind. Or, with ``leave``, without
+    the batch norm and ReLU that stand last: :func:`left` returns them.
     """
     rest, steps = list(layers), list[Step]()
     pending: _Pending | None = None
@@ -107,19 +118,39 @@ def forward(
         steps.append(_Added(pending, x, y))
         return y, steps
     if pending is not None:
+        if leave and pending.norm.shuffle == 1:
+            steps.append(_Left(pending, x))
+            return x, steps
         steps.append(_Normalised(pending, x))
         x = pending(x)
     return x, steps
 
 
-def backward(steps: list[Step], dy: np.ndarray, plus: np.ndarray | None = None) -> np.ndarray:
-    """Add to the gradients of all parameters and return that of the input, ``plus`` another one.
+def left(steps: list[Step]) -> Norm | None:
+    """Return what :func:`forward` left to its caller."""
+    return steps[-1].norm.norm if steps and isinstance(steps[-1], _Left) else None
 
-    A shortcut is taken to be the input itself.
+
+def backward(
+    steps: list[Step],
+    dy: np.ndarray,
+    sums: np.ndarray | None = None,
+    plus: np.ndarray | None = None,
+    there: np.ndarray | None = None,
+) -> np.ndarray:
+    """Add to the gradients of all parameters and return that of the input.
+
+    ``sums`` are dβ and dγ of a batch norm that was left to the caller, ``plus`` is another gradient
+    of the input to be added, and ``there`` is where to write the result. A shortcut is taken to be
+    the input itself.
     """
     behind: Gradient | None = None  # dy is that of what this batch norm returned
     of: np.ndarray = dy  # for this input
     for i, step in reversed(list(enumerate(steps))):
+        if isinstance(step, _Left):
+            assert sums is not None
+            behind, of = step.norm.gradient(sums), step.x
+            continue
         if isinstance(step, _Added):
             if step.norm is None:
                 dy = plus = F.relu_backward(dy, step.y)
@@ -128,12 +159,14 @@ def backward(steps: list[Step], dy: np.ndarray, plus: np.ndarray | None = None) 
                 behind, of, plus = step.norm.gradient(mine), step.x, dy
             continue
         if isinstance(step, _Convolved):
-            more = None
+            more, to = None, None
             if i == 0 and step.norm is None:
                 more, plus = plus, None
-            norm = None if step.norm is None else step.norm.norm
+                if more is None:
+                    to, there = there, None
+            norm, w = None if step.norm is None else step.norm.norm, step.layer.weight.data
             dy, dw, mine = F.norm_conv_backward(
-                dy, step.y, behind, step.x, norm, step.layer.weight.data, *step.layer.geometry, more
+                dy, step.y, behind, step.x, norm, w, *step.layer.geometry, more, to
             )
             step.layer.weight.accumulate(dw)
             behind, of = None if step.norm is None else step.norm.gradient(mine), step.x
@@ -147,7 +180,9 @@ def backward(steps: list[Step], dy: np.ndarray, plus: np.ndarray | None = None) 
         else:
             dy = step.backward(dy)
     dy = _through(dy, of, behind)
-    return dy if plus is None else F.add(dy, plus)
+    if plus is not None:
+        dy = F.add(dy, plus)
+    return dy if there is None else F.overwrite(there, dy)
 
 
 def evaluate(layers: Iterable[Module], x: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..backend import F
+from ..ops.norm_conv import Norm
 from . import chain
 from .layers import BatchNorm2d, GlobalAvgPool, Linear, ReLU, Sigmoid
 from .module import Module, inferring
@@ -51,10 +52,9 @@ class Sequential(Module):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         steps: list[chain.Step] = list(self)
-        joined = self._one_mode()
-        if joined and self.training:
+        if self._joined() and self.training:
             x, steps = chain.forward(self, x)
-        elif joined and inferring():
+        elif self._joined() and inferring():
             x = chain.evaluate(self, x)
         else:
             for layer in self:
@@ -62,16 +62,37 @@ class Sequential(Module):
         self.save(steps)
         return x
 
+    def forward_open(self, x: np.ndarray) -> tuple[np.ndarray, Norm | None]:
+        """Return the output without the batch norm and ReLU at its end, and these.
+
+        Whoever comes next can apply them in passing, and gives ``backward_open`` their ``sums``.
+        None if they are applied already.
+        """
+        if not (self._joined() and self.training):
+            return self(x), None
+        x, steps = chain.forward(self, x, leave=True)
+        self.save(steps)
+        return x, chain.left(steps)
+
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        (steps,) = self.saved()
-        return chain.backward(steps, dy)
+        return self.backward_open(dy)
 
-    def backward_onto(self, dy: np.ndarray, plus: np.ndarray) -> np.ndarray:
-        """Return dx + plus, where ``plus`` is another gradient of x."""
-        (steps,) = self.saved()
-        return chain.backward(steps, dy, plus)
+    def backward_open(
+        self,
+        dy: np.ndarray,
+        sums: np.ndarray | None = None,
+        plus: np.ndarray | None = None,
+        there: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Add to the gradients of all parameters and return dx.
 
-    def _one_mode(self) -> bool:
+        ``sums`` are dβ and dγ of the batch norm that ``forward_open`` left, ``plus`` is another
+        gradient of x to be added, and ``there`` is where to write dx.
+        """
+        (steps,) = self.saved()
+        return chain.backward(steps, dy, sums, plus, there)
+
+    def _joined(self) -> bool:
         """Whether layers may be joined: unless some batch norm is in another mode than the rest."""
         norms = (layer for layer in self if isinstance(layer, BatchNorm2d))
         return self.joined and all(norm.training == self.training for norm in norms)
@@ -88,7 +109,7 @@ class Residual(Sequential):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         *f, relu = self
-        joined = self._one_mode()
+        joined = self._joined()
         if joined and self.training:
             y, steps = chain.forward(f, x, shortcut=x)
         elif joined and inferring():
@@ -107,10 +128,7 @@ class Residual(Sequential):
         if not isinstance(steps[-1], ReLU):
             return chain.backward(steps, dy)
         dz = steps.pop().backward(dy)
-        return chain.backward(steps, dz, dz)
-
-    def backward_onto(self, dy: np.ndarray, plus: np.ndarray) -> np.ndarray:
-        return F.add(self.backward(dy), plus)
+        return chain.backward(steps, dz, plus=dz)
 
 
 class SqueezeExcitation(Module):

@@ -187,6 +187,7 @@ class BatchNorm2d(Module):
 
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     sync: Callable[[np.ndarray], np.ndarray] = staticmethod(_alone)
+    tracks = True  # a replica leaves the running statistics to the layer that it was made from
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
@@ -203,14 +204,15 @@ class BatchNorm2d(Module):
         """Return μ, σ² and M (C,) of the batch, given the sums (3, C) of a slice of it."""
         sums = self.sync(sums)
         mean, var = F.batch_norm_statistics(sums)
-        self._track(mean, var, sums[0, 0])
+        if self.tracks:
+            self._track(mean, var, sums[0, 0])
         return mean, var, sums[0]
 
     def accumulate(self, mine: np.ndarray) -> np.ndarray:
         """Add a slice's dβ and dγ (2, C) to the gradients; return their sums over the batch."""
-        dtype = self.weight.dtype
-        self.bias.accumulate(mine[0].astype(dtype))
-        self.weight.accumulate(mine[1].astype(dtype))
+        dbeta, dgamma = mine.astype(self.weight.dtype)
+        self.bias.accumulate(dbeta)
+        self.weight.accumulate(dgamma)
         return self.sync(mine)
 
     def forward(self, x: np.ndarray, relu: bool = False) -> np.ndarray:

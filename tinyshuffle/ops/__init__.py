@@ -73,7 +73,7 @@ from .meeting import (
     concat_shuffle_backward,
     norm_add_relu,
     norm_add_relu_backward,
-    overwrite_channels,
+    overwrite,
 )
 from .norm_conv import Gradient, Norm, conv_norm, norm_conv, norm_conv_backward
 from .pad_end import pad_end, pad_end_backward, pad_end_cost

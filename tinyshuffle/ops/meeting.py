@@ -1,9 +1,11 @@
 """Where the two branches of a ShuffleNet unit meet, each meeting as one operation.
 
 V2 puts its branches side by side and shuffles them with two groups. Both may have any number of
-channels; when they have the same, that is channel after channel in turn::
+channels; when they have the same, that is channel after channel in turn. A branch ends with a batch
+norm and a ReLU, unless it is the untouched one::
 
-    y = shuffle(concat(x1, x2))                    y[2 j] = x1[j],  y[2 j + 1] = x2[j]
+    y = shuffle(concat(z1, z2))                    y[2 j] = z1[j],  y[2 j + 1] = z2[j]
+    z = relu(BN(x)), or x itself                   Σ dz, Σ dz x̂ go back with dz, over dz where z > 0
 
 V1 adds the shortcut to the last batch norm's output, and a ReLU follows::
 
@@ -19,7 +21,7 @@ import numpy as np
 
 from .activations import relu, relu_backward
 from .batch_norm import batch_norm, batch_norm_backward_sums
-from .branches import add, concat
+from .branches import add, channel_split, concat
 from .channel_shuffle import channel_shuffle, channel_shuffle_backward
 from .norm_conv import Norm
 
@@ -28,27 +30,53 @@ __all__ = [
     "concat_shuffle_backward",
     "norm_add_relu",
     "norm_add_relu_backward",
-    "overwrite_channels",
+    "overwrite",
 ]
 
 
-def concat_shuffle(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
-    """Return x1 (N, H, W, C1) and x2 (N, H, W, C2) side by side, shuffled with two groups."""
-    return channel_shuffle(concat([x1, x2]), 2)
+def concat_shuffle(
+    x1: np.ndarray, x2: np.ndarray, norm1: Norm | None = None, norm2: Norm | None = None
+) -> np.ndarray:
+    """Return x1 (N, H, W, C1) and x2 (N, H, W, C2) side by side, shuffled with two groups.
 
-
-def concat_shuffle_backward(dy: np.ndarray) -> np.ndarray:
-    """Return the gradients of x1 and of x2 side by side, (N, H, W, C1 + C2)."""
-    return channel_shuffle_backward(dy, 2)
-
-
-def overwrite_channels(x: np.ndarray, first: int, x2: np.ndarray) -> np.ndarray:
-    """Write ``x2`` over the channels of ``x`` from ``first`` on, in place, and return ``x``.
-
-    The backward pass of a channel split, when the one gradient lies in its place already.
+    Each of them is normalised first if it comes with a norm, which has no shuffle of its own.
     """
-    x[..., first:] = x2
-    return x
+    z1, z2 = _normalised(x1, norm1), _normalised(x2, norm2)
+    return channel_shuffle(concat([z1, z2]), 2)
+
+
+def concat_shuffle_backward(
+    dy: np.ndarray,
+    x1: np.ndarray,
+    x2: np.ndarray,
+    norm1: Norm | None = None,
+    norm2: Norm | None = None,
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Return the gradients of z1 and z2 side by side, and what the norms need to go on.
+
+    Returns
+    -------
+    dz : (N, H, W, C1 + C2)
+    sums1, sums2 : float64 (2, C1) and (2, C2)
+        dβ and dγ of the norms, of this slice; None where there is no norm.
+    """
+    dz = channel_shuffle_backward(dy, 2)
+    dz1, dz2 = channel_split(dz, x1.shape[-1])
+    return dz, _sums(dz1, x1, norm1), _sums(dz2, x2, norm2)
+
+
+def overwrite(there: np.ndarray, dx: np.ndarray) -> np.ndarray:
+    """Write ``dx`` over the numbers ``there``, which may be some channels of a tensor."""
+    there[...] = dx
+    return there
+
+
+def _normalised(x: np.ndarray, norm: Norm | None) -> np.ndarray:
+    return x if norm is None else batch_norm(x, *norm[:6])
+
+
+def _sums(dz: np.ndarray, x: np.ndarray, norm: Norm | None) -> np.ndarray | None:
+    return None if norm is None else batch_norm_backward_sums(dz, x, *norm[:6])
 
 
 def norm_add_relu(x: np.ndarray, norm: Norm, shortcut: np.ndarray) -> np.ndarray:

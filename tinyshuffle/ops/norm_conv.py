@@ -114,6 +114,7 @@ def norm_conv_backward(
     dilation: IntPair = 1,
     groups: int = 1,
     plus: np.ndarray | None = None,
+    there: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Go back through the batch norm behind the convolution, and through the convolution.
 
@@ -125,6 +126,8 @@ def norm_conv_backward(
         The result and the arguments of :func:`norm_conv`.
     plus : (N, H, W, C), optional
         Another gradient of ``x``, to be added, if there is no ``norm``.
+    there : (N, H, W, C), optional
+        Where to write dx, if there is no ``norm`` and no ``plus``: some channels of a tensor.
 
     Returns
     -------
@@ -142,20 +145,23 @@ def norm_conv_backward(
     z = x if norm is None else _normalised(x, norm)
     if w.ndim == 3:
         dx, dw, _ = depthwise_conv2d_backward(dy, z, w, stride, padding, dilation, bias=False)
-    elif is_pointwise(w, stride, padding):
+    elif is_pointwise(w.shape, stride, padding):
         dx, dw, _ = pointwise_conv2d_backward(dy, z, w, groups, bias=False)
     else:
         dx, dw, _ = conv2d_backward(dy, z, w, stride, padding, dilation, groups, bias=False)
     if norm is None:
+        if there is not None:
+            there[...] = dx
+            return there, dw, None
         return dx if plus is None else dx + plus, dw, None
     if norm.shuffle > 1:
         dx = channel_shuffle_backward(dx, norm.shuffle)
     return dx, dw, batch_norm_backward_sums(dx, x, *norm[:6])
 
 
-def is_pointwise(w: np.ndarray, stride: IntPair, padding: IntPair) -> bool:
-    """Whether this is a product over pixels and nothing else."""
-    return w.shape[:2] == (1, 1) and pair(stride) == (1, 1) and pair(padding) == (0, 0)
+def is_pointwise(shape: tuple[int, ...], stride: IntPair, padding: IntPair) -> bool:
+    """Whether a convolution with weights of this shape is a product over pixels, nothing else."""
+    return shape[:2] == (1, 1) and pair(stride) == (1, 1) and pair(padding) == (0, 0)
 
 
 def _convolved(
@@ -168,7 +174,7 @@ def _convolved(
 ) -> np.ndarray:
     if w.ndim == 3:
         return depthwise_conv2d(z, w, None, stride, padding, dilation)
-    if is_pointwise(w, stride, padding):
+    if is_pointwise(w.shape, stride, padding):
         return pointwise_conv2d(z, w, None, groups)
     return conv2d(z, w, None, stride, padding, dilation, groups)
 
