@@ -187,9 +187,10 @@ def test_convolution_1x1_with_strides(dtype, seed, layout, bias, n, window, data
 @few
 @given(
     dtypes, seeds, st.sampled_from(LAYOUTS), st.booleans(), batches, st.integers(3, 9),
-    st.integers(3, 9), st.integers(16, 40), st.integers(1, 3), st.integers(0, 2),
+    st.integers(3, 9), st.integers(1, 40), st.integers(1, 3), st.integers(0, 2),
 )  # fmt: skip
 @example(np.float32, 0, "contiguous", True, 1, 37, 41, 24, 1, 1)
+@example(np.float32, 0, "contiguous", True, 2, 37, 41, 12, 1, 1)
 def test_stem(dtype, seed, layout, bias, n, h, w, o, stride, padding):
     check_convolution(
         "conv2d", dtype, seed, layout, bias, (n, h, w, 3), (3, 3, 3, o), o, (stride, padding)

@@ -56,7 +56,10 @@ def conv2d(
     if _is_stem(w, dilation, groups):
         xp = _padded(x, padding)
         bf = np.zeros(o, x.dtype) if b is None else flat(b, x.dtype, (o,))
-        _stem(y.reshape(-1), xp.reshape(-1), flat(w, x.dtype), bf, *_frame(xp, y), *pair(stride))
+        wide, wf = _wide(y, copy=False), flat(_wide(w), x.dtype)
+        _stem(wide.reshape(-1), xp.reshape(-1), wf, _wide(bf), *_frame(xp, y), *pair(stride))
+        if wide is not y:
+            y[...] = wide[..., :o]
         return y
     xf, columns = flat(x, x.dtype), _columns(x, rows, kh * kw)
     for i in range(0, len(rows), len(columns)):
@@ -97,9 +100,10 @@ def conv2d_backward(
     xf, dxf, dwt = flat(x, x.dtype), dx.reshape(-1), memory.empty(dwg.shape, x.dtype)
     stem = _is_stem(w, dilation, groups)
     if stem:
-        xp, sums = _padded(x, padding), np.zeros((27, o))
-        _stem_weights(sums, rows.reshape(-1), xp.reshape(-1), *_frame(xp, dy), *pair(stride))
-        dw[...] = sums.reshape(w.shape)
+        xp, sums = _padded(x, padding), np.zeros((27, max(o, LANES)))
+        wide = _wide(rows).reshape(-1)
+        _stem_weights(sums, wide, xp.reshape(-1), *_frame(xp, dy), *pair(stride))
+        dw[...] = sums[:, :o].reshape(w.shape)
     columns = _columns(x, rows, kh * kw)
     for i in range(0, len(rows), len(columns)):
         part = rows[i : i + len(columns)]
@@ -119,7 +123,22 @@ def _is_pointwise(w: np.ndarray, padding: IntPair) -> bool:
 
 def _is_stem(w: np.ndarray, dilation: IntPair, groups: int) -> bool:
     plain = pair(dilation) == (1, 1) and groups == 1
-    return plain and w.shape[:3] == (3, 3, 3) and w.shape[3] >= LANES
+    return plain and w.shape[:3] == (3, 3, 3)
+
+
+def _wide(a: np.ndarray, copy: bool = True) -> np.ndarray:
+    """Return ``a`` (…, O) with channels of zeros behind, if it has less than LANES of them.
+
+    Without a copy, only an array of that shape.
+    """
+    o = a.shape[-1]
+    if o >= LANES:
+        return a
+    wide = memory.empty((*a.shape[:-1], LANES), a.dtype)
+    if copy:
+        wide[..., :o] = a
+        wide[..., o:] = 0
+    return wide
 
 
 def _padded(x: np.ndarray, padding: IntPair) -> np.ndarray:
