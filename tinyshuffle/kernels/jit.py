@@ -13,8 +13,9 @@ a small array, so that the body of every kernel runs without numba too.
 
 Neither checks bounds: the wrappers check shapes.
 
-numba's cache knows a kernel by the file that it stands in. After a change here or in ``sums``,
-delete ``kernels/__pycache__``, or old code stays in use in the other files.
+numba's cache knows a kernel by the file that it stands in. After a change in a file whose kernels
+others call (this one, ``sums``, ``tile``, ``batch_norm``, ``depthwise``, ``channel_shuffle``),
+delete ``kernels/__pycache__``, or old code stays in use in the files of the others.
 """
 
 from __future__ import annotations

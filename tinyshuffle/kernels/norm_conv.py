@@ -48,7 +48,18 @@ from .jit import LANES, flat, fused, scratch
 from .pixels import pixels
 from .pointwise import check_channels, pointwise_conv2d, pointwise_conv2d_backward
 from .sums import period_of
-from .tile import ROWS, VECTOR, add_weight_gradient, multiply, pack, packed, row_of
+from .tile import (
+    RECTIFY,
+    ROWS,
+    SHIFT,
+    VECTOR,
+    WRITE,
+    add_weight_gradient,
+    multiply,
+    pack,
+    packed,
+    row_of,
+)
 
 __all__ = ["Gradient", "Norm", "conv_norm", "norm_conv", "norm_conv_backward"]
 
@@ -291,6 +302,20 @@ def _panels(w, groups, k, n, k_step, n_step, group_step):
 
 
 @fused
+def _folded(w, k, table):
+    """The weights (K, O) of a convolution and the batch norm behind it, and a row of shifts."""
+    o = w.size // k
+    mean, scale, beta = table[0], table[2], table[3]
+    out = scratch((k + 1) * o, w)
+    for i in range(k):
+        for j in range(o):
+            out[i * o + j] = w[i * o + j] * scale[j]
+    for j in range(o):
+        out[k * o + j] = beta[j] - mean[j] * scale[j]
+    return out
+
+
+@fused
 def _stage(to, spare, x, at, x_row, m, c, table, relu, shuffle):
     """Write m pixels of x, normalised and shuffled, to a scratch array."""
     size = m * c
@@ -325,6 +350,12 @@ def _dy_block(to, dy, at, dy_row, y, m, o, table, slopes, relu):
 
 
 @fused
+def _rectify(y):
+    for i in range(y.size):
+        y[i] = 0 if y[i] < 0 else y[i]  # a NaN stays one
+
+
+@fused
 def _add(y, x):
     for i in range(y.size):
         y[i] += x[i]
@@ -349,25 +380,30 @@ def _pointwise(
     sx = scratch((block + ROWS) * c + _SLACK, x)
     st = scratch(block * c if shuffle > 1 else 0, x)
     sy = scratch((block + ROWS) * groups * row_of(og), x)
-    row, panels = row_of(og), _panels(w, groups, cg, og, o, 1, og)
     table, after = table_of(before, eps, x_period, x), table_of(behind, behind_eps, period, x)
+    row, k, end = row_of(og), cg, WRITE
+    if after.size > 0:
+        w, k, end = _folded(w, cg, after), cg + 1, RECTIFY if behind_relu else SHIFT
+    panels = _panels(w, groups, k, og, o, 1, og)
     for first in range(0, m, block):
         rows = min(block, m - first)
-        _stage(sx, st, x, first * x_row, x_row, rows, c, table, relu, shuffle)
+        a, at, a_row = sx, 0, c
+        if table.size == 0 and shuffle == 1 and rows % ROWS == 0:
+            a, at, a_row = x, first * x_row, x_row
+        else:
+            _stage(sx, st, x, first * x_row, x_row, rows, c, table, relu, shuffle)
         here = y[first * o : (first + rows) * o]
         direct = row == og and rows % ROWS == 0
         share = (rows + groups - 1) // groups  # of the next block, to be fetched with each group
         for g in range(groups):
-            panel, next_ = panels[g * cg * packed(og) :], first + block + g * share
+            panel, next_ = panels[g * k * packed(og) :], first + block + g * share
             multiply(
-                here if direct else sy, g * row, groups * row, sx, g * cg, c, panel, 0,
+                here if direct else sy, g * row, groups * row, end, a, at + g * cg, a_row, panel, 0,
                 rows, cg, og, (x, y), (next_ * x_row, next_ * o), share * max(c, o),
             )  # fmt: skip
         if not direct:
             _unpad(here, o, sy, rows, groups, og, row)
-        if after.size > 0:
-            normalise(here, here, after, behind_relu)
-        else:
+        if after.size == 0:
             add_sums(sums, here, period)
 
 
@@ -389,17 +425,21 @@ def _pointwise_backward(
     for first in range(0, m, block):
         rows = min(block, m - first)
         _dy_block(sy, dy, first, dy_row, y, rows, o, after, slopes, behind_relu)
-        _stage(sx, st, x, first * x_row, x_row, rows, c, table, relu, shuffle)
+        a, at, a_row = sx, 0, c
+        if table.size == 0 and shuffle == 1 and cg % ROWS == 0:
+            a, at, a_row = x, first * x_row, x_row
+        else:
+            _stage(sx, st, x, first * x_row, x_row, rows, c, table, relu, shuffle)
         here = dx[first * dx_row : (first + rows - 1) * dx_row + c]
         direct = row == cg and rows % ROWS == 0 and shuffle == 1
         share = (rows + groups - 1) // groups
         for g in range(groups):
             add_weight_gradient(
-                dw, g * dw_size, dw_row, sx, g * cg, c, sy, g * og, o, rows, cg, og
+                dw, g * dw_size, dw_row, a, at + g * cg, a_row, sy, g * og, o, rows, cg, og
             )
             panel, next_ = panels[g * og * packed(cg) :], first + block + g * share
             multiply(
-                here if direct else sd, g * row, dx_row if direct else groups * row,
+                here if direct else sd, g * row, dx_row if direct else groups * row, WRITE,
                 sy, g * og, o, panel, 0, rows, og, cg,
                 (x, dy, y, dx), (next_ * x_row, next_ * dy_row, next_ * o, next_ * dx_row),
                 share * max(c, o),
@@ -426,7 +466,11 @@ def _depthwise(
     sx = scratch(images * h * wd * c, x)
     st = scratch(sx.size if shuffle > 1 else 0, x)
     zeros = np.zeros(wd * c, x.dtype)
+    shifts = zeros
     table, after = table_of(before, eps, period, x), table_of(behind, behind_eps, period, x)
+    if after.size > 0:
+        w = _folded(w, 9, after)
+        shifts = w[9 * c :]
     ho, wo = (h + stride - 1) // stride, (wd + stride - 1) // stride
     for first in range(0, n, images):
         count = min(images, n - first)
@@ -437,13 +481,13 @@ def _depthwise(
             z = x[at * c :]
         here = y[first * ho * wo * c : (first + count) * ho * wo * c]
         if stride == 1:
-            forward_1(here, z, w, zeros, zeros, count, h, wd, c)
+            forward_1(here, z, w, shifts, zeros, count, h, wd, c)
         else:
-            forward_2(here, z, w, zeros, zeros, count, h, wd, c)
-        if after.size > 0:
-            normalise(here, here, after, behind_relu)
-        else:
+            forward_2(here, z, w, shifts, zeros, count, h, wd, c)
+        if after.size == 0:
             add_sums(sums, here, period)
+        elif behind_relu:
+            _rectify(here)
 
 
 @fused

@@ -25,7 +25,23 @@ from numba.np.arrayobj import make_array
 
 from .jit import LANES, exact, fused, prefetch
 
-__all__ = ["ROWS", "VECTOR", "add_weight_gradient", "multiply", "pack", "packed", "row_of"]
+__all__ = [
+    "ADD",
+    "RECTIFY",
+    "SHIFT",
+    "WRITE",
+    "ROWS",
+    "VECTOR",
+    "add_weight_gradient",
+    "multiply",
+    "pack",
+    "packed",
+    "row_of",
+]
+
+# What to do with a tile of sums: write it, add it to what is there, or write it with one more row
+# of the right factor added to each of its rows (a shift for each column), and a ReLU behind.
+WRITE, ADD, SHIFT, RECTIFY = 0, 1, 2, 3
 
 
 def _shape() -> tuple[int, int]:
@@ -69,38 +85,41 @@ def _column(vector, n):
 def _tile(vectors: int) -> Callable[..., None]:
     width = vectors * VECTOR
 
-    def tile(y, to, y_row, last, add, a, i, a_row, a_step, b, j, b_step, n):
-        """y[r, :] (+)= Σ_t a[r, t] b[t, :], for ROWS rows r and n steps t.
+    def tile(y, to, y_row, last, end, a, i, a_row, a_step, b, j, b_step, n):
+        """y[r, :] = Σ_t a[r, t] b[t, :], for ROWS rows r and n steps t.
 
         Row r of y starts at y[to + r y_row], a[r, t] is a[i + r a_row + t a_step] and row t of b
         starts at b[j + t b_step]. The last vector of a row of y starts ``last`` behind the first.
-        ``add`` says whether y is added to or written.
+        ``end`` is WRITE, ADD, SHIFT or RECTIFY.
         """
         for r in range(ROWS):
             total = np.zeros(width, y.dtype)
             for t in range(n):
                 total += a[i + r * a_row + t * a_step] * b[j + t * b_step :][:width]
+            if end >= SHIFT:
+                total += b[j + n * b_step :][:width]
+            if end == RECTIFY:
+                total[total < 0] = 0
             for v in range(vectors):
                 at = to + r * y_row + (last if v == vectors - 1 else v * VECTOR)
                 new = total[v * VECTOR : (v + 1) * VECTOR]
-                y[at : at + VECTOR] = y[at : at + VECTOR] + new if add else new
+                y[at : at + VECTOR] = y[at : at + VECTOR] + new if end == ADD else new
 
     @type_callable(tile)
     def _type(context: Any) -> Callable:
-        return lambda y, to, y_row, last, add, a, i, a_row, a_step, b, j, b_step, n: types.none
+        return lambda y, to, y_row, last, end, a, i, a_row, a_step, b, j, b_step, n: types.none
 
     @lower_builtin(
-        tile, types.Array, types.Integer, types.Integer, types.Integer, types.Boolean,
+        tile, types.Array, types.Integer, types.Integer, types.Integer, types.Integer,
         types.Array, types.Integer, types.Integer, types.Integer,
         types.Array, types.Integer, types.Integer, types.Integer,
     )  # fmt: skip
     def _lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         args = [
-            a if isinstance(t, types.Array | types.Boolean) else
-            context.cast(builder, a, t, types.intp)
+            a if isinstance(t, types.Array) else context.cast(builder, a, t, types.intp)
             for a, t in zip(args, sig.args, strict=True)
         ]
-        y, to, y_row, last, add, a, i, a_row, a_step, b, j, b_step, n = args
+        y, to, y_row, last, end, a, i, a_row, a_step, b, j, b_step, n = args
         number = context.get_value_type(sig.args[0].dtype)
         align = sig.args[0].dtype.bitwidth // 8
         vector, intp = ir.VectorType(number, VECTOR), ir.IntType(64)
@@ -114,7 +133,10 @@ def _tile(vectors: int) -> Callable[..., None]:
             return builder.bitcast(builder.gep(pointer, [at]), vector.as_pointer())
 
         places = [ir.Constant(intp, v * VECTOR) for v in range(vectors)]
-        y_rows, a_rows, row = [address(y, 0, to)], [address(a, 5, i)], address(b, 9, j)
+        def row_of_b(t: Any) -> Any:
+            return builder.gep(b_rows, [builder.mul(t, b_step)])
+
+        y_rows, a_rows, b_rows = [address(y, 0, to)], [address(a, 5, i)], address(b, 9, j)
         for _ in range(ROWS - 1):
             y_rows.append(builder.gep(y_rows[-1], [y_row]))
             a_rows.append(builder.gep(a_rows[-1], [a_row]))
@@ -126,8 +148,7 @@ def _tile(vectors: int) -> Callable[..., None]:
         t = builder.phi(intp)
         t.add_incoming(ir.Constant(intp, 0), entry)
         sums = [builder.phi(vector) for _ in range(ROWS * vectors)]
-        row = builder.gep(row, [builder.mul(t, b_step)])
-        bs = [builder.load(vector_at(row, place), align=align) for place in places]
+        bs = [builder.load(vector_at(row_of_b(t), place), align=align) for place in places]
         at, news = builder.mul(t, a_step), []
         for r in range(ROWS):
             first = builder.insert_element(
@@ -145,15 +166,29 @@ def _tile(vectors: int) -> Callable[..., None]:
         builder.cbranch(builder.icmp_signed("<", following, n), loop, done)
         builder.position_at_end(done)
 
-        for r in range(ROWS):
-            for v, place in enumerate([*places[:-1], last]):
-                pointer, total = vector_at(y_rows[r], place), news[r * vectors + v]
-                with builder.if_else(builder.trunc(add, ir.IntType(1))) as (yes, no):
-                    with yes:
-                        old = builder.load(pointer, align=align)
-                        builder.store(builder.fadd(total, old), pointer, align=align)
-                    with no:
-                        builder.store(total, pointer, align=align)
+        # one way to end for each value of `end`
+        blocks = [builder.append_basic_block(name) for name in ("write", "add", "shift", "rectify")]
+        stored = builder.append_basic_block("stored")
+        ways = builder.switch(end, blocks[WRITE])
+        for value, block in enumerate(blocks):
+            ways.add_case(ir.Constant(intp, value), block)
+            builder.position_at_end(block)
+            shifts = []
+            if value >= SHIFT:
+                shifts = [builder.load(vector_at(row_of_b(n), at), align=align) for at in places]
+            for r in range(ROWS):
+                for v, place in enumerate([*places[:-1], last]):
+                    pointer, total = vector_at(y_rows[r], place), news[r * vectors + v]
+                    if value == ADD:
+                        total = builder.fadd(total, builder.load(pointer, align=align))
+                    if value >= SHIFT:
+                        total = builder.fadd(total, shifts[v])
+                    if value == RECTIFY:  # a NaN stays one
+                        below = builder.fcmp_ordered("<", total, none)
+                        total = builder.select(below, none, total)
+                    builder.store(total, pointer, align=align)
+            builder.branch(stored)
+        builder.position_at_end(stored)
         return context.get_dummy_value()
 
     return tile
@@ -162,32 +197,59 @@ def _tile(vectors: int) -> Callable[..., None]:
 _tile_1, _tile_2, _tile_3 = _tile(1), _tile(2), _tile(3)
 
 
+def copy_vector(to: np.ndarray, i: int, of: np.ndarray, j: int) -> None:
+    """Write the VECTOR numbers from of[j] on to to[i], …"""
+    to[i : i + VECTOR] = of[j : j + VECTOR]
+
+
+@type_callable(copy_vector)
+def _type_copy(context: Any) -> Callable:
+    return lambda to, i, of, j: types.none
+
+
+@lower_builtin(copy_vector, types.Array, types.Integer, types.Array, types.Integer)
+def _lower_copy(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    dtype = sig.args[0].dtype
+    vector = ir.VectorType(context.get_value_type(dtype), VECTOR).as_pointer()
+
+    def pointer(k: int) -> Any:
+        data = make_array(sig.args[k])(context, builder, args[k]).data
+        at = context.cast(builder, args[k + 1], sig.args[k + 1], types.intp)
+        return builder.bitcast(builder.gep(data, [at]), vector)
+
+    numbers = builder.load(pointer(2), align=dtype.bitwidth // 8)
+    builder.store(numbers, pointer(0), align=dtype.bitwidth // 8)
+    return context.get_dummy_value()
+
+
 @exact
 def pack(panels, w, k, n, k_step, n_step):
     """Lay a (K, N) matrix with the given distances between its numbers into panels."""
     to, vector, left = 0, 0, packed(n) // VECTOR
     while left > 0:
         vectors = _next(left)
-        for i in range(k):
-            for v in range(vector, vector + vectors):
-                first = _column(v, n)
-                there = min(VECTOR, n - first)
-                row, source = panels[to : to + VECTOR], w[i * k_step + first * n_step :]
-                if n_step == 1:
-                    for j in range(there):
-                        row[j] = source[j]
-                else:
-                    for j in range(there):
-                        row[j] = source[j * n_step]
-                row[there:] = 0
-                to += VECTOR
+        width = vectors * VECTOR
+        for v in range(vectors):
+            first = _column(vector + v, n)
+            there = min(VECTOR, n - first)
+            if n_step == 1 and there == VECTOR:
+                for i in range(k):
+                    copy_vector(panels, to + i * width + v * VECTOR, w, i * k_step + first)
+            else:
+                for j in range(VECTOR):
+                    column, source = panels[to + v * VECTOR + j :], w[(first + j) * n_step :]
+                    for i in range(k):
+                        column[i * width] = source[i * k_step] if j < there else 0
+        to += width * k
         vector += vectors
         left -= vectors
 
 
 @fused
-def multiply(y, to, y_row, a, i, a_row, panels, j, m, k, n, ahead, at_ahead, ahead_size):
+def multiply(y, to, y_row, end, a, i, a_row, panels, j, m, k, n, ahead, at_ahead, ahead_size):
     """Write the product of m rows of a, K long, and panels of N columns to y.
+
+    ``end`` is WRITE, or SHIFT or RECTIFY for panels of K + 1 rows.
 
     Up to ROWS - 1 rows more are read and written, and rows shorter than a vector are padded.
     Meanwhile some ``ahead_size`` numbers of each of the arrays ``ahead``, from ``at_ahead`` on, are
@@ -206,12 +268,12 @@ def multiply(y, to, y_row, a, i, a_row, panels, j, m, k, n, ahead, at_ahead, ahe
             fetched += lines
             at, of = to + r * y_row + start, i + r * a_row
             if vectors == 3:
-                _tile_3(y, at, y_row, last, False, a, of, a_row, 1, panels, j, 3 * VECTOR, k)
+                _tile_3(y, at, y_row, last, end, a, of, a_row, 1, panels, j, 3 * VECTOR, k)
             elif vectors == 2:
-                _tile_2(y, at, y_row, last, False, a, of, a_row, 1, panels, j, 2 * VECTOR, k)
+                _tile_2(y, at, y_row, last, end, a, of, a_row, 1, panels, j, 2 * VECTOR, k)
             else:
-                _tile_1(y, at, y_row, last, False, a, of, a_row, 1, panels, j, VECTOR, k)
-        j += vectors * VECTOR * k
+                _tile_1(y, at, y_row, last, end, a, of, a_row, 1, panels, j, VECTOR, k)
+        j += vectors * VECTOR * (k if end == WRITE else k + 1)
         vector += vectors
         left -= vectors
 
@@ -232,10 +294,10 @@ def add_weight_gradient(dw, to, dw_row, x, i, x_row, dy, j, dy_row, m, k, n):
             for c in range(0, k, ROWS):
                 a, at = i + first * x_row + c, to + c * dw_row + vector * VECTOR
                 if vectors == 3:
-                    _tile_3(dw, at, dw_row, last, True, x, a, 1, x_row, dy, b, dy_row, rows)
+                    _tile_3(dw, at, dw_row, last, ADD, x, a, 1, x_row, dy, b, dy_row, rows)
                 elif vectors == 2:
-                    _tile_2(dw, at, dw_row, last, True, x, a, 1, x_row, dy, b, dy_row, rows)
+                    _tile_2(dw, at, dw_row, last, ADD, x, a, 1, x_row, dy, b, dy_row, rows)
                 else:
-                    _tile_1(dw, at, dw_row, last, True, x, a, 1, x_row, dy, b, dy_row, rows)
+                    _tile_1(dw, at, dw_row, last, ADD, x, a, 1, x_row, dy, b, dy_row, rows)
             vector += vectors
             left -= vectors
