@@ -497,8 +497,9 @@ def _column(
     times: dict[str, list[list[float]]] = {side.name: [[] for _ in jobs] for side in sides}
     for _ in range(effort.rounds):
         for side in sides:
-            time.sleep(min(PAUSE, effort.burst))
+            time.sleep(PAUSE)
             for row in jobs:
+                side.worker.ask("run", net=row, seconds=0, least=1)  # brings it back to the caches
                 runs = side.worker.ask("run", net=row, seconds=effort.burst, least=1)
                 times[side.name][int(row)].append(float(np.median(runs)))
     return times, differences

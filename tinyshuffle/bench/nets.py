@@ -7,7 +7,6 @@ model.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,7 +22,7 @@ from .machine import Machine
 from .predicted import correlation
 from .process import Worker
 from .progress import Progress
-from .run import OURS, PAUSE, _alone, _cleared
+from .run import OURS, _alone, _cleared
 from .spread import Spread, spread
 
 __all__ = ["NETS", "UNITS", "Row", "Rows", "Subject", "measure_rows", "stack"]
@@ -263,8 +262,8 @@ def measure_rows(
         for name in times:
             worker.ask("run", net=name, seconds=burst, least=2)  # warm now
         for _ in progress.rounds("nets", rounds):
-            time.sleep(min(PAUSE, burst))
             for name, turns in times.items():
+                worker.ask("run", net=name, seconds=0, least=1)  # brings it back to the caches
                 runs = worker.ask("run", net=name, seconds=burst, least=1)
                 turns.append(spread(runs).median)
     machine = _alone({**job, "kind": "machine"}, OURS)["machine"]

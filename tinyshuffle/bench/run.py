@@ -241,7 +241,7 @@ def take_turns(
     times: list[list[list[float]]] = [[] for _ in workers]
     for _ in rounds:
         for worker, bursts in zip(workers, times, strict=True):
-            time.sleep(min(PAUSE, burst))
+            time.sleep(PAUSE)
             worker.ask("run", seconds=0, least=1)
             bursts.append(worker.ask("run", seconds=burst, least=1))
     return times
