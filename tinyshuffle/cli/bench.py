@@ -456,8 +456,8 @@ def guidelines(
 
     The nets are those of the paper's Tables 1 to 4: in each table all rows cost the same
     multiply-adds, and the guideline says which takes the least time. Both backends are measured,
-    and PyTorch and ONNX Runtime where they are installed. It takes minutes; --quick, with the
-    narrowest and one wider net of those that the paper ran on a phone, takes half of one.
+    and PyTorch and ONNX Runtime where they are installed. It takes minutes; --quick, with
+    one width of those that the paper ran on a phone, takes half of one.
 
     A verdict needs no threshold: it is "too close to call" if the median slowdown could be 1, with
     95 % confidence, given how the turns differ.
