@@ -344,7 +344,7 @@ def test_large_results_are_described_by_their_first_wrong_number():
         return right
 
     reply = ts.course.check("05.2", last_wrong)
-    assert "36 numbers, of which 1 are wrong; the first is at [1, 2, 1, 2]" in reply.sentence
+    assert "36 numbers, 1 of them wrong; the first is at [1, 2, 1, 2]" in reply.sentence
     assert "known mistake" not in reply.sentence
 
 

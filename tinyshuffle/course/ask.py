@@ -92,7 +92,8 @@ def progress() -> Words:
         notes = [
             f"{count} {one if count == 1 else several}"
             for count, one, several in (
-                (record.tries, "try", "tries"), (record.hints, "hint", "hints")
+                (record.tries, "try", "tries"),
+                (record.hints, "hint", "hints"),
             )
             if count
         ]

@@ -101,7 +101,7 @@ class Reply:
         return self.right
 
     def __repr__(self) -> str:
-        return textwrap.fill(self.sentence, WIDTH, break_long_words=False)
+        return textwrap.fill(self.sentence, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def judge(exercise: Exercise, answer: Any) -> Reply:
@@ -254,7 +254,7 @@ def _difference_of_one(what: str, result: Any, expected: Any, tolerance: float) 
     bad = ~np.isclose(got, right, rtol=tolerance, atol=_absolute(right, tolerance))
     at = tuple(int(i) for i in np.argwhere(bad)[0])
     return (
-        f"{what} {bad.size} numbers, of which {bad.sum()} are wrong; the first is at {list(at)}: "
+        f"{what} {bad.size} numbers, {bad.sum()} of them wrong; the first is at {list(at)}: "
         f"{got[at]:.9g} where {right[at]:.9g} is expected."
     )
 

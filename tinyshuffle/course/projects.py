@@ -14,6 +14,7 @@ import importlib.util
 import json
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 
 from ..errors import TinyshuffleError
 from ..train.checkpoint import atomic_write
+from .exercise import describe
 
 __all__ = ["BUDGET", "CHANNELS", "PROJECTS", "measure", "slow_depthwise"]
 
@@ -108,8 +110,6 @@ def slow_depthwise(x: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 def measure_kernel(submission: Any) -> dict[str, float]:
     """Right on odd shapes, and how many times as fast as :func:`slow_depthwise`."""
-    from .. import ops
-
     theirs = _get(submission, "depthwise")
     rng = np.random.default_rng(0)
 
@@ -119,9 +119,7 @@ def measure_kernel(submission: Any) -> dict[str, float]:
 
     for shape in ((1, 1, 1, 1), (1, 2, 1, 3), (2, 7, 5, 3), (1, 4, 9, 16), (3, 14, 14, 58)):
         x, w = arrays(*shape)
-        right, got = ops.depthwise_conv2d(x, w, padding=1), np.asarray(theirs(x.copy(), w.copy()))
-        if got.shape != right.shape or not np.allclose(got, right, rtol=1e-4, atol=1e-4):
-            raise TinyshuffleError(f"depthwise is wrong for x of shape {shape}: mend it first")
+        _compare(theirs(x.copy(), w.copy()), x, w)
     x, w = arrays(8, 28, 28, 58)
     slow_depthwise(x, w)
     ours, yours = [], []
@@ -131,11 +129,23 @@ def measure_kernel(submission: Any) -> dict[str, float]:
         x += 1e-3
         seconds, got = _seconds(theirs, x, w)
         yours.append(seconds)
-    right = ops.depthwise_conv2d(x, w, padding=1)
-    if np.shape(got) != right.shape or not np.allclose(got, right, rtol=1e-4, atol=1e-4):
-        raise TinyshuffleError("depthwise is wrong for the last images that were timed")
+    _compare(got, x, w)
     median = float(np.median(yours))
     return {"score": float(np.median(ours)) / median, "milliseconds": 1e3 * median}
+
+
+def _compare(got: Any, x: np.ndarray, w: np.ndarray) -> None:
+    from .. import ops
+
+    right = ops.depthwise_conv2d(x, w, padding=1)
+    if not isinstance(got, np.ndarray):
+        raise TinyshuffleError(f"depthwise returns a {type(got).__name__}: return an array")
+    if got.shape != right.shape:
+        raise TinyshuffleError(
+            f"depthwise returns shape {got.shape} for x of shape {x.shape}: keep the shape"
+        )
+    if not np.allclose(got, right, rtol=1e-4, atol=1e-4):
+        raise TinyshuffleError(f"depthwise is wrong for x of shape {x.shape}: mend it first")
 
 
 def _seconds(f: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
@@ -157,7 +167,7 @@ def _get(submission: Any, name: str) -> Any:
 
 
 def measure(project: str, file: str) -> dict[str, Any]:
-    """Run a submission: its figures, or ``{"error": a sentence}``. A student's code runs here."""
+    """Run a submission, a student's code: its figures, or ``{"error": a sentence}``."""
     try:
         spec = importlib.util.spec_from_file_location("submission", file)
         assert spec and spec.loader
@@ -169,30 +179,34 @@ def measure(project: str, file: str) -> dict[str, Any]:
         return {"error": str(error).splitlines()[0]}
     except MemoryError:
         return {"error": "it asks for more memory than is allowed"}
-    except (Exception, SystemExit) as error:
-        message = (str(error).strip() or "no message").splitlines()[0][:200]
-        return {"error": f"it raises {type(error).__name__}: {message}"}
+    except BaseException as error:  # sys.exit() too
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == file]
+        where = f" (line {lines[-1]})" if lines else ""
+        return {"error": f"it raises {describe(error)}{where}"}
+    finally:
+        sys.modules.pop("submission", None)  # and with it what it may have kept
 
 
 def main() -> None:
     """``python -m tinyshuffle.course.projects PROJECT FILE RESULT MEGABYTES``."""
     project, file, result, megabytes = sys.argv[1:]
-    limit_memory(int(megabytes))
+    limit(int(megabytes))
     figures = measure(project, file)
     with atomic_write(Path(result)) as out:
         out.write(json.dumps(figures).encode())
 
 
-def limit_memory(megabytes: int) -> None:
-    """Let this process have no more memory; where the system has no such limit, do nothing."""
-    try:
-        import resource
-    except ImportError:  # Windows
+def limit(megabytes: int) -> None:
+    """Let this process have no more memory, and write no larger file, where the system can."""
+    if sys.platform == "win32":
         return
-    limit = megabytes * 2**20
-    for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+    import resource
+
+    most = megabytes * 2**20
+    for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_FSIZE):
         try:
-            resource.setrlimit(which, (limit, limit))
+            resource.setrlimit(which, (most, most))
         except (ValueError, OSError):  # macOS knows the names and refuses some of them
             continue
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
