@@ -147,7 +147,31 @@ def test_the_unit_starter_is_scored(tmp_path):
     (found,) = run(tmp_path, "unit").values()
     assert found.student == "ada" and not found.error
     assert found.figures["multiply_adds"] <= projects.BUDGET
-    assert 15 < found.figures["score"] <= 100  # ten classes
+    assert 45 < found.figures["score"] < 75  # ten classes; and there is room for better ones
+
+
+@pytest.mark.slow
+def test_a_better_unit_is_seen_to_be_better():
+    def with_bottleneck(c: int = 116, m: int = 24):
+        return ts.nn.Residual(
+            ts.nn.Conv2d(c, m, 1, bias=False), ts.nn.BatchNorm2d(m), ts.nn.ReLU(),
+            ts.nn.Conv2d(m, m, 3, padding=1, groups=m, bias=False), ts.nn.BatchNorm2d(m),
+            ts.nn.Conv2d(m, c, 1, bias=False), ts.nn.BatchNorm2d(c), ts.nn.ReLU(),
+        )  # fmt: skip
+
+    class Submission:
+        make_unit = staticmethod(with_bottleneck)
+
+    starter = projects.load(str(STARTERS / "unit" / "submission.py"))
+    better, plain = (projects.measure_unit(one)["score"] for one in (Submission, starter))
+    assert better > plain + 10
+
+
+def test_the_unit_starter_is_accepted(monkeypatch):
+    monkeypatch.setattr(projects, "TRAIN", 64)
+    monkeypatch.setattr(projects, "EPOCHS", 1)
+    starter = projects.load(str(STARTERS / "unit" / "submission.py"))
+    assert projects.measure_unit(starter)["multiply_adds"] <= projects.BUDGET
 
 
 @pytest.mark.parametrize(
