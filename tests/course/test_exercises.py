@@ -501,13 +501,35 @@ def test_the_sections_to_re_read_exist(exercise):
             assert f"\"## {section}. " in notebook.read_text(encoding="utf-8"), see
 
 
+def code_of(text: str) -> str:
+    """Lines without indentation and comments."""
+    lines = (line.split("  #")[0].strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("# "))
+
+
 def test_solutions_are_not_importable():
-    code = """import sys, tinyshuffle.course.lessons
-print([name for name in sys.modules if "solution" in name])"""
-    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    """They are no module, and stand nowhere in the package (but for formulas of one line)."""
+    course = ROOT / "docs" / "course"
+    beside = {p.parent.name for p in course.rglob("*.py")}
+    assert beside == {"course", "unit", "kernel"}  # build.py, and the two starters
+    package = code_of("".join(p.read_text("utf-8") for p in (ROOT / "tinyshuffle").rglob("*.py")))
+    assert "BEGIN SOLUTION" not in package
+    solutions = [
+        code_of(part)
+        for text in CODE.values()
+        for part in re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", text, re.S)
+    ]
+    assert len(solutions) == len(EXERCISES)
+    assert [body for body in solutions if "\n" in body and body in package] == []
+    code = """import sys
+sys.path += ["../..", "../../.."]  # as the exercise notebooks do
+import tinyshuffle.course.lessons
+print([name for name in sys.modules if "solution" in name or "build" in name.split(".")])"""
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "notebooks" / "exercises",
+        capture_output=True, text=True,
+    )  # fmt: skip
     assert out.stdout.strip() == "[]", out.stderr
-    package = ROOT / "tinyshuffle" / "course"
-    assert not any("BEGIN SOLUTION" in p.read_text("utf-8") for p in package.rglob("*.py"))
 
 
 def test_importing_the_library_does_not_load_the_lessons():
