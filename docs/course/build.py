@@ -29,14 +29,15 @@ TEACHERS = ROOT / "docs" / "course" / "solutions"
 
 STUB = "pass  # your answer in place of this line"
 SETUP = """import sys
-sys.path[:0] = ["../..", "../../.."]  # the library above this folder, installed or not
+sys.path += ["../..", "../../.."]  # the library above this folder, if it is not installed
 
 import numpy as np
 import tinyshuffle as ts
 from tinyshuffle import ops"""
 HELP = """Write an answer, run its cell, then run the check below it. \
 `ts.course.hint("{first}")` gives a hint, and a second one when asked again; \
-`ts.course.progress()` shows what is done."""
+`ts.course.progress()` shows what is done. A check \
+takes less than two seconds: if one does not end, your loop does not, so interrupt the kernel."""
 KEEP_APART = """# Teacher's notebook. Students get notebooks/exercises and the package, and not
 # docs/course/solutions or docs/course/source: see docs/course/README.md."""
 METADATA = {

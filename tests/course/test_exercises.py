@@ -148,6 +148,124 @@ def test_mistakes_in_the_solutions_themselves(key, old, new, named):
     assert named in reply.sentence, reply
 
 
+def code(text: str) -> dict:
+    names: dict = {"np": np, "ops": ts.ops}
+    exec(text, names)
+    return names
+
+
+NORMALISED = """
+def batch_norm_dx(dy, x, gamma, eps):
+    mu, var = x.mean((0, 1, 2)), x.var((0, 1, 2){})
+    s = {}
+    xhat = (x - mu) * s
+    return gamma * s * (dy - dy.{} - xhat * (dy * xhat).{})
+"""
+ROOT_OF = "1 / np.sqrt(var + eps)"
+BACK = """
+def unit_backward(dy, y, layers):
+    dz = {}
+    d = dz
+    for layer in {}:
+        d = layer.backward(d)
+    return {}
+"""
+THROUGH = "np.where(y > 0, dy, 0)"
+GOES_TO = """
+def goes_to(channel, channels, groups):
+    n = channels // groups
+    return {}
+"""
+TAPS = """
+def depthwise_dw(dy, x, kernel, stride, padding):
+    xp = {}
+    dw = np.zeros((kernel, kernel, x.shape[-1]))
+    ho, wo = dy.shape[1:3]
+    for i in range(kernel):
+        for j in range(kernel):
+            dw[i, j] = (xp[:, i:i + {}:stride, j:j + {}:stride] * dy).{}
+    return dw
+"""
+PADDED = "np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))"
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "named"),
+    [
+        ("03.1", "def shuffle(x, groups): return x.reshape(groups, -1).T.reshape(x.shape)",
+         "all of x is rearranged"),
+        ("03.1", """def shuffle(x, groups):
+    n, h, w, c = x.shape
+    return x.reshape(n, h, w, c // groups, groups).transpose(0, 1, 2, 4, 3).reshape(n, h, w, c)""",
+         "(n, G) instead of (G, n)"),
+        ("03.3", GOES_TO.format("channel // n * groups + channel % n"), "row and column"),
+        ("03.3", GOES_TO.format("channel * groups % (channels - 1)"), "the last channel stays"),
+        ("03.4", "def groups_heard(channels, groups): return max(channels / groups, groups)",
+         "the smaller one counts"),
+        ("04.2", TAPS.format(PADDED, "ho", "wo", "sum((0, 1, 2))").replace(":stride", ""),
+         "stride inputs apart"),
+        ("04.2", TAPS.format("np.pad(x, padding)", "ho * stride", "wo * stride", "sum((0, 1, 2))"),
+         "images and channels as well"),
+        ("04.2", TAPS.format(PADDED, "ho * stride", "wo * stride", "sum((1, 2)).mean(0)"),
+         "a mean over the images"),
+        ("04.4", "def numeric_gradient(f, x, eps): return (f(x + eps) - f(x - eps)) / (2 * eps)",
+         "all numbers are moved at once"),
+        ("04.4", """def numeric_gradient(f, x, eps):
+    g = np.zeros_like(x)
+    for i in np.ndindex(x.shape):
+        up = x.copy()
+        up[i] += eps
+        g[i] = (f(up) - f(x)) / eps
+    return g""", "to one side only"),
+        ("05.1", "def statistics(x): return x.mean((0, 2, 3)), x.var((0, 2, 3))", "PyTorch"),
+        ("05.1", """def statistics(x):
+    d = x - x.mean((0, 1, 2))
+    return x.mean((0, 1, 2)), (d * d).sum((0, 1, 2)) / (x[..., 0].size - 1)""",
+         "divided by M - 1"),
+        ("05.2", NORMALISED.format("", ROOT_OF, "sum((0, 1, 2))", "sum((0, 1, 2))"),
+         "not divided by M"),
+        ("05.2", NORMALISED.format("", ROOT_OF, "mean()", "mean()"), "over all channels"),
+        ("05.2", NORMALISED.format(", ddof=1", ROOT_OF, "mean((0, 1, 2))", "mean((0, 1, 2))"),
+         "divided by M - 1"),
+        ("05.2", NORMALISED.format("", "1 / (var**0.5 + eps)", "mean((0, 1, 2))",
+                                   "mean((0, 1, 2))"), "under the root"),
+        ("05.3", """def running(mean, var, x, momentum):
+    axes = (0, 1, 2)
+    return (momentum * mean + (1 - momentum) * x.mean(axes),
+            momentum * var + (1 - momentum) * x.var(axes))""", "weight of the new batch"),
+        ("05.4", """def fold(w, gamma, beta, mean, var, eps):
+    s = gamma / np.sqrt(var + eps)
+    return w * s, beta + s * mean""", "the sign of s μ"),
+        ("05.4", """def fold(w, gamma, beta, mean, var, eps):
+    s = gamma / np.sqrt(var + eps)
+    return w * s, beta - mean""", "the mean is scaled as well"),
+        ("06.1", "def unit_multiply_adds(hw, c, m, g): return hw * (c*m/g + 9*m*m/g + m*c/g)",
+         "is depthwise, 9m"),
+        ("06.1", "def unit_multiply_adds(hw, c, m, g): return hw * (2 * c/g * m/g + 9 * m)",
+         "divided by the groups twice"),
+        ("06.2", """def stride2_multiply_adds(hw, c_in, c_out, g):
+    m = c_out // 4
+    return hw * c_in * m / g + hw / 2 * (9 * m + m * (c_out - c_in) / g)""",
+         "both sides are halved"),
+        ("06.2", """def stride2_multiply_adds(hw, c_in, c_out, g):
+    m = c_in // 4
+    return hw * c_in * m / g + hw / 4 * (9 * m + m * (c_out - c_in) / g)""",
+         "not of its input"),
+        ("06.3", BACK.format(THROUGH, "layers", "d + dz"), "from the first to the last"),
+        ("06.3", BACK.format("dy", "layers[::-1]", "(d + dz) * (y > 0)"), "its mask comes first"),
+        ("06.3", BACK.format("dy * y", "layers[::-1]", "d + dz"), "not multiplied by y"),
+        ("06.3", BACK.format(THROUGH, "layers[::-1]", "d + d"), "added to itself"),
+        ("06.3", BACK.format(THROUGH, "layers[::-1]", "d + dy"), "masked as well"),
+        ("12.2", "def bytes_apart(shape, axis): return np.zeros(shape).strides[axis]",
+         "eight are a float64"),
+    ],
+)  # fmt: skip
+def test_mistakes_as_students_write_them(key, text, named):
+    reply = judge(EXERCISES[key], code(text)[EXERCISES[key].name])
+    assert not reply
+    assert named in reply.sentence, reply
+
+
 def test_a_reply_says_which_case_fails_with_the_smallest_shape():
     reply = ts.course.check("03.1", lambda x, groups: x)
     assert not reply
@@ -159,22 +277,45 @@ def test_a_reply_says_which_case_fails_with_the_smallest_shape():
     assert max(len(line) for line in repr(reply).splitlines()) <= 88
 
 
+def right(x, groups):
+    return ts.ops.channel_shuffle(x, groups)
+
+
+def divides(x, groups):
+    nothing = 1
+    return nothing / 0
+
+
 def changed(x, groups):
     x += 1
     return x
+
+
+def rounded(x, groups):
+    x += 0.1
+    x -= 0.1
+    return right(x, groups)
 
 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
         (None, "has no answer yet"),
-        (np.zeros(6), "asks for a function, and was given a ndarray"),
-        (lambda x, groups: 1 / 0, "raises ZeroDivisionError: division by zero"),
-        (lambda x: x, "raises TypeError"),
+        (np.zeros(6), "asks for a function, and was given a value of type ndarray"),
+        (divides, 'raises ZeroDivisionError: division by zero, in the line "return nothing / 0"'),
+        (lambda x: x, "raises TypeError: <lambda>() takes 1 positional argument but 2 were given."),
+        (lambda x, groups: sys.exit(), "raises SystemExit: no message"),
         (lambda x, groups: None, "returns nothing"),
-        (lambda x, groups: "a word", "a str where numbers are expected"),
-        (lambda x, groups: x.ravel(), "of shape (6,) where (1, 1, 1, 6) is expected"),
-        (changed, "changes its argument x"),
+        (lambda x, groups: "a word", "a value of type str where numbers are expected"),
+        (lambda x, groups: right(x, groups).astype(str), "a value of type ndarray where numbers"),
+        (lambda x, groups: right(x, groups) + 1j, "a value of type ndarray where numbers"),
+        (lambda x, groups: [[1], [2, 3]], "a value of type list where numbers are expected"),
+        (lambda x, groups: 10**400, "a value of type int where numbers are expected"),
+        (lambda x, groups: right(x, groups) * np.nan, "[[[[nan nan nan nan nan nan]]]] where"),
+        (lambda x, groups: x.ravel(), "an array of shape (6,) where (1, 1, 1, 6) is expected"),
+        (lambda x, groups: right(x, groups).ravel(), "the right numbers, but of shape (6,) where"),
+        (changed, "changes its argument x: work on a copy"),
+        (rounded, "changes its argument x by rounding: put the old numbers back"),
     ],
 )
 def test_answers_of_the_wrong_kind(answer, said):
@@ -184,8 +325,10 @@ def test_answers_of_the_wrong_kind(answer, said):
 
 @pytest.mark.parametrize(
     ("answer", "said"),
-    [(None, "has no answer yet"), (sum, "asks for a number"), ("many", "asks for a number"),
-     (300, "300 is too large"), (200.5, "200.5 is too small")],
+    [(None, "has no answer yet"), (sum, "asks for a number, and wider is a function"),
+     ("many", "asks for a number, and wider is 'many'"), ("287", "wider is '287'"),
+     ([144], "wider is [144]"), (np.nan, "wider is nan"), (2j, "wider is 2j"),
+     (10**400, "asks for a number"), (300, "300 is too large"), (200.5, "200.5 is too small")],
 )  # fmt: skip
 def test_numbers_of_the_wrong_kind(answer, said):
     reply = ts.course.check("02.4", answer)
@@ -201,8 +344,26 @@ def test_large_results_are_described_by_their_first_wrong_number():
         return right
 
     reply = ts.course.check("05.2", last_wrong)
-    assert "wrong in 1 of 36 numbers; the first is at [1, 2, 1, 2]" in reply.sentence
+    assert "36 numbers, 1 of them wrong; the first is at [1, 2, 1, 2]" in reply.sentence
     assert "known mistake" not in reply.sentence
+
+
+def test_small_differences_are_shown_with_all_their_digits():
+    reply = ts.course.check("05.1", lambda x: (x.mean((0, 1, 2)), x.var((0, 1, 2)) + 1e-5))
+    assert "the first is at [0]: 1.00001 where 1 is expected" in reply.sentence
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda dy, x, w: dy @ w.T, "returns a value of type ndarray where (dx, dw) is expected"),
+        (lambda dy, x, w: (dy @ w.T, x.T @ dy, 0), "returns 3 results where (dx, dw) is expected"),
+        (lambda dy, x, w: (x.T @ dy, dy @ w.T), "in the wrong order: (dx, dw) is expected"),
+        (lambda dy, x, w: (dy @ w.T, None), "as dw, product_backward returns a value of type None"),
+    ],
+)
+def test_several_results(answer, said):
+    assert said in ts.course.check("04.1", answer).sentence
 
 
 def test_a_slow_loop_is_told_so():
@@ -212,9 +373,83 @@ def test_a_slow_loop_is_told_so():
     assert not reply and "is right but slow" in reply.sentence
 
 
-def test_only_what_the_student_wrote_is_run():
-    assert not ts.course.check("03.1", lambda x, groups: [])
-    assert "a str where" in ts.course.check("03.1", lambda x, g: "__import__('os')").sentence
+def test_code_that_fails_on_larger_images_only():
+    def answer(x, w):
+        if x.size > 1000:
+            raise ValueError("too many")
+        return ts.ops.depthwise_conv2d(x, w, padding=1)
+
+    reply = ts.course.check("12.1", answer)
+    assert "right for small arguments, but for larger ones it raises ValueError: too many" in str(
+        reply.sentence
+    )
+
+
+def test_an_error_of_numba_is_told_in_one_line():
+    import numba
+
+    reply = ts.course.check("12.1", numba.njit(lambda x, w: nowhere))  # noqa: F821
+    assert "NameError: name 'nowhere' is not defined" in reply.sentence
+
+
+def test_only_what_the_student_wrote_is_run(monkeypatch):
+    def forbidden(*arguments):
+        raise AssertionError("a check has run text as a program")
+
+    for name in ("eval", "exec", "compile"):
+        monkeypatch.setattr(f"builtins.{name}", forbidden)
+    said = [ts.course.check("03.1", lambda x, g: "1 / 0"), ts.course.check("02.4", "1 / 0")]
+    monkeypatch.undo()
+    assert not any(said) and "a value of type str" in said[0].sentence
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda *a: plt(*a), "a Figure is expected, and not a value of type Axes"),
+        (lambda *a: plt(*a).figure, ""),
+        (lambda *a: plt(*a, again=True).figure, "one pair of axes with one line"),
+        (lambda *a: plt(*a, label="").figure, "an axis has no label"),
+        (lambda *a: current(*a), ""),
+    ],
+)
+def test_figures(answer, said):
+    reply = ts.course.check("07.3", answer)
+    assert bool(reply) == (not said) and said in reply.sentence
+
+
+def plt(hw, c1, B, groups, label="memory access", again=False):
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    for _ in range(1 + again):
+        axes.plot(groups, [hw * (c1 + B * g / (hw * c1)) + B / hw for g in groups])
+    axes.set(xlabel="groups", ylabel=label)
+    return axes
+
+
+def current(hw, c1, B, groups):
+    """Draw with pyplot, into whatever figure is open."""
+    from matplotlib import pyplot
+
+    pyplot.plot(groups, [hw * (c1 + B * g / (hw * c1)) + B / hw for g in groups])
+    pyplot.xlabel("groups")
+    pyplot.ylabel("memory access")
+    return pyplot.gcf()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda n, k: n // k, "a list of whole numbers is expected"),
+        (lambda n, k: np.array_split(np.arange(n), k), "a list of whole numbers is expected"),
+        (lambda n, k: [None] * k, "a list of whole numbers is expected"),
+        (lambda n, k: [round(n / k)] * k, "returns [2 2] where [2 3] is expected"),
+        (lambda n, k: (len(a) for a in np.array_split(np.arange(n), k)), "is right"),
+    ],
+)
+def test_sizes_of_slices(answer, said):
+    assert said in ts.course.check("12.3", answer).sentence
 
 
 def test_progress_is_stored_beside_the_notebook(tmp_path):
@@ -266,13 +501,35 @@ def test_the_sections_to_re_read_exist(exercise):
             assert f"\"## {section}. " in notebook.read_text(encoding="utf-8"), see
 
 
+def code_of(text: str) -> str:
+    """Lines without indentation and comments."""
+    lines = (line.split("  #")[0].strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("# "))
+
+
 def test_solutions_are_not_importable():
-    code = """import sys, tinyshuffle.course.lessons
-print([name for name in sys.modules if "solution" in name])"""
-    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    """They are no module, and stand nowhere in the package (but for formulas of one line)."""
+    course = ROOT / "docs" / "course"
+    beside = {p.parent.name for p in course.rglob("*.py")}
+    assert beside == {"course", "unit", "kernel"}  # build.py, and the two starters
+    package = code_of("".join(p.read_text("utf-8") for p in (ROOT / "tinyshuffle").rglob("*.py")))
+    assert "BEGIN SOLUTION" not in package
+    solutions = [
+        code_of(part)
+        for text in CODE.values()
+        for part in re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", text, re.S)
+    ]
+    assert len(solutions) == len(EXERCISES)
+    assert [body for body in solutions if "\n" in body and body in package] == []
+    code = """import sys
+sys.path += ["../..", "../../.."]  # as the exercise notebooks do
+import tinyshuffle.course.lessons
+print([name for name in sys.modules if "solution" in name or "build" in name.split(".")])"""
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "notebooks" / "exercises",
+        capture_output=True, text=True,
+    )  # fmt: skip
     assert out.stdout.strip() == "[]", out.stderr
-    package = ROOT / "tinyshuffle" / "course"
-    assert not any("BEGIN SOLUTION" in p.read_text("utf-8") for p in package.rglob("*.py"))
 
 
 def test_importing_the_library_does_not_load_the_lessons():

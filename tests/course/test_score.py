@@ -51,48 +51,70 @@ def test_each_submission_is_reported_for_itself(tmp_path):
         nothing="",
         wrong=NUMPY.replace("xp[:, i:i+h, j:j+v]", "xp[:, :h, :v]"),
         syntax="def depthwise(:",
+        pretends="print('{\"score\": 99, \"milliseconds\": 0}')\ndef depthwise(x, w): return x",
+        empty="def depthwise(x, w): pass",
+        **{"Zoë Ångström 李": NUMPY},
     )
-    scores = run(folder)
-    assert list(scores) == sorted(scores)
+    (folder / "notes.txt").write_text("not Python", encoding="utf-8")
+    (folder / "no file").mkdir()
+    scores = run(folder, seconds=60, megabytes=3000)
+    assert len(scores) == 13
     assert not scores["good"].error and scores["good"].figures["score"] > 0.2
-    assert not scores["prints"].error
+    assert not scores["prints"].error and not scores["Zoë Ångström 李"].error
     said = {
-        "raises": "ZeroDivisionError: division by zero",
+        "raises": "ZeroDivisionError: division by zero (line 1)",
         "leaves": "SystemExit",
         "dies": "exit code 3",
         "nothing": "has no function depthwise",
         "wrong": "depthwise is wrong for x of shape (1, 1, 1, 1)",
         "syntax": "SyntaxError",
+        "pretends": "depthwise is wrong for x of shape (1, 1, 1, 1)",
+        "empty": "returns a NoneType: return an array",
+        "notes.txt": "no submission: call it STUDENT.py",
+        "no file": "no submission: call it STUDENT.py",
     }
     for student, words in said.items():
         assert words in scores[student].error, scores[student]
 
 
-def test_a_submission_that_does_not_end_is_ended_with_all_that_it_started(tmp_path):
-    child = tmp_path / "child"
-    folder = folder_of(
-        tmp_path,
-        loops=f"""
+CHILD = """
 import subprocess, sys
 subprocess.Popen([sys.executable, "-c", '''
 import time, pathlib
 while True:
-    pathlib.Path({str(child)!r}).write_text(str(time.time()))
+    pathlib.Path({!r}).write_text(str(time.time()))
     time.sleep(0.05)
 '''])
-while True:
-    print("x" * 1000)
-""",
-        raises="raise ValueError('soon')",
+"""
+
+
+def test_a_submission_is_ended_with_all_that_it_started(tmp_path):
+    """If it does not end, and if it ends before its child does."""
+    signs = [tmp_path / f".{name}" for name in ("loops", "ends")]
+    folder = folder_of(
+        tmp_path,
+        loops=CHILD.format(str(signs[0])) + "while True:\n    print('x' * 1000)",
+        ends=CHILD.format(str(signs[1])) + "import time\ntime.sleep(1)\n1 / 0",
     )
     scores = run(folder, seconds=8)
     assert "did not end within 8 s" in scores["loops"].error
-    assert scores["raises"].error  # the class goes on
+    assert "ZeroDivisionError" in scores["ends"].error  # the class goes on
     if hasattr(os, "killpg"):
         time.sleep(0.3)
-        last = child.read_text() if child.exists() else ""
+        last = [sign.read_text() for sign in signs]
         time.sleep(0.3)
-        assert (child.read_text() if child.exists() else "") == last
+        assert [sign.read_text() for sign in signs] == last
+
+
+def test_a_folder_and_a_file_of_the_same_name(tmp_path):
+    folder = folder_of(tmp_path, ada="", _helper="")
+    (folder / "ada").mkdir()
+    (folder / "ada" / "submission.py").write_text("", encoding="utf-8")
+    (folder / ".git").mkdir()
+    assert find_submissions(folder) == {
+        "ada": folder / "ada" / "submission.py",
+        "ada.py": folder / "ada.py",
+    }
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="no limit of memory here")
@@ -100,10 +122,12 @@ def test_a_submission_that_allocates_without_end_is_stopped(tmp_path):
     folder = folder_of(
         tmp_path,
         grows="kept = []\nwhile True:\n    kept.append(bytearray(10**8))",
+        fills="file = open('large', 'wb')\nfile.seek(10**10)\nfile.write(b'the end')\nfile.flush()",
         raises="raise ValueError('after it')",
     )
     scores = run(folder, megabytes=3000)
     assert "more memory than is allowed" in scores["grows"].error
+    assert "File too large (line 4)" in scores["fills"].error
     assert "after it" in scores["raises"].error
 
 
@@ -123,7 +147,31 @@ def test_the_unit_starter_is_scored(tmp_path):
     (found,) = run(tmp_path, "unit").values()
     assert found.student == "ada" and not found.error
     assert found.figures["multiply_adds"] <= projects.BUDGET
-    assert 15 < found.figures["score"] <= 100  # ten classes
+    assert 45 < found.figures["score"] < 75  # ten classes; and there is room for better ones
+
+
+@pytest.mark.slow
+def test_a_better_unit_is_seen_to_be_better():
+    def with_bottleneck(c: int = 116, m: int = 24):
+        return ts.nn.Residual(
+            ts.nn.Conv2d(c, m, 1, bias=False), ts.nn.BatchNorm2d(m), ts.nn.ReLU(),
+            ts.nn.Conv2d(m, m, 3, padding=1, groups=m, bias=False), ts.nn.BatchNorm2d(m),
+            ts.nn.Conv2d(m, c, 1, bias=False), ts.nn.BatchNorm2d(c), ts.nn.ReLU(),
+        )  # fmt: skip
+
+    class Submission:
+        make_unit = staticmethod(with_bottleneck)
+
+    starter = projects.load(str(STARTERS / "unit" / "submission.py"))
+    better, plain = (projects.measure_unit(one)["score"] for one in (Submission, starter))
+    assert better > plain + 10
+
+
+def test_the_unit_starter_is_accepted(monkeypatch):
+    monkeypatch.setattr(projects, "TRAIN", 64)
+    monkeypatch.setattr(projects, "EPOCHS", 1)
+    starter = projects.load(str(STARTERS / "unit" / "submission.py"))
+    assert projects.measure_unit(starter)["multiply_adds"] <= projects.BUDGET
 
 
 @pytest.mark.parametrize(

@@ -191,3 +191,9 @@ def test_backward_twice():
     net.backward(y)
     with pytest.raises(TinyshuffleError, match="twice after one forward"):
         net.backward(y)
+
+
+@pytest.mark.parametrize("layers", [(), (nn.Conv2d(4, 4, 1),), (nn.ReLU(), nn.BatchNorm2d(4))])
+def test_a_residual_without_its_relu_is_refused(layers):
+    with pytest.raises(TinyshuffleError, match="has to be its ReLU"):
+        nn.Residual(*layers)

@@ -90,8 +90,11 @@ def progress() -> Words:
         done += record.right
         mark = "done" if record.right else "open" if record.tries else ""
         notes = [
-            f"{count} {word}{'s' if count > 1 and word == 'hint' else ''}"
-            for count, word in ((record.tries, "tried"), (record.hints, "hint"))
+            f"{count} {one if count == 1 else several}"
+            for count, one, several in (
+                (record.tries, "try", "tries"),
+                (record.hints, "hint", "hints"),
+            )
             if count
         ]
         lines.append(f"{key}  {mark:4}  {exercise.title:44}  {', '.join(notes)}".rstrip())
@@ -103,10 +106,10 @@ def find(key: str) -> Exercise:
     """Return the exercise with this key."""
     every = _all()
     if key not in every:
-        near = difflib.get_close_matches(str(key), every, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(str(key), every, n=1, cutoff=0.5)
         raise TinyshuffleError(
             f"there is no exercise {key!r}: "
-            + (f"did you mean {' or '.join(near)}?" if near else "ts.course.exercises() lists them")
+            + (f"did you mean {near[0]!r}?" if near else "ts.course.exercises() lists them")
         )
     return every[key]
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
+import reprlib
 import textwrap
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ import numpy as np
 
 from ..backend import backend
 
-__all__ = ["Exercise", "Mistake", "Reply", "judge"]
+__all__ = ["Exercise", "Mistake", "Reply", "describe", "judge"]
 
 WIDTH = 88  # characters in a line of a reply
 SHOWN = 12  # an array with more numbers is described, not printed
@@ -63,7 +66,8 @@ class Exercise:
     tolerance : float
         Relative to the largest number that is expected.
     observe : callable
-        What of a result is compared (the points of a figure, say).
+        What of a result is compared (the points of a figure, say); its errors say why a result
+        cannot be used.
     further : callable, optional
         Takes an answer that has passed the cases; returns a complaint, or None.
     """
@@ -97,7 +101,7 @@ class Reply:
         return self.right
 
     def __repr__(self) -> str:
-        return textwrap.fill(self.sentence, WIDTH, break_long_words=False)
+        return textwrap.fill(self.sentence, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def judge(exercise: Exercise, answer: Any) -> Reply:
@@ -106,7 +110,7 @@ def judge(exercise: Exercise, answer: Any) -> Reply:
     with backend("numpy"):  # the definition; and nothing has to be compiled first
         complaint = judge_it(exercise, answer)
     if complaint is None:
-        return Reply(True, f"{exercise.key} is right: {exercise.title}.")
+        return Reply(True, f"{exercise.key} is right ({exercise.title}).")
     return Reply(False, f"{exercise.key} {complaint}")
 
 
@@ -116,10 +120,9 @@ def _judge_number(exercise: Exercise, answer: Any) -> str | None:
         return f"has no answer yet: set {name} to the number that you predict."
     if callable(answer):
         return f"asks for a number, and {name} is a function: give the number."
-    try:
-        number = float(answer)
-    except (TypeError, ValueError):
-        return f"asks for a number, and {name} is a {type(answer).__name__}: give the number."
+    number = _numbers(answer)
+    if number is None or number.ndim or np.isnan(number):
+        return f"asks for a number, and {name} is {reprlib.repr(answer)}: give the number."
     if _same(number, exercise.reference(), exercise.tolerance):
         return None
     # the right number is not given away; whether one is above or below helps to find it
@@ -134,7 +137,7 @@ def _judge_function(exercise: Exercise, answer: Any) -> str | None:
         return f"has no answer yet: write the function {exercise.name}."
     if not callable(answer):
         return (
-            f"asks for a function, and was given a {type(answer).__name__}: "
+            f"asks for a function, and was given a value of type {type(answer).__name__}: "
             f"give {exercise.name} itself, without calling it."
         )
     assert exercise.cases
@@ -144,9 +147,14 @@ def _judge_function(exercise: Exercise, answer: Any) -> str | None:
         complaint, result = _call(exercise, answer, yours, expected)
         results.append(result)
         first = first or (complaint and _where(exercise, case) + complaint)
-    if first is None:
-        return exercise.further(answer) if exercise.further else None
-    return first + " " + _advice(exercise, lambda wrong: _repeats(exercise, wrong, results))
+    if first is not None:
+        return first + " " + _advice(exercise, lambda wrong: _repeats(exercise, wrong, results))
+    if exercise.further is None:
+        return None
+    try:
+        return exercise.further(answer)
+    except (Exception, SystemExit) as error:
+        return f"is right for small arguments, but for larger ones {_raised(error)}"
 
 
 def _where(exercise: Exercise, case: int) -> str:
@@ -176,54 +184,78 @@ def _call(
         result = answer(*arguments)
     except NotImplementedError:
         return "it says that it is not implemented yet: write the body.", None
-    except Exception as error:  # whatever a student's code may raise
-        what = str(error).strip() or "no message"
-        return f"it raises {type(error).__name__}: {what.splitlines()[0][:200]}.", None
+    except (Exception, SystemExit) as error:  # whatever a student's code may raise
+        return _raised(error), None
     if result is None:
         return "it returns nothing: write the body, and return the result.", None
     for name, old, new in zip(
         inspect.signature(exercise.reference).parameters, before, arguments, strict=True
     ):
-        if old is not None and not np.array_equal(old, new, equal_nan=True):
-            return f"it changes its argument {name}: work on a copy.", None
+        if old is None or np.array_equal(old, new, equal_nan=True):
+            continue
+        if old.shape == new.shape and np.allclose(old, new):
+            return f"it changes its argument {name} by rounding: put the old numbers back.", None
+        return f"it changes its argument {name}: work on a copy.", None
     try:
         result = exercise.observe(result)
     except Exception as error:
-        return f"its result cannot be read ({error}).", None
+        return f"its result cannot be used: {error}.", None
     return _difference(exercise, result, expected), result
+
+
+def describe(error: BaseException) -> str:
+    """Return an error's type and message in one line."""
+    text = " ".join(re.sub(r"\x1b\[[\d;]*m", "", str(error)).split())  # numba's has colours
+    return f"{type(error).__name__}: {text[:200] or 'no message'}"
+
+
+def _raised(error: BaseException) -> str:
+    """Say what a student's function raises, and in which of its lines."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first one is ours
+    theirs = [frame for frame in frames if frame.filename == frames[0].filename]
+    where = f', in the line "{theirs[-1].line}"' if theirs and theirs[-1].line else ""
+    return f"it raises {describe(error).rstrip('.')}{where}."
 
 
 def _difference(exercise: Exercise, result: Any, expected: Any) -> str | None:
     """Say what is wrong with a result; None if nothing is."""
     if not exercise.outputs:
         return _difference_of_one(f"{exercise.name} returns", result, expected, exercise.tolerance)
-    count = len(exercise.outputs)
-    if not isinstance(result, tuple | list) or len(result) != count:
-        return f"it should return {count} results: {', '.join(exercise.outputs)}."
-    for name, one, right in zip(exercise.outputs, result, expected, strict=True):
-        complaint = _difference_of_one(f"{name} is", one, right, exercise.tolerance)
-        if complaint:
-            return complaint
-    return None
+    names = ", ".join(exercise.outputs)
+    if not isinstance(result, tuple | list):
+        return f"it returns a value of type {type(result).__name__} where ({names}) is expected."
+    if len(result) != len(exercise.outputs):
+        return f"it returns {len(result)} results where ({names}) is expected."
+    if _same_outputs(exercise, result, expected):
+        return None
+    if _same_outputs(exercise, result[::-1], expected):
+        return f"the results are in the wrong order: ({names}) is expected."
+    complaints = (
+        _difference_of_one(f"as {name}, {exercise.name} returns", one, right, exercise.tolerance)
+        for name, one, right in zip(exercise.outputs, result, expected, strict=True)
+    )
+    return next(complaint for complaint in complaints if complaint)
 
 
 def _difference_of_one(what: str, result: Any, expected: Any, tolerance: float) -> str | None:
     if _same(result, expected, tolerance):
         return None
-    try:
-        got = np.asarray(result, dtype=float)
-    except (TypeError, ValueError):
-        return f"{what} a {type(result).__name__} where numbers are expected."
-    right = np.asarray(expected, dtype=float)
+    got, right = _numbers(result), _numbers(expected)
+    assert right is not None
+    if got is None:
+        return f"{what} a value of type {type(result).__name__} where numbers are expected."
     if got.shape != right.shape:
-        return f"{what} of shape {got.shape} where {right.shape} is expected."
-    if right.size <= SHOWN:
+        shapes = f"of shape {got.shape} where {right.shape} is expected"
+        if _same(got.ravel(), right.ravel(), tolerance):
+            return f"{what} the right numbers, but {shapes}."
+        return f"{what} an array {shapes}."
+    if right.size <= SHOWN and _show(got) != _show(right):
         return f"{what} {_show(got)} where {_show(right)} is expected."
     bad = ~np.isclose(got, right, rtol=tolerance, atol=_absolute(right, tolerance))
     at = tuple(int(i) for i in np.argwhere(bad)[0])
     return (
-        f"{what} wrong in {bad.sum()} of {bad.size} numbers; the first is at {list(at)}: "
-        f"{_show(got[at])} where {_show(right[at])} is expected."
+        f"{what} {bad.size} numbers, {bad.sum()} of them wrong; the first is at {list(at)}: "
+        f"{got[at]:.9g} where {right[at]:.9g} is expected."
     )
 
 
@@ -268,13 +300,21 @@ def _same_outputs(exercise: Exercise, a: Any, b: Any) -> bool:
 
 
 def _same(a: Any, b: Any, tolerance: float) -> bool:
-    try:
-        a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    except (TypeError, ValueError):
-        return False
-    if a.shape != b.shape:
+    a, b = _numbers(a), _numbers(b)
+    if a is None or b is None or a.shape != b.shape:
         return False
     return np.allclose(a, b, rtol=tolerance, atol=_absolute(b, tolerance), equal_nan=True)
+
+
+def _numbers(value: Any) -> np.ndarray | None:
+    """Return an array of floats, or None: strings, None and ragged lists are no numbers."""
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind == "O":  # fractions, say
+            return np.vectorize(float, otypes=[float])(array)
+        return array.astype(float) if array.dtype.kind in "buif" else None
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _absolute(expected: np.ndarray, tolerance: float) -> float:
@@ -286,7 +326,8 @@ def _show(value: Any) -> str:
     value = np.asarray(value, dtype=float)
     if value.ndim == 0:
         number = float(value)
-        return f"{int(number):,}" if number.is_integer() else f"{number:.6g}"
+        return f"{number:,.0f}" if number.is_integer() and abs(number) < 1e15 else f"{number:.6g}"
+    value = value.round(4)
     whole = np.isfinite(value).all() and (value == value.round()).all()
-    text = np.array2string(value.astype(int) if whole else value.round(4), separator=" ")
-    return " ".join(text.split())
+    text = np.array2string(value.astype(int) if whole else value, separator=" ")
+    return re.sub(r"(?<=\[) +| +(?=\])", "", " ".join(text.split()))

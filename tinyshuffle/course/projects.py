@@ -14,8 +14,10 @@ import importlib.util
 import json
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numba
@@ -23,13 +25,15 @@ import numpy as np
 
 from ..errors import TinyshuffleError
 from ..train.checkpoint import atomic_write
+from .exercise import describe
 
 __all__ = ["BUDGET", "CHANNELS", "PROJECTS", "measure", "slow_depthwise"]
 
 BUDGET = 5_000_000
 CHANNELS = 116
 SIZE = 28
-TRAIN, TEST, BATCH = 1024, 512, 64  # drawn images; about ten seconds on one core
+# drawn images; about ten seconds on one core. With fewer steps all units are as bad as each other.
+TRAIN, TEST, BATCH, EPOCHS = 4096, 1024, 64, 6
 TIMINGS = 15
 
 
@@ -68,6 +72,7 @@ def _accuracy(make: Callable[[], Any]) -> float:
     from .. import nn
     from ..data import batches, normalise, shapes
     from ..train.optim import SGD
+    from ..train.schedule import factor
 
     train, test = shapes.load(TRAIN, TEST)
     net = nn.Sequential(
@@ -77,10 +82,10 @@ def _accuracy(make: Callable[[], Any]) -> float:
     ).initialise(0)  # fmt: skip
     loss = nn.CrossEntropyLoss()
     optimiser = SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    epochs, steps = 4, -(-TRAIN // BATCH)
-    for epoch in range(epochs):
+    steps = -(-TRAIN // BATCH)
+    for epoch in range(EPOCHS):
         for step, (x, labels) in enumerate(batches(train, BATCH, epoch=epoch, augment=False)):
-            optimiser.lr = 0.1 * (1 - (epoch * steps + step) / (epochs * steps))
+            optimiser.lr = 0.1 * factor("one-cycle", epoch * steps + step, EPOCHS * steps)
             loss(net(x), labels)
             net.backward(loss.backward())
             optimiser.step()
@@ -108,8 +113,6 @@ def slow_depthwise(x: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 def measure_kernel(submission: Any) -> dict[str, float]:
     """Right on odd shapes, and how many times as fast as :func:`slow_depthwise`."""
-    from .. import ops
-
     theirs = _get(submission, "depthwise")
     rng = np.random.default_rng(0)
 
@@ -119,9 +122,7 @@ def measure_kernel(submission: Any) -> dict[str, float]:
 
     for shape in ((1, 1, 1, 1), (1, 2, 1, 3), (2, 7, 5, 3), (1, 4, 9, 16), (3, 14, 14, 58)):
         x, w = arrays(*shape)
-        right, got = ops.depthwise_conv2d(x, w, padding=1), np.asarray(theirs(x.copy(), w.copy()))
-        if got.shape != right.shape or not np.allclose(got, right, rtol=1e-4, atol=1e-4):
-            raise TinyshuffleError(f"depthwise is wrong for x of shape {shape}: mend it first")
+        _compare(theirs(x.copy(), w.copy()), x, w)
     x, w = arrays(8, 28, 28, 58)
     slow_depthwise(x, w)
     ours, yours = [], []
@@ -131,11 +132,23 @@ def measure_kernel(submission: Any) -> dict[str, float]:
         x += 1e-3
         seconds, got = _seconds(theirs, x, w)
         yours.append(seconds)
-    right = ops.depthwise_conv2d(x, w, padding=1)
-    if np.shape(got) != right.shape or not np.allclose(got, right, rtol=1e-4, atol=1e-4):
-        raise TinyshuffleError("depthwise is wrong for the last images that were timed")
+    _compare(got, x, w)
     median = float(np.median(yours))
     return {"score": float(np.median(ours)) / median, "milliseconds": 1e3 * median}
+
+
+def _compare(got: Any, x: np.ndarray, w: np.ndarray) -> None:
+    from .. import ops
+
+    right = ops.depthwise_conv2d(x, w, padding=1)
+    if not isinstance(got, np.ndarray):
+        raise TinyshuffleError(f"depthwise returns a {type(got).__name__}: return an array")
+    if got.shape != right.shape:
+        raise TinyshuffleError(
+            f"depthwise returns shape {got.shape} for x of shape {x.shape}: keep the shape"
+        )
+    if not np.allclose(got, right, rtol=1e-4, atol=1e-4):
+        raise TinyshuffleError(f"depthwise is wrong for x of shape {x.shape}: mend it first")
 
 
 def _seconds(f: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
@@ -156,43 +169,52 @@ def _get(submission: Any, name: str) -> Any:
     return getattr(submission, name)
 
 
+def load(file: str) -> ModuleType:
+    """Run a submission's file."""
+    spec = importlib.util.spec_from_file_location("submission", file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["submission"] = module  # numba looks a function's module up
+    spec.loader.exec_module(module)
+    return module
+
+
 def measure(project: str, file: str) -> dict[str, Any]:
-    """Run a submission: its figures, or ``{"error": a sentence}``. A student's code runs here."""
+    """Run a submission, a student's code: its figures, or ``{"error": a sentence}``."""
     try:
-        spec = importlib.util.spec_from_file_location("submission", file)
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["submission"] = module  # numba looks a function's module up
-        spec.loader.exec_module(module)
-        return dict(PROJECTS[project](module))
+        return dict(PROJECTS[project](load(file)))
     except TinyshuffleError as error:
         return {"error": str(error).splitlines()[0]}
     except MemoryError:
         return {"error": "it asks for more memory than is allowed"}
-    except (Exception, SystemExit) as error:
-        message = (str(error).strip() or "no message").splitlines()[0][:200]
-        return {"error": f"it raises {type(error).__name__}: {message}"}
+    except BaseException as error:  # sys.exit() too
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == file]
+        where = f" (line {lines[-1]})" if lines else ""
+        return {"error": f"it raises {describe(error)}{where}"}
+    finally:
+        sys.modules.pop("submission", None)  # and with it what it may have kept
 
 
 def main() -> None:
     """``python -m tinyshuffle.course.projects PROJECT FILE RESULT MEGABYTES``."""
     project, file, result, megabytes = sys.argv[1:]
-    limit_memory(int(megabytes))
+    limit(int(megabytes))
     figures = measure(project, file)
     with atomic_write(Path(result)) as out:
         out.write(json.dumps(figures).encode())
 
 
-def limit_memory(megabytes: int) -> None:
-    """Let this process have no more memory; where the system has no such limit, do nothing."""
-    try:
-        import resource
-    except ImportError:  # Windows
+def limit(megabytes: int) -> None:
+    """Let this process have no more memory, and write no larger file, where the system can."""
+    if sys.platform == "win32":
         return
-    limit = megabytes * 2**20
-    for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+    import resource
+
+    most = megabytes * 2**20
+    for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_FSIZE):
         try:
-            resource.setrlimit(which, (limit, limit))
+            resource.setrlimit(which, (most, most))
         except (ValueError, OSError):  # macOS knows the names and refuses some of them
             continue
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

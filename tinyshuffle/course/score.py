@@ -33,21 +33,33 @@ class Score:
 def find_submissions(folder: str | Path) -> dict[str, Path]:
     """Files by student: ``FOLDER/ada.py`` or ``FOLDER/ada/submission.py``.
 
+    What else lies there is listed too, so that nobody is left out in silence: :func:`score`
+    reports that it is no submission. Names that begin with a dot or an underscore are passed over.
+
     Raises
     ------
     TinyshuffleError
-        If there is no such folder, or nothing in it.
+        If there is no such folder, or no submission in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise TinyshuffleError(f"{folder} is not a folder: give the one that holds the submissions")
-    found = {p.stem: p for p in sorted(folder.glob("*.py"))}
-    found |= {p.parent.name: p for p in sorted(folder.glob("*/submission.py"))}
-    if not found:
+    found = {}
+    for path in sorted(p for p in folder.iterdir() if not p.name.startswith((".", "_"))):
+        if path.is_dir():
+            found[path.name] = path / "submission.py"
+        else:
+            clash = path.with_suffix("").is_dir()  # ada/ and ada.py
+            found[path.stem if path.suffix == ".py" and not clash else path.name] = path
+    if not any(_is_submission(file) for file in found.values()):
         raise TinyshuffleError(
             f"{folder} holds no submissions: they are called STUDENT.py or STUDENT/submission.py"
         )
-    return dict(sorted(found.items()))
+    return found
+
+
+def _is_submission(file: Path) -> bool:
+    return file.suffix == ".py" and file.is_file()
 
 
 def score(
@@ -58,7 +70,8 @@ def score(
     A submission that does not end within ``seconds``, wants more than ``megabytes`` or fails in any
     other way is reported, and the next one is run. What it prints is thrown away. These limits
     guard against accidents and not against attacks: run strangers' files in a container. Windows
-    has no limit of memory here, only that of time.
+    has no limit of memory here, only that of time. A process that a submission starts is ended with
+    it, unless it was detached on purpose (or, on Windows, outlives the one that started it).
     """
     for student, file in submissions.items():
         yield _run(project, student, file.resolve(), seconds, megabytes)
@@ -76,6 +89,8 @@ def rank(scores: list[Score]) -> list[Score]:
 
 
 def _run(project: str, student: str, file: Path, seconds: float, megabytes: int) -> Score:
+    if not _is_submission(file):
+        return Score(student, error="no submission: call it STUDENT.py or STUDENT/submission.py")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         result = Path(folder) / "result.json"
         command = [
@@ -121,12 +136,14 @@ def _environment() -> dict[str, str]:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End a submission and what it has started."""
-    if hasattr(os, "killpg"):
+    if sys.platform != "win32":
         try:
             os.killpg(process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):  # all gone
             pass
-    else:
+    elif process.poll() is None:
+        tree = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
+        subprocess.run(tree, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
         process.kill()
     process.wait()
 
@@ -137,5 +154,6 @@ def _how_it_died(code: int) -> str:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
-        return f"it was ended by {name}, for too much memory perhaps"
+        memory = ", for too much memory perhaps" if name in ("SIGKILL", "SIGSEGV") else ""
+        return f"it was ended by {name}{memory}"
     return f"it ended early (exit code {code}) and left no result"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..backend import F
+from ..errors import TinyshuffleError
 from ..ops.norm_conv import Norm
 from . import chain
 from .layers import BatchNorm2d, GlobalAvgPool, Linear, ReLU, Sigmoid
@@ -106,6 +107,11 @@ class Residual(Sequential):
     >>> unit(np.ones((2, 3, 3, 8), np.float32)).shape
     (2, 3, 3, 8)
     """
+
+    def __init__(self, *layers: Module, **named: Module) -> None:
+        super().__init__(*layers, **named)
+        if not self or not isinstance(self[-1], ReLU):
+            raise TinyshuffleError("the last layer of a Residual has to be its ReLU(): add one")
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         *f, relu = self

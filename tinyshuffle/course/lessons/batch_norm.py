@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,21 +40,35 @@ def _dx(dy: np.ndarray, x: np.ndarray, gamma: np.ndarray, eps: float) -> np.ndar
     return ops.batch_norm_backward(dy, x, *rest, dbeta_dgamma, sums[0], eps)
 
 
-def _dx_with(mean: float = 1, variance: float = 1, scale: bool = True, rows: bool = False) -> Any:
+def _dx_with(
+    mean: float = 1,
+    variance: float = 1,
+    scale: bool = True,
+    count: Callable[[np.ndarray], int] = _count,
+    ddof: int = 0,
+    inside: bool = True,
+) -> Any:
     def wrong(dy: np.ndarray, x: np.ndarray, gamma: np.ndarray, eps: float) -> np.ndarray:
-        s = 1 / np.sqrt(x.var(AXES) + eps)
-        xhat, m = (x - x.mean(AXES)) * s, len(x) if rows else _count(x)
-        terms = mean * dy.sum(AXES) / m + variance * xhat * (dy * xhat).sum(AXES) / m
-        return (gamma if scale else 1) * s * (dy - terms)
+        var = x.var(AXES, ddof=ddof)
+        s = 1 / np.sqrt(var + eps) if inside else 1 / (np.sqrt(var) + eps)
+        xhat = (x - x.mean(AXES)) * s
+        terms = mean * dy.sum(AXES) + variance * xhat * (dy * xhat).sum(AXES)
+        return (gamma if scale else 1) * s * (dy - terms / count(x))
 
     return wrong
+
+
+def _dx_over_all(dy: np.ndarray, x: np.ndarray, gamma: np.ndarray, eps: float) -> np.ndarray:
+    s = 1 / np.sqrt(x.var(AXES) + eps)
+    xhat = (x - x.mean(AXES)) * s
+    return gamma * s * (dy - dy.mean() - xhat * (dy * xhat).mean())
 
 
 def _dx_cases() -> list[tuple[Any, ...]]:
     rng = np.random.default_rng(8)
     return [
         (np.array([1.0, 0.0, 0.0, 2.0]).reshape(2, 1, 2, 1),
-         np.array([1.0, 2.0, 3.0, 6.0]).reshape(2, 1, 2, 1), np.array([2.0]), 1e-5),
+         np.array([1.0, 2.0, 3.0, 6.0]).reshape(2, 1, 2, 1), np.array([2.0]), 0.25),
         (rng.standard_normal((2, 3, 2, 3)), rng.standard_normal((2, 3, 2, 3)),
          rng.uniform(0.5, 2, 3), 1e-3),
     ]  # fmt: skip
@@ -91,7 +106,7 @@ def _fold(w: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray,
     return ops.batch_norm(w, gamma, none, none, var, eps), bias.ravel()
 
 
-def _fold_with(axis: int = -1, epsilon: bool = True, shift: bool = True, root: bool = True) -> Any:
+def _fold_with(axis: int = -1, epsilon: bool = True, shift: float = 1, root: bool = True) -> Any:
     def wrong(w: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray,
               var: np.ndarray, eps: float) -> Pair:  # fmt: skip
         s = gamma / (var + eps * epsilon) ** (0.5 if root else 1)
@@ -132,6 +147,10 @@ EXERCISES = (
                     lambda x: (x.mean(0), x.var(0))),
             Mistake("the mean of the squares is no variance until the mean's square is subtracted",
                     lambda x: (x.mean(AXES), (x**2).mean(AXES))),
+            Mistake("the channels are taken for axis 1, as PyTorch has them; here they are last",
+                    lambda x: (x.mean((0, 2, 3)), x.var((0, 2, 3)))),
+            Mistake("these are the statistics of each image; a channel's run over all images",
+                    lambda x: (x.mean((1, 2, 3)), x.var((1, 2, 3)))),
             Mistake("the channels are averaged too; each has statistics of its own",
                     lambda x: (x.mean(), x.var())),
         ),
@@ -158,7 +177,14 @@ EXERCISES = (
                     _dx_with(mean=0, variance=0), "notebook 05, section 6"),
             Mistake("γ is forgotten", _dx_with(scale=False)),
             Mistake("M counts all numbers of a channel, N · H · W, not the images",
-                    _dx_with(rows=True)),
+                    _dx_with(count=len)),
+            Mistake("dβ and dγ are not divided by M", _dx_with(count=lambda x: 1)),
+            Mistake("the means run over all channels; each has a mean of its own", _dx_over_all),
+            Mistake("the variance is divided by M - 1; the layer normalises with the biased one, "
+                    "divided by M",
+                    _dx_with(ddof=1), "notebook 05, section 1"),
+            Mistake("ε is added to the root; it belongs under the root",
+                    _dx_with(inside=False), "notebook 05, section 1"),
             Mistake("the two terms of the statistics have the wrong sign", _dx_with(-1, -1)),
         ),
     ),
@@ -204,7 +230,11 @@ EXERCISES = (
         mistakes=(
             Mistake("ε is forgotten", _fold_with(epsilon=False)),
             Mistake("the mean is forgotten in the bias: it is scaled as well, and subtracted",
-                    _fold_with(shift=False)),
+                    _fold_with(shift=0)),
+            Mistake("the sign of s μ is wrong: the mean is subtracted", _fold_with(shift=-1)),
+            Mistake("the mean is scaled as well: s (w · x - μ), so the bias has s μ, not μ",
+                    lambda w, gamma, beta, mean, var, eps:
+                    (_fold(w, gamma, beta, mean, var, eps)[0], beta - mean)),
             Mistake("it is divided by the variance instead of its root", _fold_with(root=False)),
             Mistake("the inputs are scaled; batch norm scales outputs, the last axis of w",
                     _fold_with(axis=-2)),

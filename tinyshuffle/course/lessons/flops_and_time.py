@@ -28,6 +28,12 @@ def _points(hw: int, c1: int, B: int, groups: list[int]) -> np.ndarray:
 
 def _of_figure(figure: Any) -> np.ndarray:
     """The points (g, memory access) of a figure's only line."""
+    from matplotlib import pyplot
+    from matplotlib.figure import Figure
+
+    if not isinstance(figure, Figure):
+        raise ValueError(f"a Figure is expected, and not a value of type {type(figure).__name__}")
+    pyplot.close(figure)  # or the next case's plt.plot would draw its line beside this one
     axes = figure.axes
     if len(axes) != 1 or len(axes[0].lines) != 1:
         raise ValueError("one pair of axes with one line is expected")

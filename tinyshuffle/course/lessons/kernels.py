@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,13 @@ def _bytes_apart(shape: tuple[int, ...], axis: int) -> int:
     return np.empty(shape, np.float32).strides[axis]
 
 
+def _ascending(sizes: Any) -> list[int]:
+    sizes = list(sizes) if isinstance(sizes, Iterable) else None
+    if sizes is None or not all(isinstance(size, numbers.Real) for size in sizes):
+        raise ValueError("a list of whole numbers is expected, how many images each core gets")
+    return sorted(sizes)
+
+
 def _sizes(images: int, cores: int) -> list[int]:
     return sorted((images + i) // cores for i in range(cores))
 
@@ -140,7 +148,7 @@ EXERCISES = (
         name="slice_sizes",
         reference=_sizes,
         cases=lambda: [(4, 2), (5, 2), (8, 3), (9, 4), (128, 3)],
-        observe=sorted,
+        observe=_ascending,
         section=8,
         hints=(
             "Every core gets images // cores. How many images are left, and who gets them?",

@@ -57,6 +57,9 @@ EXERCISES = (
                     lambda x, groups: x),
             Mistake("the groups are put in reverse order, and not dealt out",
                     _reversed_groups),
+            Mistake("all of x is rearranged; images and pixels keep their places, only the last "
+                    "axis is written as a table",
+                    lambda x, groups: x.reshape(groups, -1).T.reshape(x.shape)),
         ),
     ),
     Exercise(
@@ -104,6 +107,12 @@ EXERCISES = (
                     lambda channel, channels, groups:
                     channel % (channels // groups) * (channels // groups)
                     + channel // (channels // groups)),
+            Mistake("row and column are swapped: g · n + j goes to j · G + g, not to g · G + j",
+                    lambda channel, channels, groups:
+                    channel // (channels // groups) * groups + channel % (channels // groups)),
+            Mistake("the last channel stays where it is; a remainder by C - 1 makes 0 of it",
+                    lambda channel, channels, groups: channel * groups % (channels - 1),
+                    "notebook 03, section 4"),
             Mistake("the multiplication by G holds up to multiples of C - 1, not of C",
                     lambda channel, channels, groups: channel * groups % channels,
                     "notebook 03, section 4"),
@@ -128,6 +137,8 @@ EXERCISES = (
                     lambda channels, groups: groups),
             Mistake("there are only G groups to be heard, however many places there are",
                     lambda channels, groups: channels // groups),
+            Mistake("of n and G the smaller one counts, not the larger one",
+                    lambda channels, groups: max(channels // groups, groups)),
             Mistake("this is how many channels come from each group",
                     lambda channels, groups: -(-(channels // groups) // groups)),
         ),

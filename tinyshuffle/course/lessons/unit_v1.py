@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,14 +35,15 @@ def _stride2(hw: int, c_in: int, c_out: int, g: int) -> int:
 
 
 def _stride2_with(
-    m: float = 0.25, branch: bool = True, early: bool = False, small: bool = False
+    middle: Callable[[int, int], float] = lambda c_in, c_out: c_out / 4,
+    made: Callable[[int, int], float] = lambda c_in, c_out: c_out - c_in,
+    maps: tuple[float, float, float] = (1, 1 / 4, 1 / 4),
 ) -> Any:
+    """The formula with other channels, or with the three convolutions on other maps."""
+
     def wrong(hw: int, c_in: int, c_out: int, g: int) -> float:
-        made = c_out - c_in if branch else c_out
-        middle = c_out * m if m else (c_out - c_in) / 4
-        first = hw / 4 if early else hw
-        last = hw if small else hw / 4
-        return first * c_in * middle / g + last * (9 * middle + middle * made / g)
+        m, (first, second, third) = middle(c_in, c_out), maps
+        return hw * (first * c_in * m / g + second * 9 * m + third * m * made(c_in, c_out) / g)
 
     return wrong
 
@@ -96,6 +98,13 @@ EXERCISES = (
                     lambda hw, c, m, g: hw * (2 * c * m / g + 9 * m * m)),
             Mistake("the groups are in the 1×1 convolutions; this is ResNeXt's unit",
                     lambda hw, c, m, g: hw * (2 * c * m + 9 * m * m / g)),
+            Mistake("the 3×3 convolution is depthwise, 9m; here it has g groups",
+                    lambda hw, c, m, g: hw * (2 * c * m + 9 * m * m) / g),
+            Mistake("the 3×3 kernel has nine taps",
+                    lambda hw, c, m, g: hw * (2 * c * m / g + m)),
+            Mistake("it is divided by the groups twice",
+                    lambda hw, c, m, g: hw * (2 * c * m / g**2 + 9 * m),
+                    "notebook 02, section 2"),
             Mistake("the groups are forgotten",
                     lambda hw, c, m, g: hw * (2 * c * m + 9 * m)),
             Mistake("the depthwise convolution is divided by g as well; each of its channels is "
@@ -121,14 +130,20 @@ EXERCISES = (
         ),
         mistakes=(
             Mistake("the branch makes c_out - c_in channels: the pooled input brings the others",
-                    _stride2_with(branch=False)),
+                    _stride2_with(made=lambda c_in, c_out: c_out)),
             Mistake("the first 1×1 convolution runs before the stride, on the large map",
-                    _stride2_with(early=True)),
+                    _stride2_with(maps=(1 / 4, 1 / 4, 1 / 4))),
+            Mistake("the depthwise convolution has the stride: its output has hw / 4 pixels",
+                    _stride2_with(maps=(1, 1, 1 / 4))),
+            Mistake("both sides are halved: hw / 4 pixels are left, not hw / 2",
+                    _stride2_with(maps=(1, 1 / 2, 1 / 2))),
             Mistake("the stride is forgotten: behind the depthwise convolution there are hw / 4 "
                     "pixels",
-                    _stride2_with(small=True)),
+                    _stride2_with(maps=(1, 1, 1))),
             Mistake("the bottleneck is a quarter of the unit's output, not of the branch's",
-                    _stride2_with(m=0)),
+                    _stride2_with(middle=lambda c_in, c_out: (c_out - c_in) / 4)),
+            Mistake("the bottleneck is a quarter of the unit's output, not of its input",
+                    _stride2_with(middle=lambda c_in, c_out: c_in / 4)),
         ),
     ),
     Exercise(
@@ -152,6 +167,16 @@ EXERCISES = (
                     lambda dy, y, layers: dy + _back(dy * (y > 0), layers)),
             Mistake("only the shortcut is there: the layers have a gradient too",
                     lambda dy, y, layers: dy * (y > 0)),
+            Mistake("the layers are walked from the first to the last; backward begins with the "
+                    "last",
+                    lambda dy, y, layers: dy * (y > 0) + _back(dy * (y > 0), layers[::-1])),
+            Mistake("the ReLU comes last in the unit, so its mask comes first here, before the "
+                    "layers",
+                    lambda dy, y, layers: (dy + _back(dy, layers)) * (y > 0)),
+            Mistake("the ReLU passes dy where y > 0; dy is not multiplied by y",
+                    lambda dy, y, layers: dy * y + _back(dy * y, layers)),
+            Mistake("the layers' gradient is added to itself: keep dz, the shortcut needs it",
+                    lambda dy, y, layers: 2 * _back(dy * (y > 0), layers)),
             Mistake("two branches of the gradient are added, not multiplied",
                     lambda dy, y, layers: dy * (y > 0) * _back(dy * (y > 0), layers)),
         ),

@@ -16,9 +16,10 @@ from tinyshuffle import nn
 def make_unit():
     """Called for each unit of the net; returns a new one."""
     c = 116
-    return nn.Residual(  # relu(x + the layers)
+    return nn.Residual(  # relu(x + what the layers before the ReLU make of x)
         nn.Conv2d(c, c, 3, padding=1, groups=c, bias=False),
         nn.BatchNorm2d(c),
         nn.Conv2d(c, c, 1, groups=4, bias=False),
         nn.BatchNorm2d(c),
+        nn.ReLU(),
     )
