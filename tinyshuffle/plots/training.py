@@ -114,7 +114,7 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     k = len(classes)
     legible = k <= 20
     shares = 100 * counts / np.maximum(1, counts.sum(1, keepdims=True))
-    side = 1.6 + 0.46 * k if legible else 8
+    side = 1.4 + 0.36 * k if legible else 8  # ten classes fit on a telephone
     figure = Figure(figsize=(side, side), dpi=120)
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
@@ -133,7 +133,9 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     return figure
 
 
-def worst_images(dataset: Dataset, probabilities: np.ndarray, count: int = 25) -> Figure:
+def worst_images(
+    dataset: Dataset, probabilities: np.ndarray, count: int = 25, columns: int = 5
+) -> Figure:
     """Draw the images that a net is most wrong about, the worst first.
 
     Parameters
@@ -141,7 +143,7 @@ def worst_images(dataset: Dataset, probabilities: np.ndarray, count: int = 25) -
     dataset : Dataset
     probabilities : ndarray, (N, classes)
         What the net thinks of each image.
-    count : int
+    count, columns : int
 
     Returns
     -------
@@ -151,7 +153,6 @@ def worst_images(dataset: Dataset, probabilities: np.ndarray, count: int = 25) -
     import numpy as np
     from matplotlib.figure import Figure
 
-    columns = 5
     own = probabilities[np.arange(len(dataset)), dataset.labels]
     wrong = np.flatnonzero(probabilities.argmax(1) != dataset.labels)
     chosen = wrong[np.argsort(own[wrong], kind="stable")][:count]
@@ -190,7 +191,7 @@ def compare(runs: dict[str, Sequence[dict[str, Any]]]) -> Figure:
     from matplotlib.figure import Figure
 
     colours, dashes = list(COLOURS.values()), ("-", "--", ":", "-.")
-    figure = Figure(figsize=(6, 7), dpi=120)
+    figure = Figure(figsize=(5, 6.4), dpi=120)
     figure.set_layout_engine("constrained")
     panels = figure.subplots(2, 1, sharey=True)
     for i, (name, rows) in enumerate(runs.items()):
