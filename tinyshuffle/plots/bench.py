@@ -144,7 +144,7 @@ def roof(
                 color=KIND_STYLES[kind]["color"], edgecolor="white", linewidth=0.5, alpha=0.85,
                 label=kind,
             )  # fmt: skip
-    axes.annotate(f"{peak / 1e9:.3g} thousand million a second", (right, peak / 1e9), (-2, 4),
+    axes.annotate(f"{peak / 1e9:.3g} a ns", (right, peak / 1e9), (-2, 4),
                   textcoords="offset points", ha="right", va="bottom", fontsize=9)  # fmt: skip
     middle = (left * ridge) ** 0.5
     axes.annotate(f"{bandwidth / 1e9:.3g} GB/s", (middle, middle * bandwidth / 1e9), (-6, 4),

@@ -88,7 +88,7 @@ def samples(dataset: Dataset, each: int = 8) -> Figure:
         chosen = np.flatnonzero(dataset.labels == label)[:each]
         row[0].text(-3, 16, name, ha="right", va="center", fontsize=10)
         for axes, i in zip(row, chosen, strict=False):
-            axes.imshow(dataset.images[i])
+            axes.imshow(dataset.images[i], interpolation="nearest")
         for axes in row:
             axes.set_axis_off()
     return figure
@@ -165,7 +165,7 @@ def worst_images(
         axes.set_axis_off()
     for axes, i in zip(grid, chosen, strict=False):
         taken = probabilities[i].argmax()
-        axes.imshow(dataset.images[i])
+        axes.imshow(dataset.images[i], interpolation="nearest")
         axes.text(
             0.5, -0.03,
             f"{dataset.classes[dataset.labels[i]]}, taken for\n{dataset.classes[taken]} "
@@ -189,6 +189,7 @@ def compare(runs: dict[str, Sequence[dict[str, Any]]]) -> Figure:
         Over the epochs, and over the minutes that they took.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     colours, dashes = list(COLOURS.values()), ("-", "--", ":", "-.")
     figure = Figure(figsize=(5, 6.4), dpi=120)
@@ -204,6 +205,7 @@ def compare(runs: dict[str, Sequence[dict[str, Any]]]) -> Figure:
         epochs, minutes = ([row["epoch"] for row in rows], [row["seconds"] / 60 for row in rows])
         for axes, x in zip(panels, (epochs, minutes), strict=True):
             axes.plot(x, accuracies, label=f"{name} {accuracies[-1]:.1f} %", markersize=4, **look)
+    panels[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes, label in zip(panels, ("epoch", "minutes, tests included"), strict=True):
         axes.set_xlabel(label)
         axes.set_ylabel("test accuracy, %")
