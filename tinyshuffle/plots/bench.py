@@ -185,9 +185,9 @@ def _against(axes: Axes, layers: Sequence[tuple[str, float, float]]) -> None:
     for marker, kind in zip(MARKERS, KIND_STYLES, strict=False):
         pairs = [(1e3 * m, 1e3 * p) for name, p, m in layers if name == kind]
         if pairs:
-            axes.scatter(*zip(*pairs, strict=True), s=28, marker=marker, alpha=0.8,
-                         color=KIND_STYLES[kind]["color"], edgecolor="white", linewidth=0.4,
-                         label=kind)  # fmt: skip
+            x, y = zip(*pairs, strict=True)
+            axes.scatter(x, y, s=28, marker=marker, alpha=0.8, color=KIND_STYLES[kind]["color"],
+                         edgecolor="white", linewidth=0.4, label=kind)  # fmt: skip
     ends = [1e3 * f(min(p, m) for _, p, m in layers) for f in (min, max)]
     for factor, dash in ((1.0, "-"), (0.75, ":"), (1.25, ":")):
         axes.plot(ends, [factor * end for end in ends], color="black", linewidth=1, linestyle=dash)

@@ -143,8 +143,9 @@ def time_against_memory(points: Mapping[str, Sequence[tuple[float, float]]]) -> 
     for (label, pairs), colour, marker in zip(
         points.items(), COLOURS.values(), MARKERS, strict=False
     ):
-        axes.scatter(*zip(*pairs, strict=True), s=44, color=colour, marker=marker,
-                     edgecolor="white", linewidth=0.5, label=label, zorder=3)  # fmt: skip
+        memory, time = zip(*pairs, strict=True)
+        axes.scatter(memory, time, s=44, color=colour, marker=marker, edgecolor="white",
+                     linewidth=0.5, label=label, zorder=3)  # fmt: skip
     every = [pair for pairs in points.values() for pair in pairs]
     right = max(1.1, 1.05 * max(x for x, _ in every))
     left = min(0.95, 0.95 * min(x for x, _ in every))
