@@ -5,9 +5,15 @@ with pyplot, and no style is set for anybody else. The colours are those of Okab
 stay apart under every common form of colour blindness; lines differ in dash as well.
 """
 
-from .bench import prediction, roofline
+from .bench import against_the_clock, prediction, roof, roofline
 from .cost import accuracy_against_cost, cost
-from .guidelines import foretold, guideline, search_front
+from .guidelines import (
+    foretold,
+    guideline,
+    memory_parts,
+    search_front,
+    time_against_memory,
+)
 from .kernels import curves, filters, speed_bars, tile_choices
 from .norm import channel_histograms, error_against_batch, variance_estimates
 from .notebook import show, slider, table
@@ -32,6 +38,7 @@ __all__ = [
     "ablation",
     "accuracy_against_cost",
     "accuracy_map",
+    "against_the_clock",
     "channel_ages",
     "channel_histograms",
     "compare",
@@ -50,9 +57,11 @@ __all__ = [
     "kind_shares",
     "layer_bars",
     "learning_curves",
+    "memory_parts",
     "number_grid",
     "prediction",
     "reach",
+    "roof",
     "roofline",
     "samples",
     "search_front",
@@ -62,6 +71,7 @@ __all__ = [
     "speed_bars",
     "table",
     "tile_choices",
+    "time_against_memory",
     "unit",
     "variance_estimates",
     "worst_images",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .style import COLOURS, KIND_STYLES, MARKERS
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from ..bench.machine import Ceilings
     from ..bench.predicted import Compared
 
-__all__ = ["prediction", "roofline"]
+__all__ = ["against_the_clock", "prediction", "roof", "roofline"]
 
 
 def roofline(times: LayerTimes, ceilings: Ceilings, title: str = "") -> Figure:
@@ -105,6 +106,98 @@ def _bars(axes: Axes, times: LayerTimes, ceilings: Ceilings) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def roof(
+    points: Mapping[str, Sequence[tuple[float, float]]], peak: float, bandwidth: float
+) -> Figure:
+    """Draw the roofline of a machine, and operations below it, in multiply-adds.
+
+    Parameters
+    ----------
+    points : mapping of kind to pairs
+        Of each operation its arithmetic intensity, in multiply-adds a byte, and its speed, in
+        multiply-adds a second.
+    peak : float
+        Multiply-adds a second.
+    bandwidth : float
+        Bytes a second.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4.2), dpi=120)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    every = [pair for pairs in points.values() for pair in pairs]
+    ridge = peak / bandwidth  # the intensity at which both limits are equal
+    left = min([ridge, *(x for x, _ in every)]) / 2
+    right = max([ridge, *(x for x, _ in every)]) * 2
+    heights = [left * bandwidth / 1e9, peak / 1e9, peak / 1e9]
+    axes.plot([left, ridge, right], heights, color="black", linewidth=1.5)
+    axes.plot([ridge, ridge], [0, peak / 1e9], color="#777777", linewidth=1, linestyle=":")
+    for marker, kind in zip(MARKERS, KIND_STYLES, strict=False):
+        if found := points.get(kind):
+            axes.scatter(
+                [x for x, _ in found], [y / 1e9 for _, y in found], s=32, marker=marker,
+                color=KIND_STYLES[kind]["color"], edgecolor="white", linewidth=0.5, alpha=0.85,
+                label=kind,
+            )  # fmt: skip
+    axes.annotate(f"{peak / 1e9:.3g} a ns", (right, peak / 1e9), (-2, 4),
+                  textcoords="offset points", ha="right", va="bottom", fontsize=9)  # fmt: skip
+    middle = (left * ridge) ** 0.5
+    axes.annotate(f"{bandwidth / 1e9:.3g} GB/s", (middle, middle * bandwidth / 1e9), (-6, 4),
+                  textcoords="offset points", ha="right", va="bottom", fontsize=9)  # fmt: skip
+    lowest = min([heights[0], *(y / 1e9 for _, y in every)]) / 2
+    axes.set(xscale="log", yscale="log", ylim=(lowest, 2 * peak / 1e9))
+    axes.set_xlabel("multiply–adds for each byte (log scale)")
+    axes.set_ylabel("multiply–adds a ns (log scale)")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if every:
+        figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+def against_the_clock(layers: Sequence[tuple[str, float, float]]) -> Figure:
+    """Draw the predicted against the measured time of each layer.
+
+    Parameters
+    ----------
+    layers : sequence of (kind, predicted, measured)
+        In seconds.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A good prediction lies on the line; the dotted ones are a quarter off.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4.6), dpi=120)
+    figure.set_layout_engine("constrained")
+    _against(figure.subplots(), layers)
+    return figure
+
+
+def _against(axes: Axes, layers: Sequence[tuple[str, float, float]]) -> None:
+    for marker, kind in zip(MARKERS, KIND_STYLES, strict=False):
+        pairs = [(1e3 * m, 1e3 * p) for name, p, m in layers if name == kind]
+        if pairs:
+            x, y = zip(*pairs, strict=True)
+            axes.scatter(x, y, s=28, marker=marker, alpha=0.8, color=KIND_STYLES[kind]["color"],
+                         edgecolor="white", linewidth=0.4, label=kind)  # fmt: skip
+    ends = [1e3 * f(min(p, m) for _, p, m in layers) for f in (min, max)]
+    for factor, dash in ((1.0, "-"), (0.75, ":"), (1.25, ":")):
+        axes.plot(ends, [factor * end for end in ends], color="black", linewidth=1, linestyle=dash)
+    axes.set(xscale="log", yscale="log", xlabel="measured, ms (log scale)",
+             ylabel="predicted, ms (log scale)")  # fmt: skip
+    axes.legend(frameon=False, fontsize=9)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def prediction(compared: Compared) -> Figure:
     """Draw the roofline model beside the clock.
 
@@ -126,24 +219,11 @@ def prediction(compared: Compared) -> Figure:
     above, middle, below = figure.subplots(3, 1, height_ratios=(4, 3, 2.5))
     figure.suptitle(str(compared.case), fontsize=10, wrap=True)
     layers = compared.layers()
-    for marker, kind in zip(MARKERS, KIND_STYLES, strict=False):
-        pairs = [(1e3 * m, 1e3 * p) for o, p, m in layers if o.kind == kind]
-        if pairs:
-            above.scatter(*zip(*pairs, strict=True), s=28, marker=marker, alpha=0.8,
-                          color=KIND_STYLES[kind]["color"], edgecolor="white", linewidth=0.4,
-                          label=kind)  # fmt: skip
-    ends = [1e3 * f(min(p, m) for _, p, m in layers) for f in (min, max)]
-    for factor, dash in ((1.0, "-"), (0.75, ":"), (1.25, ":")):
-        above.plot(ends, [factor * end for end in ends], color="black", linewidth=1, linestyle=dash)
-    above.set(xscale="log", yscale="log", xlabel="measured, ms (log scale)",
-              ylabel="predicted, ms (log scale)")  # fmt: skip
+    _against(above, [(o.kind, p, m) for o, p, m in layers])
     above.set_title(
         f"layers {100 * compared.layer_error:.0f} % off (median), net "
         f"{100 * compared.net_error:+.0f} %", fontsize=9
     )  # fmt: skip
-    above.legend(frameon=False, fontsize=9)
-    above.grid(alpha=0.3)
-    above.spines[["top", "right"]].set_visible(False)
     _roof(middle, compared.times, compared.ceilings)
     found = compared.residuals()
     medians = [100 * r.median for r in found]

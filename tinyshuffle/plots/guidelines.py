@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from ..bench.nets import Rows
     from ..bench.search import Entry, Genome
 
-__all__ = ["foretold", "guideline", "search_front"]
+__all__ = ["foretold", "guideline", "memory_parts", "search_front", "time_against_memory"]
+
+NARROW = 4.8  # inches of a figure with one panel across: legible on a telephone
 
 _LINES = (
     {"color": COLOURS["blue"], "marker": "s", "linestyle": "-"},
@@ -24,7 +26,7 @@ _LINES = (
 )
 
 
-def guideline(table: Guideline, found: Sequence[Found]) -> Figure:
+def guideline(table: Guideline, found: Sequence[Found], across: int = 3) -> Figure:
     """Draw a guideline's table: the speed of each row by that of the first.
 
     Parameters
@@ -32,6 +34,8 @@ def guideline(table: Guideline, found: Sequence[Found]) -> Figure:
     table : Guideline
     found : sequence of Found
         What each library needed.
+    across : int
+        Panels side by side; one for a telephone.
 
     Returns
     -------
@@ -43,9 +47,9 @@ def guideline(table: Guideline, found: Sequence[Found]) -> Figure:
     from matplotlib.figure import Figure
 
     columns = [column for column in table.columns if column.name in found[0].seconds]
-    across = min(3, len(columns))
+    across = min(across, len(columns))
     down = -(-len(columns) // across)
-    figure = Figure(figsize=(3.2 * across + 0.6, 2.7 * down + 1.1), dpi=120)
+    figure = Figure(figsize=(max(NARROW, 3.2 * across + 0.6), 2.7 * down + 1.1), dpi=120)
     figure.set_layout_engine("constrained")
     figure.suptitle(f"{table.name}: {table.claim}", fontsize=11)
     panels = figure.subplots(down, across, squeeze=False, sharey=True)
@@ -72,16 +76,100 @@ def guideline(table: Guideline, found: Sequence[Found]) -> Figure:
         axes.set_visible(False)
     figure.supylabel("speed, the first row's = 1", fontsize=9)
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center",
-                  ncols=3, frameon=False, fontsize=8)  # fmt: skip
+                  ncols=1 if across == 1 else 3, frameon=False, fontsize=8)  # fmt: skip
     return figure
 
 
-def foretold(found: Rows) -> Figure:
+def memory_parts(rows: Mapping[str, Mapping[str, float]], floor: float | None = None) -> Figure:
+    """Draw what the memory access of convolutions consists of, one bar a convolution.
+
+    Parameters
+    ----------
+    rows : mapping of label to mapping of part to elements
+        Parts such as inputs, outputs and weights; the same ones in each row.
+    floor : float, optional
+        Elements that none of them can do without: a vertical line.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        In millions of elements, the sum beside each bar.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(NARROW, 1.5 + 0.36 * len(rows)), dpi=120)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    left = [0.0] * len(rows)
+    looks = zip(("blue", "orange", "green"), ("", "//", ".."), strict=True)
+    for part, (colour, hatch) in zip(next(iter(rows.values())), looks, strict=False):
+        values = [row[part] / 1e6 for row in rows.values()]
+        axes.barh(range(len(rows)), values, left=left, label=part, color=COLOURS[colour],
+                  hatch=hatch, edgecolor="white", linewidth=0.4)  # fmt: skip
+        left = [a + b for a, b in zip(left, values, strict=True)]
+    for i, total in enumerate(left):
+        axes.annotate(f" {total:.2f}", (total, i), va="center", fontsize=9)
+    if floor is not None:
+        axes.axvline(floor / 1e6, color=COLOURS["black"], linestyle="--", linewidth=1.5,
+                     label="least possible")  # fmt: skip
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.14 * max(left))
+    axes.set_xlabel("elements read or written, millions")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+def time_against_memory(points: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
+    """Draw the time of nets of equal multiply-adds against their memory access.
+
+    Parameters
+    ----------
+    points : mapping of label to pairs (memory access, time)
+        Both by those of a net that the others are compared with.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        With two lines: where the marks would lie if multiply-adds were time, and if memory access
+        were.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(NARROW, 4.6), dpi=120)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    for (label, pairs), colour, marker in zip(
+        points.items(), COLOURS.values(), MARKERS, strict=False
+    ):
+        memory, time = zip(*pairs, strict=True)
+        axes.scatter(memory, time, s=44, color=colour, marker=marker, edgecolor="white",
+                     linewidth=0.5, label=label, zorder=3)  # fmt: skip
+    every = [pair for pairs in points.values() for pair in pairs]
+    right = max(1.1, 1.05 * max(x for x, _ in every))
+    left = min(0.95, 0.95 * min(x for x, _ in every))
+    axes.plot([left, right], [1, 1], color="black", linewidth=1.2,
+              label="if multiply–adds were time")  # fmt: skip
+    axes.plot([left, right], [left, right], color="black", linewidth=1.2, linestyle="--",
+              label="if memory access were time")  # fmt: skip
+    axes.set_xlabel("memory access, compared net = 1")
+    axes.set_ylabel("time, compared net = 1")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+def foretold(found: Rows, across: int = 3) -> Figure:
     """Draw what foretells the time of nets or units.
 
     Parameters
     ----------
     found : Rows
+    across : int
+        Panels side by side, of the three; one for a telephone.
 
     Returns
     -------
@@ -91,9 +179,10 @@ def foretold(found: Rows) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10.5, 4.2), dpi=120)
+    down = -(-3 // across)
+    figure = Figure(figsize=(max(NARROW, 3.5 * across), 3.2 * down + 1), dpi=120)
     figure.set_layout_engine("constrained")
-    panels = figure.subplots(1, 3, sharey=True)
+    panels = figure.subplots(down, across, squeeze=False, sharey=True)
     families: dict[str, list[int]] = {}
     for i, row in enumerate(found.rows):
         family = row.subject.unit or row.subject.model.partition("_x")[0]
@@ -107,7 +196,7 @@ def foretold(found: Rows) -> Figure:
     times = [1e3 * row.spread.median for row in found.rows]
     values = found.correlations()
     colours = [c for c in COLOURS.values()]
-    for axes, (name, (label, x)) in zip(panels, quantities.items(), strict=True):
+    for axes, (name, (label, x)) in zip(panels.flat, quantities.items(), strict=False):
         for (family, members), colour, marker in zip(
             families.items(), colours, MARKERS, strict=False
         ):
@@ -118,9 +207,12 @@ def foretold(found: Rows) -> Figure:
         axes.set_title(f"{name}: rank correlation {values[name]:.2f}", fontsize=9)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("measured here, ms (log scale)")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5,
-                  frameon=False, fontsize=9)  # fmt: skip
+    for axes in panels[:, 0]:
+        axes.set_ylabel("measured here, ms (log scale)")
+    for axes in panels.flat[3:]:
+        axes.set_visible(False)
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center",
+                  ncols=2 if across == 1 else 5, frameon=False, fontsize=9)  # fmt: skip
     return figure
 
 

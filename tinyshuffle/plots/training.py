@@ -88,7 +88,7 @@ def samples(dataset: Dataset, each: int = 8) -> Figure:
         chosen = np.flatnonzero(dataset.labels == label)[:each]
         row[0].text(-3, 16, name, ha="right", va="center", fontsize=10)
         for axes, i in zip(row, chosen, strict=False):
-            axes.imshow(dataset.images[i])
+            axes.imshow(dataset.images[i], interpolation="nearest")
         for axes in row:
             axes.set_axis_off()
     return figure
@@ -114,7 +114,7 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     k = len(classes)
     legible = k <= 20
     shares = 100 * counts / np.maximum(1, counts.sum(1, keepdims=True))
-    side = 1.6 + 0.46 * k if legible else 8
+    side = 1.4 + 0.36 * k if legible else 8  # ten classes fit on a telephone
     figure = Figure(figsize=(side, side), dpi=120)
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
@@ -133,7 +133,9 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     return figure
 
 
-def worst_images(dataset: Dataset, probabilities: np.ndarray, count: int = 25) -> Figure:
+def worst_images(
+    dataset: Dataset, probabilities: np.ndarray, count: int = 25, columns: int = 5
+) -> Figure:
     """Draw the images that a net is most wrong about, the worst first.
 
     Parameters
@@ -141,7 +143,7 @@ def worst_images(dataset: Dataset, probabilities: np.ndarray, count: int = 25) -
     dataset : Dataset
     probabilities : ndarray, (N, classes)
         What the net thinks of each image.
-    count : int
+    count, columns : int
 
     Returns
     -------
@@ -151,7 +153,6 @@ def worst_images(dataset: Dataset, probabilities: np.ndarray, count: int = 25) -
     import numpy as np
     from matplotlib.figure import Figure
 
-    columns = 5
     own = probabilities[np.arange(len(dataset)), dataset.labels]
     wrong = np.flatnonzero(probabilities.argmax(1) != dataset.labels)
     chosen = wrong[np.argsort(own[wrong], kind="stable")][:count]
@@ -164,7 +165,7 @@ def worst_images(dataset: Dataset, probabilities: np.ndarray, count: int = 25) -
         axes.set_axis_off()
     for axes, i in zip(grid, chosen, strict=False):
         taken = probabilities[i].argmax()
-        axes.imshow(dataset.images[i])
+        axes.imshow(dataset.images[i], interpolation="nearest")
         axes.text(
             0.5, -0.03,
             f"{dataset.classes[dataset.labels[i]]}, taken for\n{dataset.classes[taken]} "
@@ -188,9 +189,10 @@ def compare(runs: dict[str, Sequence[dict[str, Any]]]) -> Figure:
         Over the epochs, and over the minutes that they took.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     colours, dashes = list(COLOURS.values()), ("-", "--", ":", "-.")
-    figure = Figure(figsize=(6, 7), dpi=120)
+    figure = Figure(figsize=(5, 6.4), dpi=120)
     figure.set_layout_engine("constrained")
     panels = figure.subplots(2, 1, sharey=True)
     for i, (name, rows) in enumerate(runs.items()):
@@ -203,6 +205,7 @@ def compare(runs: dict[str, Sequence[dict[str, Any]]]) -> Figure:
         epochs, minutes = ([row["epoch"] for row in rows], [row["seconds"] / 60 for row in rows])
         for axes, x in zip(panels, (epochs, minutes), strict=True):
             axes.plot(x, accuracies, label=f"{name} {accuracies[-1]:.1f} %", markersize=4, **look)
+    panels[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes, label in zip(panels, ("epoch", "minutes, tests included"), strict=True):
         axes.set_xlabel(label)
         axes.set_ylabel("test accuracy, %")
