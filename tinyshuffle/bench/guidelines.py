@@ -498,7 +498,8 @@ def _column(
     for _ in range(effort.rounds):
         for side in sides:
             time.sleep(PAUSE)
-            side.worker.ask("run", net="0", seconds=0, least=1)  # brings its code to the caches
+            # wakes its threads, and brings its code to the caches
+            side.worker.ask("run", net="0", seconds=effort.burst, least=1)
             for row in jobs:
                 runs = side.worker.ask("run", net=row, seconds=effort.burst, least=1)
                 times[side.name][int(row)].append(float(np.median(runs)))
