@@ -154,7 +154,7 @@ def _judge_function(exercise: Exercise, answer: Any) -> str | None:
     try:
         return exercise.further(answer)
     except (Exception, SystemExit) as error:
-        return f"is right for small arguments, but for larger ones {_raised(error)}"
+        return f"is right for small arguments, but for larger ones {_raised(error, answer)}"
 
 
 def _where(exercise: Exercise, case: int) -> str:
@@ -185,7 +185,7 @@ def _call(
     except NotImplementedError:
         return "it says that it is not implemented yet: write the body.", None
     except (Exception, SystemExit) as error:  # whatever a student's code may raise
-        return _raised(error), None
+        return _raised(error, answer), None
     if result is None:
         return "it returns nothing: write the body, and return the result.", None
     for name, old, new in zip(
@@ -209,11 +209,12 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:200] or 'no message'}"
 
 
-def _raised(error: BaseException) -> str:
+def _raised(error: BaseException, answer: Any) -> str:
     """Say what a student's function raises, and in which of its lines."""
-    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first one is ours
-    theirs = [frame for frame in frames if frame.filename == frames[0].filename]
-    where = f', in the line "{theirs[-1].line}"' if theirs and theirs[-1].line else ""
+    code = getattr(getattr(answer, "py_func", answer), "__code__", None)  # of a numba function too
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame.line for frame in frames if code and frame.filename == code.co_filename]
+    where = f', in the line "{theirs[-1]}"' if theirs and theirs[-1] else ""
     return f"it raises {describe(error).rstrip('.')}{where}."
 
 
@@ -255,7 +256,7 @@ def _difference_of_one(what: str, result: Any, expected: Any, tolerance: float) 
     at = tuple(int(i) for i in np.argwhere(bad)[0])
     return (
         f"{what} {bad.size} numbers, {bad.sum()} of them wrong; the first is at {list(at)}: "
-        f"{got[at]:.9g} where {right[at]:.9g} is expected."
+        f"{got[at] + 0:.9g} where {right[at]:.9g} is expected."
     )
 
 

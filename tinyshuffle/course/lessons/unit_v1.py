@@ -98,7 +98,7 @@ EXERCISES = (
                     lambda hw, c, m, g: hw * (2 * c * m / g + 9 * m * m)),
             Mistake("the groups are in the 1×1 convolutions; this is ResNeXt's unit",
                     lambda hw, c, m, g: hw * (2 * c * m + 9 * m * m / g)),
-            Mistake("the 3×3 convolution is depthwise, 9m; here it has g groups",
+            Mistake("the 3×3 convolution is depthwise, 9m; 9m² / g would be one with g groups",
                     lambda hw, c, m, g: hw * (2 * c * m + 9 * m * m) / g),
             Mistake("the 3×3 kernel has nine taps",
                     lambda hw, c, m, g: hw * (2 * c * m / g + m)),
