@@ -8,17 +8,15 @@ from .. import memory
 from ..ops.meeting import overwrite
 from .batch_norm import (
     add_backward_sums,
-    batch_norm,
     batch_norm_backward_sums,
     constants_of,
     finish_backward_sums,
-    normalise,
     table_of,
 )
 from .branches import concat
 from .channel_shuffle import channel_shuffle, channel_shuffle_backward
 from .jit import exact, flat, scratch
-from .norm_conv import Norm
+from .norm_conv import Norm, normalised, stage
 from .pixels import pixels
 from .sums import period_of
 
@@ -39,11 +37,7 @@ def concat_shuffle(
     """Return two tensors, normalised, side by side and shuffled; see ``ops.concat_shuffle``."""
     (n, h, w, c), dtype = x1.shape, x1.dtype
     if x1.shape != x2.shape or dtype != x2.dtype:
-        z1, z2 = (
-            x if norm is None else batch_norm(x, *norm[:6])
-            for x, norm in ((x1, norm1), (x2, norm2))
-        )
-        return channel_shuffle(concat([z1, z2]), 2)
+        return channel_shuffle(concat([normalised(x1, norm1), normalised(x2, norm2)]), 2)
     y = memory.empty((n, h, w, 2 * c), dtype)
     _side_by_side(y.reshape(-1), *_side(x1, norm1), *_side(x2, norm2), n * h * w, c, period_of(c))
     return y
@@ -119,15 +113,9 @@ def _side_by_side(
 @exact
 def _block(spare, x, first, row, table, relu, m, c):
     """Return m pixels of x, normalised, one behind the other."""
-    if table.size > 0:
-        normalise(spare[: m * c], x[first * c : (first + m) * c], table, relu)
-    elif row == c:
+    if table.size == 0 and row == c:
         return x[first * c : (first + m) * c]
-    else:
-        for r in range(m):
-            pixel, of = spare[r * c : (r + 1) * c], x[(first + r) * row :]
-            for j in range(c):
-                pixel[j] = of[j]
+    stage(spare, spare, x, first * row, row, m, c, table, relu, 1)
     return spare[: m * c]
 
 

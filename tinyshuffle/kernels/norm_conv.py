@@ -82,7 +82,7 @@ def norm_conv(
     way = _way(w.shape, stride, padding, dilation, groups)
     if way:
         return _forward(x, norm, None, w, way, groups)
-    z = x if norm is None else _normalised(x, norm)
+    z = normalised(x, norm)
     y = _convolved(z, w, stride, padding, dilation, groups)
     return y, batch_norm_sums(y)
 
@@ -216,7 +216,7 @@ def _step_by_step(
         dy = batch_norm_backward(
             dy, y, gamma, beta, mean, var, behind.sums, behind.pixels, eps, relu
         )
-    z = x if norm is None else _normalised(x, norm)
+    z = normalised(x, norm)
     if w.ndim == 3:
         dx, dw, _ = depthwise_conv2d_backward(dy, z, w, stride, padding, dilation, bias=False)
     elif is_pointwise(w.shape, stride, padding):
@@ -230,7 +230,10 @@ def _step_by_step(
     return dx, dw, batch_norm_backward_sums(dx, x, *norm[:6])
 
 
-def _normalised(x: np.ndarray, norm: Norm) -> np.ndarray:
+def normalised(x: np.ndarray, norm: Norm | None) -> np.ndarray:
+    """Return what ``norm`` makes of ``x``; ``x`` itself if it is None."""
+    if norm is None:
+        return x
     z = batch_norm(x, *norm[:6])
     return channel_shuffle(z, norm.shuffle) if norm.shuffle > 1 else z
 
@@ -316,7 +319,7 @@ def _folded(w, k, table):
 
 
 @fused
-def _stage(to, spare, x, at, x_row, m, c, table, relu, shuffle):
+def stage(to, spare, x, at, x_row, m, c, table, relu, shuffle):
     """Write m pixels of x, normalised and shuffled, to a scratch array."""
     size = m * c
     target = spare if shuffle > 1 else to
@@ -391,7 +394,7 @@ def _pointwise(
         if table.size == 0 and shuffle == 1 and rows % ROWS == 0:
             a, at, a_row = x, first * x_row, x_row
         else:
-            _stage(sx, st, x, first * x_row, x_row, rows, c, table, relu, shuffle)
+            stage(sx, st, x, first * x_row, x_row, rows, c, table, relu, shuffle)
         here = y[first * o : (first + rows) * o]
         direct = row == og and rows % ROWS == 0
         share = (rows + groups - 1) // groups  # of the next block, to be fetched with each group
@@ -429,7 +432,7 @@ def _pointwise_backward(
         if table.size == 0 and shuffle == 1 and cg % ROWS == 0:
             a, at, a_row = x, first * x_row, x_row
         else:
-            _stage(sx, st, x, first * x_row, x_row, rows, c, table, relu, shuffle)
+            stage(sx, st, x, first * x_row, x_row, rows, c, table, relu, shuffle)
         here = dx[first * dx_row : (first + rows - 1) * dx_row + c]
         direct = row == cg and rows % ROWS == 0 and shuffle == 1
         share = (rows + groups - 1) // groups
@@ -476,7 +479,7 @@ def _depthwise(
         count = min(images, n - first)
         z, at = sx, first * h * wd
         if x_row != c or table.size > 0 or shuffle > 1:
-            _stage(sx, st, x, at * x_row, x_row, count * h * wd, c, table, relu, shuffle)
+            stage(sx, st, x, at * x_row, x_row, count * h * wd, c, table, relu, shuffle)
         else:
             z = x[at * c :]
         here = y[first * ho * wo * c : (first + count) * ho * wo * c]
@@ -512,7 +515,7 @@ def _depthwise_backward(
         z = sx
         if x_row != c or table.size > 0 or shuffle > 1:
             at = first * h * wd * x_row
-            _stage(sx, st, x, at, x_row, count * h * wd, c, table, relu, shuffle)
+            stage(sx, st, x, at, x_row, count * h * wd, c, table, relu, shuffle)
         else:
             z = x[first * size :]
         here = dx[first * size : (first + count) * size]

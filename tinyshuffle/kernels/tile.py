@@ -132,10 +132,10 @@ def _tile(vectors: int) -> Callable[..., None]:
         def vector_at(pointer: Any, at: Any) -> Any:
             return builder.bitcast(builder.gep(pointer, [at]), vector.as_pointer())
 
-        places = [ir.Constant(intp, v * VECTOR) for v in range(vectors)]
         def row_of_b(t: Any) -> Any:
             return builder.gep(b_rows, [builder.mul(t, b_step)])
 
+        places = [ir.Constant(intp, v * VECTOR) for v in range(vectors)]
         y_rows, a_rows, b_rows = [address(y, 0, to)], [address(a, 5, i)], address(b, 9, j)
         for _ in range(ROWS - 1):
             y_rows.append(builder.gep(y_rows[-1], [y_row]))

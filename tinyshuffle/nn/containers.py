@@ -53,9 +53,9 @@ class Sequential(Module):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         steps: list[chain.Step] = list(self)
-        if self._joined() and self.training:
+        if self.training and self._joined():
             x, steps = chain.forward(self, x)
-        elif self._joined() and inferring():
+        elif inferring() and self._joined():
             x = chain.evaluate(self, x)
         else:
             for layer in self:
@@ -69,7 +69,7 @@ class Sequential(Module):
         Whoever comes next can apply them in passing, and gives ``backward_open`` their ``sums``.
         None if they are applied already.
         """
-        if not (self._joined() and self.training):
+        if not (self.training and self._joined()):
             return self(x), None
         x, steps = chain.forward(self, x, leave=True)
         self.save(steps)

@@ -23,7 +23,7 @@ from .activations import relu, relu_backward
 from .batch_norm import batch_norm, batch_norm_backward_sums
 from .branches import add, channel_split, concat
 from .channel_shuffle import channel_shuffle, channel_shuffle_backward
-from .norm_conv import Norm
+from .norm_conv import Norm, normalised
 
 __all__ = [
     "concat_shuffle",
@@ -41,8 +41,7 @@ def concat_shuffle(
 
     Each of them is normalised first if it comes with a norm, which has no shuffle of its own.
     """
-    z1, z2 = _normalised(x1, norm1), _normalised(x2, norm2)
-    return channel_shuffle(concat([z1, z2]), 2)
+    return channel_shuffle(concat([normalised(x1, norm1), normalised(x2, norm2)]), 2)
 
 
 def concat_shuffle_backward(
@@ -69,10 +68,6 @@ def overwrite(there: np.ndarray, dx: np.ndarray) -> np.ndarray:
     """Write ``dx`` over the numbers ``there``, which may be some channels of a tensor."""
     there[...] = dx
     return there
-
-
-def _normalised(x: np.ndarray, norm: Norm | None) -> np.ndarray:
-    return x if norm is None else batch_norm(x, *norm[:6])
 
 
 def _sums(dz: np.ndarray, x: np.ndarray, norm: Norm | None) -> np.ndarray | None:

@@ -57,6 +57,14 @@ class Gradient(NamedTuple):
     pixels: np.ndarray
 
 
+def normalised(x: np.ndarray, norm: Norm | None) -> np.ndarray:
+    """Return what ``norm`` makes of ``x``; ``x`` itself if it is None."""
+    if norm is None:
+        return x
+    z = batch_norm(x, *norm[:6])
+    return channel_shuffle(z, norm.shuffle) if norm.shuffle > 1 else z
+
+
 def norm_conv(
     x: np.ndarray,
     norm: Norm | None,
@@ -81,7 +89,7 @@ def norm_conv(
     sums : float64 (3, O)
         As :func:`batch_norm_sums` gives them of y.
     """
-    z = x if norm is None else _normalised(x, norm)
+    z = normalised(x, norm)
     y = _convolved(z, w, stride, padding, dilation, groups)
     return y, batch_norm_sums(y)
 
@@ -99,7 +107,7 @@ def conv_norm(
 
     Returns what ``norm`` makes of the convolution of ``x``, (N, Ho, Wo, O).
     """
-    return _normalised(_convolved(x, w, stride, padding, dilation, groups), norm)
+    return normalised(_convolved(x, w, stride, padding, dilation, groups), norm)
 
 
 def norm_conv_backward(
@@ -142,7 +150,7 @@ def norm_conv_backward(
         dy = batch_norm_backward(
             dy, y, gamma, beta, mean, var, behind.sums, behind.pixels, eps, relu
         )
-    z = x if norm is None else _normalised(x, norm)
+    z = normalised(x, norm)
     if w.ndim == 3:
         dx, dw, _ = depthwise_conv2d_backward(dy, z, w, stride, padding, dilation, bias=False)
     elif is_pointwise(w.shape, stride, padding):
@@ -177,8 +185,3 @@ def _convolved(
     if is_pointwise(w.shape, stride, padding):
         return pointwise_conv2d(z, w, None, groups)
     return conv2d(z, w, None, stride, padding, dilation, groups)
-
-
-def _normalised(x: np.ndarray, norm: Norm) -> np.ndarray:
-    z = batch_norm(x, *norm[:6])
-    return channel_shuffle(z, norm.shuffle) if norm.shuffle > 1 else z
