@@ -21,13 +21,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import cache, partial
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
+from . import blas
 from .errors import TinyshuffleError
 from .memory import Pool
 from .nn import BatchNorm2d, Dropout, Module, inference
@@ -241,7 +241,7 @@ class _Team:
                 raise
 
         # a single slice leaves the matrix products' own threads to work
-        with _blas().limit(limits=get_num_threads() if alone else 1, user_api="blas"):
+        with blas.limit(get_num_threads() if alone else 1):
             if not alone:
                 for rank, norms in enumerate(self.norms):
                     sync = exchange.member(rank)
@@ -369,8 +369,3 @@ def _chunk(shape: tuple[int, ...]) -> int:
 def _join(parts: list[np.ndarray]) -> np.ndarray:
     """Lay results end to end in memory of their own: what the net returns is the caller's."""
     return np.concatenate(parts)
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from tinyshuffle.data import Dataset, batches, mix, normalise, num_batches, shrink
 from tinyshuffle.data.batches import blank
@@ -205,6 +206,21 @@ def test_shrinking_is_a_mean_over_the_area(shape, size):
     small = shrink(x, size)
     assert small.dtype == np.float32 and small.flags.c_contiguous
     np.testing.assert_allclose(small, expected, atol=5e-6)
+
+
+def blas_threads():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def test_shrinking_wakes_no_other_thread(monkeypatch):
+    """It would wait busily, on the core that the net's other slice is about to need."""
+    names, seen = shrink.__globals__, []  # `tinyshuffle.data.batches` is the function
+    area = names["_area"]
+    monkeypatch.setitem(names, "_area", lambda *sides: seen.append(blas_threads()) or area(*sides))
+    before = blas_threads()
+    shrink(np.zeros((2, 8, 8, 3), np.float32), 4)
+    assert len(seen) == 2 and all(threads == 1 for threads in seen[1])  # as it multiplies
+    assert blas_threads() == before
 
 
 def test_shrunk_batches_are_the_same_images():

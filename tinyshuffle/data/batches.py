@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from tinyshuffle import blas
 from tinyshuffle.data.dataset import Dataset
 from tinyshuffle.errors import TinyshuffleError
 
@@ -227,9 +228,10 @@ def shrink(x: np.ndarray, size: int) -> np.ndarray:
     n, height, width, channels = x.shape
     if (height, width) == (size, size):
         return x
-    x = _area(height, size) @ x.reshape(n, height, width * channels)  # (N, size, W·C)
     columns = np.kron(_area(width, size).T, np.eye(channels, dtype=np.float32))
-    x = x.reshape(n * size, width * channels) @ columns  # (N·size, size·C)
+    with blas.limit(1):  # or a thread still waits for work on a core that the step needs
+        x = _area(height, size) @ x.reshape(n, height, width * channels)  # (N, size, W·C)
+        x = x.reshape(n * size, width * channels) @ columns  # (N·size, size·C)
     return x.reshape(n, size, size, channels)
 
 
