@@ -21,11 +21,10 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 import tinyshuffle as ts  # noqa: E402
+from tinyshuffle.train.ablation import PUBLISHED  # noqa: E402
 from tinyshuffle.train.checkpoint import atomic_write  # noqa: E402
 from tinyshuffle.train.compare import RunLog, overhead, read_run  # noqa: E402
 from tinyshuffle.train.progress import duration  # noqa: E402
-
-SIDE = 32
 
 
 def main() -> None:
@@ -83,6 +82,7 @@ def page(folder: Path) -> str:
     """Return README.md: what was measured here, and apart from it what others have published."""
     runs = sorted(path.parent for path in folder.glob("*/log.csv"))
     ablations = sorted(path.parent for path in folder.glob("*/report.md"))
+    papers: list[str] = []
     lines = [
         "# Results",
         "",
@@ -106,9 +106,10 @@ def page(folder: Path) -> str:
     else:
         lines += ["No run has been published yet.", ""]
     for path in ablations:
-        text = (path / "report.md").read_text(encoding="utf-8").strip()
+        text, _, rest = (path / "report.md").read_text(encoding="utf-8").partition(PUBLISHED)
+        papers.append(f"{text.splitlines()[0].removeprefix('## ')}{rest.rstrip()}")
         lines += [
-            text,
+            f"#{text.strip()}",
             "",
             *note(path),
             f"![Accuracy of each run and mean of each net]({path.name}/report.png)",
@@ -125,13 +126,17 @@ def page(folder: Path) -> str:
         "",
         *table(published(folder / "published.csv")),
     ]
+    if papers:
+        lines += ["", "What the papers print of the nets that are compared above:", ""]
+        lines += [f"- {line}" for line in papers]
     return "\n".join(lines) + "\n"
 
 
 def run_line(path: Path) -> dict[str, str]:
     """The line of one run in the table."""
-    run, cost = read_run(path), costs(read_run(path).config)
+    run = read_run(path)
     last = run.rows[-1]
+    cost = costs(run.config, last["size"])
     return {
         "result": f"[{run.name}](#{run.name})",
         "net": run.config["model"],
@@ -183,13 +188,13 @@ def note(path: Path) -> list[str]:
     return [file.read_text(encoding="utf-8").strip(), ""] if file.exists() else []
 
 
-def costs(config: dict[str, Any]) -> Any:
+def costs(config: dict[str, Any], side: int) -> Any:
     """Parameters and multiply-adds of a run's net."""
     classes = {"cifar100": 100}.get(config["data"], 10)
     net = ts.models.create(
         config["model"], num_classes=classes, stem="cifar", **config["variant"]
     )
-    return ts.cost.profile(net, (1, SIDE, SIDE, 3)).total
+    return ts.cost.profile(net, (1, side, side, 3)).total
 
 
 def published(path: Path) -> list[dict[str, str]]:

@@ -53,6 +53,15 @@ def test_command(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     assert "60.00 %" in result.stdout and "seed" in result.stdout
     assert (tmp_path / "runs" / "compare.png").read_bytes().startswith(b"\x89PNG")
+    write(tmp_path / "other" / "a", [0.2])
+    result = CliRunner().invoke(
+        cli, ["compare", "runs/a", "other/a", "--runs-dir", "new", "--plot", "two.svg"]
+    )
+    assert result.exit_code == 0 and not (tmp_path / "new").exists()
+    both = (tmp_path / "two.svg").read_text()
+    assert "runs/a 60.0 %" in both and "other/a 20.0 %" in both
+    assert CliRunner().invoke(cli, ["compare", "other/a", "--runs-dir", "new"]).exit_code == 0
+    assert (tmp_path / "new" / "compare.png").exists()
     result = CliRunner().invoke(cli, ["compare", "a", "--plot", "one.svg"])
     assert result.exit_code == 0 and b"<svg" in (tmp_path / "one.svg").read_bytes()
 

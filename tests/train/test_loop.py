@@ -97,7 +97,7 @@ def test_run_directory(runs, monkeypatch):
     result = start(runs)
     assert result.run == runs / "a"
     assert sorted(os.listdir(result.run)) == [
-        "best.npz", "config.json", "confusion.png", "curves.png", "last.npz", "log.csv",
+        ".lock", "best.npz", "config.json", "confusion.png", "curves.png", "last.npz", "log.csv",
         "log.jsonl", "machine.json", "previous.npz", "worst.png",
     ]  # fmt: skip
     assert Config.from_dict(json.loads((result.run / "config.json").read_text())) == Config(
@@ -272,8 +272,10 @@ def test_killed_and_resumed(runs):
 
 
 def newest(run):
-    times = [path.stat().st_mtime_ns for path in run.glob("*.npz")] if run.is_dir() else []
-    return max(times, default=0)
+    try:
+        return max((path.stat().st_mtime_ns for path in run.glob("*.npz")), default=0)
+    except FileNotFoundError:  # it has just got its final name
+        return newest(run)
 
 
 # ---- what goes wrong
@@ -337,7 +339,7 @@ def test_full_disk(runs, monkeypatch):
         patch.setattr(os, "fsync", full)
         with pytest.raises(TinyshuffleError, match=r"No space left.*make room.*--resume"):
             start(runs, "a")
-    assert not list((runs / "a").glob(".*"))
+    assert not list((runs / "a").glob(".*.tmp"))
     resume(runs / "a", quiet=True)
     assert_same_end(runs / "a", runs / "whole")
 
@@ -500,6 +502,10 @@ def test_early_stop(runs, monkeypatch):
     assert checkpoint.load(result.run / "best.npz").header["epoch"] == 2
     again = resume(result.run, quiet=True)
     assert again.rows == result.rows and "stopped early" in str(again)
+    accuracies = iter([0.3, 0.5, 0.4, 0.5, 0.45])
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate", fake)
+        assert start(runs, "whole", epochs=5, early_stop=3).ended == ""  # nothing is left out
 
 
 def test_early_stop_counts_only_the_epochs_at_the_last_size(runs, monkeypatch):
@@ -570,7 +576,7 @@ def test_a_machine_that_slows_cuts_the_run(runs, monkeypatch):
     clock = Clock(monkeypatch)
     during(monkeypatch, 20, lambda: setattr(clock, "pace", 10.0))
     result = start(runs, time_budget="100s")
-    assert re.search(r"cut off after epoch \d+ of \d+: the time budget is spent", str(result))
+    assert re.search(r"cut off in epoch \d+ of \d+: the time budget is spent", str(result))
     assert 110 < result.rows[-1]["seconds"] <= 135  # a step and a test more
     assert resume(result.run, quiet=True).rows == result.rows
 
@@ -625,3 +631,43 @@ def test_confusion_and_worst_images():
     for picture, i in zip(drawn, wrong, strict=True):
         assert (picture == test.images[i]).all()
         assert f"{test.classes[taken[i]]} (" in figure.axes[wrong.index(i)].texts[0].get_text()
+
+
+def test_a_run_that_is_cut_off_in_its_last_epoch_says_so(runs, monkeypatch):
+    clock = Clock(monkeypatch)
+    plan = start(runs, "plan", time_budget="100s")
+    steps = plan.rows[0]["step"]
+    # 10 batches are measured, and a test has one
+    last = 10 + (len(plan.rows) - 1) * (steps + 1) + 1
+    during(monkeypatch, last, lambda: setattr(clock, "pace", 100.0))
+    result = start(runs, "cut", time_budget="100s")
+    assert len(result.rows) == len(plan.rows) and result.rows[-1]["step"] < plan.rows[-1]["step"]
+    assert f"cut off in epoch {len(plan.rows)} of {len(plan.rows)}" in str(result)
+
+
+def test_one_training_in_a_directory(runs, monkeypatch):
+    def again():
+        with pytest.raises(TinyshuffleError, match="is being trained by another process"):
+            resume(runs / "a", quiet=True)
+
+    during(monkeypatch, 2, again)
+    result = start(runs)
+    assert resume(result.run, quiet=True).rows == result.rows  # and then it may be
+
+
+def test_other_images_are_refused(runs, monkeypatch):
+    result = start(runs)
+    train_set, test = tiny_run.load("shapes")
+    others = [dataclasses.replace(d, mean=d.mean + 0.01) for d in (train_set, test)]
+    monkeypatch.setattr(data, "load", lambda *_, **__: others)
+    for action in (lambda: resume(result.run, quiet=True), lambda: evaluate_run(result.run)):
+        with pytest.raises(TinyshuffleError, match="was trained on other images.*--data-dir"):
+            action()
+
+
+def test_a_damaged_best_checkpoint_is_not_the_end(runs):
+    result = start(runs)
+    (result.run / "best.npz").write_bytes(b"PK")
+    with pytest.warns(UserWarning, match=r"best.npz is truncated.*going on with .*last.npz"):
+        _, path, _ = evaluate_run(result.run)
+    assert path.name == "last.npz"

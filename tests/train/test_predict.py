@@ -69,6 +69,9 @@ def test_pictures_become_what_the_net_takes(tmp_path):
         small = read_image(image, 8)
         assert small.shape == (8, 8, 3) and small.dtype == np.uint8
         assert (small[:3, :3] > 240).all() and (small[5:] < 15).all(), mode
+    for dtype in (np.uint16, np.int32):  # 16 bits
+        small = read_image(Image.fromarray(corner.astype(dtype) * 128), 8)
+        assert np.abs(small[:3, :3].astype(int) - 127).max() < 8 and (small[5:] < 8).all()
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter, clockwise: the top left corner goes to the right
     Image.fromarray(corner).save(tmp_path / "turned.jpg", exif=exif, quality=95)
@@ -97,12 +100,14 @@ def test_files_that_are_not_images(run, tmp_path):
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:700])
     (tmp_path / "empty.png").write_bytes(b"")
     Image.new("RGB", (8, 8), "white").save(tmp_path / "good.png")
-    names = ["text.png", "cut.jpg", "good.png", "empty.png", "absent.png", "."]
+    exif = b"Exif\0\0II*\0\1"  # cut off
+    Image.new("RGB", (8, 8)).save(tmp_path / "exif.png", exif=exif)
+    names = ["text.png", "cut.jpg", "good.png", "empty.png", "absent.png", ".", "exif.png"]
     result = command(run.run, *(tmp_path / name for name in names))
     assert result.exit_code == 1
     assert "good.png" in result.stdout
     errors = result.stderr.splitlines()
-    assert len(errors) == 5 and all(line.startswith("Error: ") for line in errors)
+    assert len(errors) == 6 and all(line.startswith("Error: ") for line in errors)
     bad = ("text.png", "cut.jpg", "empty.png", "absent.png")
     assert all(name in error for name, error in zip(bad, errors, strict=False))
     assert "not an image that Pillow can open" in errors[0]

@@ -74,6 +74,7 @@ def test_learning_rate_scales_with_the_batch():
         ("epocks = 3", r"'epocks' is not a field .*did you mean epochs"),
         ('epochs = "three"', r"epochs='three' was given: it must be a whole number"),
         ("epochs = true", r"epochs=True was given"),
+        ('data = ["cifar10"]', r"data=\['cifar10'\]"),
         ("lr = nan", r"lr=nan"),
         ("epochs = 3\nwarmup = 3", r"warmup=3.0 .*less than the 3 epochs"),
         ('schedule = "cosin"', r"did you mean cosine"),

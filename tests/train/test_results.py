@@ -79,7 +79,10 @@ def test_an_ablation_becomes_a_result(tmp_path, folder, monkeypatch):
     publish(tmp_path / "ablate-v1-v2", "v1-v2", "", folder)
     names = {path.name for path in (folder / "v1-v2").iterdir()}
     assert {"report.csv", "v2-seed0.csv", "v1-g-3-seed0.csv", "machine.json"} <= names
-    assert report.verdict in page(folder) and "](v1-v2/report.png)" in page(folder)
+    measured, published = page(folder).split("## Published by others, not measured here")
+    assert report.verdict in measured and "](v1-v2/report.png)" in measured
+    assert "### Is V2 better than V1?" in measured and "39.7" not in measured
+    assert "Is V2 better than V1? (V2 Table 8, 0.5x)" in published and "39.7 %" in published
 
 
 def test_what_is_not_finished_is_not_published(tmp_path, folder):

@@ -59,6 +59,7 @@ def ablate(
     for verdict in report.verdicts:
         click.echo(str(verdict))
     click.echo(report.verdict)
+    click.echo(report.published)
 
 
 @contextmanager

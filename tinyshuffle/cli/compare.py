@@ -31,5 +31,10 @@ def compare(runs: tuple[str, ...], plot: str | None, runs_dir: str) -> None:
         for line in lines:
             table.add_row(*line)
         print_table(table)
-    figure = plots.compare({run.name: run.rows for run in read})
+    names = [run.name for run in read]
+    if len(set(names)) < len(names):  # of several ablations
+        names = list(runs)
+    figure = plots.compare({name: run.rows for name, run in zip(names, read, strict=True)})
+    if plot is None:
+        Path(runs_dir).mkdir(parents=True, exist_ok=True)
     save_figure(figure, plot or str(Path(runs_dir) / "compare.png"))

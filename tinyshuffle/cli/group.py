@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,13 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character shows another
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    warnings.showwarning = _warn  # type: ignore[assignment]
     cli(prog_name="python -m tinyshuffle")
+
+
+def _warn(message: Warning | str, *_: Any) -> None:
+    """Print a warning as a sentence, without the line of code that it came from."""
+    click.echo(f"Warning: {message}", err=True)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -88,7 +95,7 @@ def find_run(run: str, runs_dir: str) -> Path:
     for path in (Path(run), Path(runs_dir) / run):
         if path.is_dir():
             return path
-    there = sorted(p.name for p in Path(runs_dir).iterdir()) if Path(runs_dir).is_dir() else []
+    there = sorted(p.parent.name for p in Path(runs_dir).glob("*/config.json"))
     near = difflib.get_close_matches(Path(run).name, there, n=1, cutoff=0.4) or there[-1:]
     hint = f"did you mean {Path(runs_dir) / near[0]}?" if near else f"{runs_dir} has no runs yet"
     raise TinyshuffleError(f"there is no run {run!r}, as a directory or in {runs_dir}; {hint}")

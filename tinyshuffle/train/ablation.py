@@ -34,6 +34,13 @@ __all__ = ["ABLATIONS", "Ablation", "Arm", "Report", "ablate", "solve"]
 STEM_CHANNELS = 24  # for all alike: the smallest number that 2, 3, 4 and 8 groups divide
 TOLERANCE = 0.05
 
+# Of Student's t with 1, 2, … degrees of freedom: what chance exceeds once in twenty times.
+T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
+
+
+PUBLISHED = "Published, not measured here"
+"""How the sentence of a report begins that says what the paper prints."""
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -199,10 +206,16 @@ def solve(arm: Arm, budget: int, side: int, num_classes: int) -> Solved:
     Raises
     ------
     TinyshuffleError
-        If no widths come within 5 % of the budget.
+        If no widths come within 5 % of the budget (a net with given widths: it does not).
     """
     if not arm.multiple:
-        return _count(arm, (), side, num_classes)
+        fixed = _count(arm, (), side, num_classes)
+        if abs(fixed.multiply_adds / budget - 1) > TOLERANCE:
+            raise TinyshuffleError(
+                f"{arm.name} has {fixed.multiply_adds:,} multiply-adds, whatever the --budget, and "
+                f"cannot be compared at {budget:,}: leave --budget out"
+            )
+        return fixed
 
     @cache
     def count(*stages: int) -> Solved:
@@ -239,11 +252,13 @@ class Verdict:
     worse: str
     difference: float
     error: float
+    freedom: float
 
     @property
     def word(self) -> str:
-        """``holds``, ``does not hold`` or ``is not settled``: less than two standard errors."""
-        if not abs(self.difference) > 2 * self.error:  # also if one seed leaves it unknown
+        """``holds``, ``does not hold``, or ``is not settled``: chance alone may do as much."""
+        limit = T_95[min(max(1, int(self.freedom)), len(T_95)) - 1] * self.error
+        if not abs(self.difference) > limit:  # also if one seed leaves it unknown
             return "is not settled"
         return "holds" if self.difference > 0 else "does not hold"
 
@@ -280,11 +295,15 @@ class Report:
         found = []
         for better, worse in self.ablation.order:
             a, b = self.accuracies[better], self.accuracies[worse]
-            error = math.nan
-            if min(len(a), len(b)) > 1:
-                error = math.sqrt(statistics.variance(a) / len(a) + statistics.variance(b) / len(b))
             difference = statistics.mean(a) - statistics.mean(b)
-            found.append(Verdict(better, worse, difference, error))
+            error, freedom = math.nan, 1.0
+            if min(len(a), len(b)) > 1:
+                # Welch (1947): each mean with the spread of its own seeds
+                u, v = statistics.variance(a) / len(a), statistics.variance(b) / len(b)
+                error = math.sqrt(u + v)
+                if error > 0:
+                    freedom = error**4 / (u * u / (len(a) - 1) + v * v / (len(b) - 1))
+            found.append(Verdict(better, worse, difference, error, freedom))
         return found
 
     @property
@@ -300,12 +319,11 @@ class Report:
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return headings and a line an arm."""
         headings = ["net", "stages", "mult-adds", "params", "seeds", "accuracy", "std", "lowest",
-                    "highest", "published: ImageNet error"]  # fmt: skip
+                    "highest"]  # fmt: skip
         lines = []
         for solved in self.arms:
             found = self.accuracies[solved.arm.name]
             std = f"{100 * statistics.stdev(found):.2f}" if len(found) > 1 else "-"
-            published = solved.arm.published
             lines.append([
                 solved.arm.name,
                 solved.widths,
@@ -316,7 +334,6 @@ class Report:
                 std,
                 f"{100 * min(found):.2f}",
                 f"{100 * max(found):.2f}",
-                "-" if published is None else f"{published} %",
             ])
         return headings, lines
 
@@ -328,9 +345,7 @@ class Report:
         return "\n".join([
             f"## {self.ablation.title}",
             "",
-            f"{config.data}, {plural(config.epochs, 'epoch')}, test accuracy after the last one. "
-            f"The last column is what the paper prints ({self.ablation.source}): another data "
-            "set, other training, for the order only.",
+            f"{config.data}, {plural(config.epochs, 'epoch')}, test accuracy after the last one.",
             "",
             *("| " + " | ".join(cells) + " |" for cells in body),
             "",
@@ -338,7 +353,19 @@ class Report:
             "",
             *(f"- {verdict}" for verdict in self.verdicts),
             "",
+            self.published,
+            "",
         ])
+
+    @property
+    def published(self) -> str:
+        """One sentence: what the paper prints of these nets."""
+        arms = (solved.arm for solved in self.arms)
+        errors = [f"{a.name} {a.published} %" for a in arms if a.published is not None]
+        return (
+            f"{PUBLISHED} ({self.ablation.source}), another data set and other training, for the "
+            f"order only: top-1 error on ImageNet of {', '.join(errors)}."
+        )
 
     def to_csv(self) -> str:
         """Return a line a run."""
@@ -403,6 +430,11 @@ def ablate(
         raise TinyshuffleError(
             "a time budget would train each net for another number of epochs: give --epochs"
         )
+    if config.early_stop:
+        raise TinyshuffleError(
+            "an early stop would train each net for another number of epochs: take a recipe "
+            "without early_stop"
+        )
     ablation = ABLATIONS[name]
     train_set, _ = data.load(config.data, root=config.data_dir)  # before many do so at once
     shape = train_set.images.shape[1], len(train_set.classes)
@@ -427,7 +459,7 @@ def ablate(
     _run_all(list(runs.values()), jobs, quiet)
     accuracies = {
         solved.arm.name: [
-            _rows(runs[solved.arm.name, seed][0])[-1]["test_accuracy"] for seed in range(seeds)
+            _accuracy(*runs[solved.arm.name, seed]) for seed in range(seeds)
         ]
         for solved in arms
     }
@@ -447,6 +479,16 @@ def _rows(run: Path) -> list[dict[str, Any]]:
         return []
 
 
+def _accuracy(run: Path, config: Config) -> float:
+    rows = _rows(run)
+    if len(rows) < config.epochs:
+        raise TinyshuffleError(
+            f"{run / 'log.jsonl'} is not complete: make room or mend the permissions, and give the "
+            "same command again"
+        )
+    return float(rows[-1]["test_accuracy"])
+
+
 def _check_same(run: Path, wanted: Config) -> None:
     """Refuse a run that is there already and was trained in another way."""
     try:
@@ -464,18 +506,32 @@ def _check_same(run: Path, wanted: Config) -> None:
 def _run_all(runs: list[tuple[Path, Config]], jobs: int, quiet: bool) -> None:
     from joblib import Parallel, delayed
 
-    stopped = Interrupted("stopped; the same command continues", signal.SIGINT)
+    failures = []
     try:
-        with _watched(runs, quiet):
-            ends = Parallel(n_jobs=jobs)(
+        with _terminable(), _watched(runs, quiet):
+            for end in Parallel(n_jobs=jobs, return_as="generator")(
                 delayed(_run_one)(str(run), config.to_dict()) for run, config in runs
-            )
+            ):
+                if end == "stopped":  # in this process, or all of them were
+                    raise KeyboardInterrupt
+                failures += [end] if end else []
     except KeyboardInterrupt:
-        raise stopped from None
-    if "stopped" in ends:
-        raise stopped
-    if failures := [end for end in ends if end]:
-        raise TinyshuffleError(f"{failures[0]} ({len(failures)} of {plural(len(ends), 'run')})")
+        raise Interrupted("stopped; the same command continues", signal.SIGINT) from None
+    if failures:
+        raise TinyshuffleError(f"{failures[0]} ({len(failures)} of {plural(len(runs), 'run')})")
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let a SIGTERM do what Ctrl-C does, or the pool's processes would train on without us."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run_one(run: str, fields: dict[str, Any]) -> str:
@@ -484,6 +540,10 @@ def _run_one(run: str, fields: dict[str, Any]) -> str:
     try:
         if any(path.glob("*.npz")):
             resume(path, quiet=True, threads=config.threads, data_dir=config.data_dir)
+        elif len(_rows(path)) == config.epochs:
+            pass  # finished, and somebody made room
+        elif _rows(path):
+            return f"{path} has a log and no checkpoint: delete it, or choose another --runs-dir"
         else:
             shutil.rmtree(path, ignore_errors=True)  # killed before its first checkpoint
             train(config, path.name, path.parent, quiet=True)

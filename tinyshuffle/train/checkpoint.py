@@ -45,7 +45,7 @@ _DAMAGE = (
 )
 
 
-class _Damaged(TinyshuffleError):
+class Damaged(TinyshuffleError):
     """Another checkpoint of the run may be better."""
 
 
@@ -153,7 +153,7 @@ def load(path: str | Path) -> Checkpoint:
             f"the checkpoint {path} cannot be read ({error.strerror or error}): check the path"
         ) from error
     except _DAMAGE as error:
-        raise _Damaged(
+        raise Damaged(
             f"{path} is truncated, damaged or not a tinyshuffle checkpoint ({error}): delete it to "
             "fall back on another one of the run, or train again"
         ) from error
@@ -177,7 +177,7 @@ def load_newest(run: Path) -> tuple[Checkpoint, Path, list[str]]:
         if (run / name).exists():
             try:
                 return load(run / name), run / name, faults
-            except _Damaged as error:
+            except Damaged as error:
                 faults.append(str(error))
     raise TinyshuffleError(
         f"{run} holds no checkpoint to go on from"

@@ -137,7 +137,8 @@ class Config:
                 "together: give one of them, as the budget decides how many epochs there are"
             )
         base = {} if recipe is None else recipes.load(recipe)
-        fields = {**DEFAULTS.get(given.get("data", base.get("data", cls.data)), {}), **base}
+        named = given.get("data", base.get("data", cls.data))
+        fields = {**(DEFAULTS.get(named, {}) if isinstance(named, str) else {}), **base}
         try:
             meant = cls.from_dict(fields)  # a recipe that is wrong by itself says so
         except TinyshuffleError as error:

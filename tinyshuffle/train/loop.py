@@ -241,7 +241,8 @@ def train(
         except BaseException:
             shutil.rmtree(trainer.run, ignore_errors=True)  # there is nothing to continue
             raise
-        return trainer.fit()
+        with _alone(trainer.run):
+            return trainer.fit()
 
 
 def resume(run: str | Path, quiet: bool = False, **given: Any) -> Result:
@@ -263,6 +264,13 @@ def resume(run: str | Path, quiet: bool = False, **given: Any) -> Result:
         As :func:`train`, and if nothing in the run can be continued.
     """
     run = Path(run)
+    if not run.is_dir():
+        checkpoint.load_newest(run)  # says that there is none
+    with _alone(run):
+        return _resume(run, quiet, given)
+
+
+def _resume(run: Path, quiet: bool, given: dict[str, Any]) -> Result:
     saved, path, faults = checkpoint.load_newest(run)
     before = Config.from_dict(saved.header["config"]).to_dict()
     config = Config.from_dict({**before, **given})
@@ -287,11 +295,19 @@ def resume(run: str | Path, quiet: bool = False, **given: Any) -> Result:
 
 
 def best_checkpoint(run: Path) -> tuple[Checkpoint, Path]:
-    """Return a run's best checkpoint, or its newest if there is no best one yet, and its path."""
-    path = run / "best.npz"
+    """Return a run's best checkpoint, or its newest if there is no best one yet, and its path.
+
+    Warns if it is not the one that it should be, because that is damaged.
+    """
+    path, faults = run / "best.npz", []
     if path.exists():
-        return checkpoint.load(path), path
-    saved, path, _ = checkpoint.load_newest(run)
+        try:
+            return checkpoint.load(path), path
+        except checkpoint.Damaged as error:
+            faults.append(str(error))
+    saved, path, more = checkpoint.load_newest(run)
+    for fault in [*faults, *more]:
+        warnings.warn(f"{fault}; going on with {path}", stacklevel=2)
     return saved, path
 
 
@@ -324,6 +340,7 @@ def evaluate_run(
     )
     with _settings(config):
         _, test_set = data.load(config.data, root=config.data_dir)
+        _check_data(saved, test_set, Path(run))
         net = build(config, len(test_set.classes))
         net.load_state_dict(saved.best)
         loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
@@ -490,6 +507,7 @@ class _Trainer:
     def restore(self, saved: Checkpoint) -> None:
         """Stand where the checkpoint was written."""
         header = saved.header
+        _check_data(saved, self.train_set, self.run)
         self._set_epochs(*header["plan"])
         self.net.load_state_dict(saved.net)
         if self.average is not None:
@@ -640,7 +658,7 @@ class _Trainer:
             dlogits = share * dlogits + (1 - share) * self.other_loss.backward()
         net.backward(dlogits)
         optim.step()
-        net.zero_grad()
+        optim.zero_grad()
         return value, int((logits.argmax(1) == labels).sum())
 
     def _finish_epoch(self, signals: _Signals) -> None:
@@ -692,12 +710,14 @@ class _Trainer:
     @property
     def _ended(self) -> str:
         """Why the run is over before its last epoch, if it is: a function of the rows alone."""
+        if not self.rows or self.rows[-1]["step"] == self.total_steps:
+            return ""
         patience = self.config.early_stop
         tests = [row["test_accuracy"] for row in self.rows if row["size"] == self.sizes[-1]]
         if patience and tests and len(tests) - 1 - tests.index(max(tests)) >= patience:
             return f"stopped early: not better for {plural(patience, 'epoch')}"
-        if self.epoch < self.epochs and self.rows and self._too_long(self.rows[-1]["seconds"]):
-            return f"cut off after epoch {self.epoch} of {self.epochs}: the time budget is spent"
+        if self._too_long(self.rows[-1]["seconds"]):
+            return f"cut off in epoch {self.epoch} of {self.epochs}: the time budget is spent"
         return ""
 
     def _too_long(self, seconds: float) -> bool:
@@ -791,6 +811,34 @@ def _settings(config: Config) -> Iterator[None]:
             yield
     finally:
         set_num_threads(before)
+
+
+@contextmanager
+def _alone(run: Path) -> Iterator[None]:
+    """Keep other processes from training into the same directory."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(run / ".lock", timeout=0):  # whatever ends the process, ends the lock
+            yield
+    except Timeout as error:
+        raise TinyshuffleError(
+            f"{run} is being trained by another process: wait until it has ended, or stop it"
+        ) from error
+
+
+def _check_data(saved: Checkpoint, found: data.Dataset, run: Path) -> None:
+    """Refuse to go on with other images than those that a run began with."""
+    facts = saved.header["data"]
+    same = list(facts["classes"]) == list(found.classes) and all(
+        np.allclose(facts[name], getattr(found, name), rtol=0, atol=1e-6)
+        for name in ("mean", "std")
+    )
+    if not same:
+        raise TinyshuffleError(
+            f"{run} was trained on other images than these of {found.name!r} (classes, mean or "
+            "standard deviation differ): say with --data-dir where those are"
+        )
 
 
 def _optimizer(config: Config, net: nn.Module) -> Optimizer:

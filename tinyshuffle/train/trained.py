@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = ["Trained", "load_run", "read_image"]
+
+# What Pillow raises, beside its own, for files that are cut off or damaged.
+_DAMAGE = (OSError, ValueError, TypeError, SyntaxError, NotImplementedError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -119,14 +123,18 @@ def read_image(image: Any, size: int) -> np.ndarray:
                 image = Image.fromarray(image)
             elif not isinstance(image, Image.Image):
                 image = Image.open(image)
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I") and (grey := np.asarray(upright)).max() > 255:
+                # 16 bits, which Pillow would cut off at 255
+                upright = Image.fromarray(np.clip(grey // 256, 0, 255).astype(np.uint8))
+            upright = upright.convert("RGB")
     except Image.UnidentifiedImageError as error:
         raise TinyshuffleError(
             f"{name} is not an image that Pillow can open: give a PNG, JPEG, WebP or the like"
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TinyshuffleError(f"{name} is too large ({error}): make it smaller first") from error
-    except (OSError, ValueError, TypeError, SyntaxError) as error:
+    except _DAMAGE as error:
         # OSError has strerror if the file cannot be read, and none if the image is damaged
         reason = getattr(error, "strerror", None) or error
         raise TinyshuffleError(
