@@ -363,7 +363,7 @@ def _cut(n: int, slices: int) -> list[slice]:
 def _chunk(shape: tuple[int, ...]) -> int:
     """How many images of this shape to take through the net at a time in evaluation."""
     pixels = int(np.prod(shape[1:3])) if len(shape) == 4 else 1
-    return min(32, max(1, 32 * 32 * 32 // pixels))
+    return max(1, 32 * 32 * 32 // pixels)
 
 
 def _join(parts: list[np.ndarray]) -> np.ndarray:

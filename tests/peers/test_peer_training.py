@@ -210,7 +210,11 @@ def torch_train(
             loss.backward()
             optimiser.step()
             scheduler.step()
-            decay = min(config.ema, (1 + len(losses)) / (10 + len(losses))) if config.ema else 0
+            t = len(losses)
+            if config.ema and t % 4 != 3:
+                decay = 1.0
+            else:
+                decay = min(config.ema**4, (1 + t) / (10 + t)) if config.ema else 0.0
             for name, value in net.state_dict().items():
                 mean = decay * average[name] + (1 - decay) * value
                 average[name] = mean if value.is_floating_point() else value.clone()
