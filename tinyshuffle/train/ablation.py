@@ -527,7 +527,11 @@ def _terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt  # not by way of SIGINT, which a job in the background ignores
+
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
