@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_info
 
+from .. import blas
 from .peers import PEERS
 
 __all__ = [
@@ -265,7 +266,7 @@ def _best(prepare: Callable[[], Callable[[], Any]], threads: int, seconds: float
             call()
         return start, time.perf_counter()
 
-    with ThreadPoolExecutor(threads) as pool, threadpool_limits(1, user_api="blas"):
+    with ThreadPoolExecutor(threads) as pool, blas.limit(1):
         calls = [future.result() for future in [pool.submit(work) for _ in range(threads)]]
         end = time.perf_counter() + seconds
         while len(times) < 3 or time.perf_counter() < end:

@@ -37,7 +37,6 @@ TOLERANCE = 0.05
 # Of Student's t with 1, 2, … degrees of freedom: what chance exceeds once in twenty times.
 T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 
-
 PUBLISHED = "Published, not measured here"
 """How the sentence of a report begins that says what the paper prints."""
 
@@ -171,6 +170,10 @@ class Solved:
     multiply_adds: int
     params: int
 
+    def near(self, budget: int) -> bool:
+        """Whether this may be compared with nets of so many multiply-adds."""
+        return abs(self.multiply_adds / budget - 1) <= TOLERANCE
+
     @property
     def widths(self) -> str:
         """Channels of stages 2, 3 and 4."""
@@ -210,7 +213,7 @@ def solve(arm: Arm, budget: int, side: int, num_classes: int) -> Solved:
     """
     if not arm.multiple:
         fixed = _count(arm, (), side, num_classes)
-        if abs(fixed.multiply_adds / budget - 1) > TOLERANCE:
+        if not fixed.near(budget):
             raise TinyshuffleError(
                 f"{arm.name} has {fixed.multiply_adds:,} multiply-adds, whatever the --budget, and "
                 f"cannot be compared at {budget:,}: leave --budget out"
@@ -235,7 +238,7 @@ def solve(arm: Arm, budget: int, side: int, num_classes: int) -> Solved:
         if second < third
     ]
     best = min(candidates, key=lambda solved: abs(solved.multiply_adds - budget))
-    if abs(best.multiply_adds / budget - 1) > TOLERANCE:
+    if not best.near(budget):
         raise TinyshuffleError(
             f"no widths of {arm.name} (multiples of {arm.multiple}) come within "
             f"{TOLERANCE:.0%} of {budget:,} multiply-adds (the nearest has "
@@ -541,12 +544,13 @@ def _terminable() -> Iterator[None]:
 def _run_one(run: str, fields: dict[str, Any]) -> str:
     """Train a run, or the rest of it; return why it could not be, or nothing."""
     path, config = Path(run), Config.from_dict(fields)
+    rows = _rows(path)
     try:
         if any(path.glob("*.npz")):
             resume(path, quiet=True, threads=config.threads, data_dir=config.data_dir)
-        elif len(_rows(path)) == config.epochs:
+        elif len(rows) == config.epochs:
             pass  # finished, and somebody made room
-        elif _rows(path):
+        elif rows:
             return f"{path} has a log and no checkpoint: delete it, or choose another --runs-dir"
         else:
             shutil.rmtree(path, ignore_errors=True)  # killed before its first checkpoint

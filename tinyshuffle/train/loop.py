@@ -264,8 +264,8 @@ def resume(run: str | Path, quiet: bool = False, **given: Any) -> Result:
         As :func:`train`, and if nothing in the run can be continued.
     """
     run = Path(run)
-    if not run.is_dir():
-        checkpoint.load_newest(run)  # says that there is none
+    if not any(run.glob("*.npz")):
+        checkpoint.load_newest(run)  # says so, and no lock is left in what is not a run
     with _alone(run):
         return _resume(run, quiet, given)
 
@@ -443,7 +443,6 @@ class _Trainer:
         config, net = self.config, copy.deepcopy(self.net)
         optim = _optimizer(config, net)
         optim.lr = 0.0  # nothing diverges, and a step takes as long
-        average = Average(net, config.ema) if config.ema else None
         step, test = {}, {}
         for size in sorted(set(config.sizes) or {self.side}):
             times = []
@@ -451,8 +450,6 @@ class _Trainer:
                 start = time.perf_counter()
                 x, labels = next(self._batches(0, 0, size))
                 self._step(net, optim, x, labels, None)
-                if average is not None:
-                    average.update(0)
                 times.append(time.perf_counter() - start)
                 stepped()
             step[size] = statistics.median(times[2:])  # the first ones compile, and fetch memory

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 __all__ = ["Trained", "load_run", "read_image"]
 
 # What Pillow raises, beside its own, for files that are cut off or damaged.
-_DAMAGE = (OSError, ValueError, TypeError, SyntaxError, NotImplementedError, struct.error)
+_DAMAGE = (
+    OSError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    NotImplementedError,  # of a DDS texture in a coding that Pillow does not read
+    struct.error,  # of EXIF data that is cut off
+)
 
 
 @dataclass(frozen=True)
