@@ -35,6 +35,10 @@ def test_learning_curves(epochs):
             assert list(line.get_xdata()) == list(range(1, epochs + 1))
             assert list(line.get_ydata()) == values
             assert line.get_label().startswith(part)
+    figure.draw_without_rendering()
+    low, high = loss.get_ylim()
+    ticks = [t for t in loss.get_yticks() if low <= t <= high]
+    assert len(ticks) >= 2 and len(loss.get_yticklabels(minor=True)) == 0  # all have their number
     dashes = {line.get_linestyle() for line in accuracy.get_lines()}
     assert len(dashes) == 2  # colour is not the only difference
     file = io.BytesIO()

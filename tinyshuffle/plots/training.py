@@ -33,7 +33,7 @@ def learning_curves(rows: Sequence[dict[str, Any]]) -> Figure:
         Two panels one above the other, legible on a telephone.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     # fixed margins: a computed layout draws everything twice, at every epoch
     figure = Figure(figsize=(5, 6), dpi=120)
@@ -44,8 +44,9 @@ def learning_curves(rows: Sequence[dict[str, Any]]) -> Figure:
     above.set_ylabel("accuracy, %")
     below.set_ylabel("loss (log scale)")
     below.set_yscale("log")  # a net's first test loss can be ten times its last
+    below.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))  # less than a decade, too
     below.yaxis.set_major_formatter("{x:g}")
-    below.yaxis.set_minor_formatter("")
+    below.yaxis.set_minor_locator(NullLocator())
     below.set_xlabel("epoch")
     below.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure
@@ -128,7 +129,7 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
         for (i, j), share in np.ndenumerate(shares):
             if counts[i, j]:
                 colour = "black" if share > 50 else "white"
-                axes.text(j, i, f"{share:.0f}" if share >= 0.5 else "<1", ha="center", va="center",
+                axes.text(j, i, f"{share:.0f}" if share > 0.5 else "<1", ha="center", va="center",
                           fontsize=8, color=colour)  # fmt: skip
     return figure
 
