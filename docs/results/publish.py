@@ -139,7 +139,7 @@ def run_line(path: Path) -> dict[str, str]:
     cost = costs(run.config, last["size"])
     return {
         "result": f"[{run.name}](#{run.name})",
-        "net": run.config["model"],
+        "net": net_of(run.config),
         "data": run.config["data"],
         "accuracy": f"{100 * last['test_accuracy']:.2f} %",
         "params": f"{cost.params:,}",
@@ -149,6 +149,12 @@ def run_line(path: Path) -> dict[str, str]:
         "time": duration(last["seconds"]),
         "over bare steps": f"{100 * overhead(run.rows):.1f} %",
     }
+
+
+def net_of(config: dict[str, Any]) -> str:
+    """The name of a run's net, and behind it its variant."""
+    variant = [f"{key}={json.dumps(value)}" for key, value in config["variant"].items()]
+    return ", ".join([config["model"], *variant])
 
 
 def run_section(path: Path) -> list[str]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
+from tinyshuffle import kernels, ops
 from tinyshuffle.data import Dataset, batches, mix, normalise, num_batches, shrink
 from tinyshuffle.data.batches import blank
 from tinyshuffle.data.dataset import channel_statistics
@@ -38,6 +39,16 @@ def test_augmentation_is_crop_and_mirror():
             assert len(found) == 1
             seen += found
     assert len(set(seen)) > 30  # each image has its own
+
+
+def test_both_backends_crop_to_the_same_bits(rng):
+    images = rng.integers(0, 256, (40, 5, 7, 3), np.uint8)
+    flip = rng.random(40) < 0.5
+    top, left = rng.integers(-9, 10, (2, 40))  # some so far away that nothing is left
+    scale, offset = rng.standard_normal((2, 3)).astype(np.float32)
+    ours = kernels.crop(images, flip, top, left, scale, offset)
+    assert ours.dtype == np.float32 and (ours[np.abs(top) > 4] == 0).all()
+    np.testing.assert_array_equal(ours, ops.crop(images, flip, top, left, scale, offset))
 
 
 def test_augmentation_is_uniform():

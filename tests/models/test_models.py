@@ -110,6 +110,7 @@ VARIANTS = [
     ("shufflenet_v2_x0_5", {"se": True}),
     ("shufflenet_v2_x0_5", {"residual": True}),
     ("shufflenet_v2_x0_5", {"downsample": "paper"}),
+    ("shufflenet_v2_x0_5", {"channels": [16, 24, 40, 56]}),
 ]
 UNITS = [
     *[
@@ -155,6 +156,9 @@ def test_unknown_names_and_variants():
         models.create("shufflenet_v2_x0_5", stem="mnist")
     with pytest.raises(TinyshuffleError, match="use 'torchvision' or 'paper'"):
         models.create("shufflenet_v2_x0_5", downsample="megvii")
+    for channels in ([64, 128, 256], [63, 128, 256, 384], [64, 128, 256, "384"], [0, 2, 4, 8]):
+        with pytest.raises(TinyshuffleError, match="must be even"):
+            models.create("shufflenet_v2_x0_5", channels=channels)
     with pytest.raises(TinyshuffleError, match="widths are"):
         models.ShuffleNetV1(width=0.75)
     with pytest.raises(TinyshuffleError, match="the shallow net"):

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from tinyshuffle import blas
+from tinyshuffle.backend import F
 from tinyshuffle.data.dataset import Dataset
 from tinyshuffle.errors import TinyshuffleError
 
@@ -44,24 +44,19 @@ def normalise(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarr
             f"normalise was given {images.dtype} of shape {images.shape}, but takes uint8 RGB "
             "images, channels last: (N, 32, 32, 3)"
         )
-    return _normalise_rows(_rows(images), mean, std).reshape(images.shape)
+    scale, offset = _scale_offset(mean, std)
+    width = images.shape[-2]
+    # a row of pixels as one run of numbers (…, 3 W), which NumPy moves fast
+    x = images.reshape(*images.shape[:-2], -1) * np.tile(scale, width)
+    x += np.tile(offset, width)
+    return x.reshape(images.shape)
 
 
-def _rows(images: np.ndarray) -> np.ndarray:
-    """(..., W, 3) as (..., 3 W): a row of pixels is one run of bytes, which NumPy moves fast."""
-    return images.reshape(*images.shape[:-2], -1)
-
-
-def _normalise_rows(
-    rows: np.ndarray, mean: np.ndarray, std: np.ndarray, out: np.ndarray | None = None
-) -> np.ndarray:
-    """One multiply and one add a pixel, with scale and offset repeated over the row."""
+def _scale_offset(mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Normalising as one multiply and one add a pixel: two float32 (3,)."""
     scale = 1 / (255 * np.asarray(std, np.float64))
     offset = -255 * np.asarray(mean, np.float64) * scale
-    width = rows.shape[-1] // 3
-    out = np.multiply(rows, np.tile(scale, width).astype(np.float32), out=out)
-    out += np.tile(offset, width).astype(np.float32)
-    return out
+    return scale.astype(np.float32), offset.astype(np.float32)
 
 
 def num_batches(count: int, batch_size: int, drop_last: bool = False) -> int:
@@ -148,9 +143,6 @@ def _batches(
     order = np.arange(len(dataset))
     if shuffle:
         order = np.random.default_rng([seed, epoch]).permutation(order)
-    _, height, width, _ = dataset.images.shape
-    # Normalised pixels go into the middle of this; its margin stays 0, which is the mean.
-    padded = np.zeros((batch_size, height + 2 * PAD, 3 * (width + 2 * PAD)), np.float32)
     for step in range(start, num_batches(len(dataset), batch_size, drop_last)):
         chosen = order[step * batch_size : (step + 1) * batch_size]
         images = dataset.images[chosen]
@@ -158,7 +150,7 @@ def _batches(
             # Not [seed, epoch, step]: NumPy pads a short seed with zeros, so that step 0 would
             # draw from the very stream that ordered the epoch.
             rng = np.random.default_rng([seed, epoch, 1 + step])
-            x = _augment(images, dataset.mean, dataset.std, padded[: len(chosen)], rng)
+            x = _augment(images, dataset.mean, dataset.std, rng)
             if cutout:
                 blank(x, cutout, rng)
         else:
@@ -167,25 +159,14 @@ def _batches(
 
 
 def _augment(
-    images: np.ndarray,
-    mean: np.ndarray,
-    std: np.ndarray,
-    padded: np.ndarray,
-    rng: np.random.Generator,
+    images: np.ndarray, mean: np.ndarray, std: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Mirror, normalise, pad and crop uint8 images, which are overwritten."""
-    n, height, width, _ = images.shape
+    """Mirror, normalise, pad and crop uint8 images."""
+    n = len(images)
     flip = rng.random(n) < 0.5
-    top, left = rng.integers(0, 2 * PAD + 1, (2, n))
-    # Mirrored while they are bytes, a quarter of the memory. The padding is the same on both
-    # sides, so this order gives what mirroring the crop would.
-    images[flip] = images[flip, :, ::-1]
-    _normalise_rows(
-        _rows(images), mean, std, out=padded[:, PAD : PAD + height, 3 * PAD : 3 * (PAD + width)]
-    )
-    # Every crop there is, as a view: (N, 9, 3 * 9, H, 3 W). Picking one an image copies whole rows.
-    crops = sliding_window_view(padded, (height, 3 * width), axis=(1, 2))
-    return crops[np.arange(n), top, 3 * left].reshape(images.shape)
+    top, left = rng.integers(0, 2 * PAD + 1, (2, n)) - PAD
+    # The padding is the same on both sides, so mirroring first gives what mirroring the crop would.
+    return F.crop(images, flip, top, left, *_scale_offset(mean, std))
 
 
 def blank(x: np.ndarray, side: int, rng: np.random.Generator) -> None:

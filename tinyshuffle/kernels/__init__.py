@@ -43,6 +43,7 @@ from .branches import (
 from .channel_scale import channel_scale, channel_scale_backward, channel_scale_cost
 from .channel_shuffle import channel_shuffle, channel_shuffle_backward, channel_shuffle_cost
 from .conv import conv2d, conv2d_backward, conv2d_cost
+from .crop import crop
 from .depthwise import depthwise_conv2d, depthwise_conv2d_backward, depthwise_conv2d_cost
 from .linear import linear, linear_backward, linear_cost
 from .meeting import (

@@ -58,6 +58,7 @@ from .channel_scale import channel_scale, channel_scale_backward, channel_scale_
 from .channel_shuffle import channel_shuffle, channel_shuffle_backward, channel_shuffle_cost
 from .conv import conv2d, conv2d_backward, conv2d_cost
 from .cost import Cost
+from .crop import crop
 from .cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_cost
 from .depthwise import depthwise_conv2d, depthwise_conv2d_backward, depthwise_conv2d_cost
 from .dropout import dropout, dropout_backward, dropout_cost, dropout_mask

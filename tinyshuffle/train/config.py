@@ -137,6 +137,9 @@ class Config:
                 "together: give one of them, as the budget decides how many epochs there are"
             )
         base = {} if recipe is None else recipes.load(recipe)
+        model = base.get("model", cls.model)
+        if given.get("model", model) != model:
+            base.pop("variant", None)  # it was meant for the recipe's model
         named = given.get("data", base.get("data", cls.data))
         fields = {**(DEFAULTS.get(named, {}) if isinstance(named, str) else {}), **base}
         try:
