@@ -173,7 +173,9 @@ def torch_train(
     train_set, _ = ts.data.load(config.data)
     ours = loop.build(config, len(train_set.classes))
     dtype = getattr(torch, str(ours.parameters()[0].dtype))
-    net = ShuffleNetV2(width=0.5, num_classes=len(train_set.classes), stem="cifar").to(dtype)
+    net = ShuffleNetV2(
+        width=0.5, num_classes=len(train_set.classes), stem="cifar", **config.variant
+    ).to(dtype)
     copy_weights(ours, net)
     net.train()
     average = {name: value.clone() for name, value in net.state_dict().items()}

@@ -8,6 +8,7 @@ their speed. Only what has PyTorch may import this module.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -178,9 +179,10 @@ class ShuffleNetV2(nn.Module):
         num_classes: int = 1000,
         stem: str = "imagenet",
         downsample: str = "torchvision",
+        channels: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        *stages, last = V2_WIDTHS[width]
+        *stages, last = channels or V2_WIDTHS[width]
         c = 24
         self.conv1, self.maxpool = stem_layers(c, stem)
         for stage, o, repeats in zip((2, 3, 4), stages, REPEATS, strict=True):
