@@ -110,7 +110,7 @@ VARIANTS = [
     ("shufflenet_v2_x0_5", {"se": True}),
     ("shufflenet_v2_x0_5", {"residual": True}),
     ("shufflenet_v2_x0_5", {"downsample": "paper"}),
-    ("shufflenet_v2_x0_5", {"channels": [16, 24, 40, 56]}),
+    ("shufflenet_v2_x0_5", {"stage_channels": [16, 24, 40], "conv5_channels": 56}),
 ]
 UNITS = [
     *[
@@ -156,9 +156,14 @@ def test_unknown_names_and_variants():
         models.create("shufflenet_v2_x0_5", stem="mnist")
     with pytest.raises(TinyshuffleError, match="use 'torchvision' or 'paper'"):
         models.create("shufflenet_v2_x0_5", downsample="megvii")
-    for channels in ([64, 128, 256], [63, 128, 256, 384], [64, 128, 256, "384"], [0, 2, 4, 8]):
-        with pytest.raises(TinyshuffleError, match="must be even"):
-            models.create("shufflenet_v2_x0_5", channels=channels)
+    for name, multiple in (("shufflenet_v2_x0_5", 2), ("shufflenet_v1_x0_5_g3", 12),
+                           ("resnet_like_13m", 4)):  # fmt: skip
+        for stages in (64, [64, 128], [63, 128, 256], ["64", 128, 256], [0, 2, 4], [True, 2, 4]):
+            with pytest.raises(TinyshuffleError, match=f"give three multiples of {multiple}"):
+                models.create(name, stage_channels=stages)
+    for width in (0, "384", True):
+        with pytest.raises(TinyshuffleError, match="conv5_channels=.*: use 1 or more"):
+            models.create("shufflenet_v2_x0_5", conv5_channels=width)
     with pytest.raises(TinyshuffleError, match="widths are"):
         models.ShuffleNetV1(width=0.75)
     with pytest.raises(TinyshuffleError, match="the shallow net"):

@@ -179,10 +179,12 @@ class ShuffleNetV2(nn.Module):
         num_classes: int = 1000,
         stem: str = "imagenet",
         downsample: str = "torchvision",
-        channels: Sequence[int] | None = None,
+        stage_channels: Sequence[int] | None = None,
+        conv5_channels: int | None = None,
     ) -> None:
         super().__init__()
-        *stages, last = channels or V2_WIDTHS[width]
+        *stages, last = V2_WIDTHS[width]
+        stages, last = list(stage_channels or stages), conv5_channels or last
         c = 24
         self.conv1, self.maxpool = stem_layers(c, stem)
         for stage, o, repeats in zip((2, 3, 4), stages, REPEATS, strict=True):

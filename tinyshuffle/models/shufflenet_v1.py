@@ -37,6 +37,7 @@ from ..nn import (
     Sequential,
     SqueezeExcitation,
 )
+from .stages import check_stages
 from .stem import stem_layers
 
 __all__ = ["ShuffleNetV1", "ShuffleUnitV1", "stage_widths", "stem_width"]
@@ -194,7 +195,8 @@ class ShuffleNetV1(Module):
                 f"no ShuffleNet V1 with width={width} and groups={groups}; "
                 "widths are 0.25, 0.5, 1, 1.5, 2 and groups 1, 2, 3, 4, 8"
             )
-        widths, repeats = stage_widths(width, groups), REPEATS
+        widths: Sequence[int] = stage_widths(width, groups)
+        repeats = REPEATS
         if shallow:
             if (width, groups) != (0.5, 3):
                 raise TinyshuffleError(
@@ -205,15 +207,9 @@ class ShuffleNetV1(Module):
             widths, repeats = (first, 2 * first, 4 * first), SHALLOW_REPEATS
         channels = stem_width(width, groups) if stem_channels is None else stem_channels
         if stage_channels is not None:
-            widths = tuple(stage_channels)  # type: ignore[assignment]
+            widths = check_stages(stage_channels, 4 * groups)
         steps = [channels, *widths]
-        if (
-            len(steps) != 4
-            or channels < 1
-            or channels % groups
-            or any(c % (4 * groups) for c in widths)
-            or any(a >= b for a, b in pairwise(steps))
-        ):
+        if channels < 1 or channels % groups or any(a >= b for a, b in pairwise(steps)):
             raise TinyshuffleError(
                 f"stage_channels={list(widths)} after stem_channels={channels} do not suit "
                 f"{groups} groups: give three growing multiples of {4 * groups} after a smaller "

@@ -23,6 +23,7 @@ from ..nn import (
     SqueezeExcitation,
 )
 from ..ops.norm_conv import Norm
+from .stages import check_stages
 from .stem import stem_layers
 
 __all__ = ["ShuffleNetV2", "ShuffleUnitV2"]
@@ -144,8 +145,10 @@ class ShuffleNetV2(Module):
         See :class:`ShuffleUnitV2`.
     fc_bias : bool
         False is the authors' released head.
-    channels : four ints, optional
-        Of stages 2, 3, 4 and of conv5, instead of Table 5's; the first three are even.
+    stage_channels : three int, optional
+        Other widths of stages 2, 3 and 4 than Table 5's: even numbers.
+    conv5_channels : int, optional
+        Another width of the last convolution.
     """
 
     def __init__(
@@ -157,7 +160,8 @@ class ShuffleNetV2(Module):
         se: bool = False,
         residual: bool = False,
         fc_bias: bool = True,
-        channels: Sequence[int] | None = None,
+        stage_channels: Sequence[int] | None = None,
+        conv5_channels: int | None = None,
     ) -> None:
         if width not in WIDTHS:
             raise TinyshuffleError(
@@ -167,20 +171,26 @@ class ShuffleNetV2(Module):
             raise TinyshuffleError(
                 f"unknown downsample {downsample!r}; use 'torchvision' or 'paper'"
             )
-        *stages, last = WIDTHS[width] if channels is None else _checked(channels)
-        before = STEM_WIDTH
-        self.conv1, self.maxpool = stem_layers(before, stem)
+        *stages, last = WIDTHS[width]
+        if stage_channels is not None:
+            stages = check_stages(stage_channels, 2)
+        if conv5_channels is not None:
+            last = conv5_channels
+            if type(last) is not int or last < 1:
+                raise TinyshuffleError(f"conv5_channels={last!r} was given: use 1 or more")
+        channels = STEM_WIDTH
+        self.conv1, self.maxpool = stem_layers(channels, stem)
         built = []
         for out, repeat in zip(stages, REPEATS, strict=True):
-            units = [ShuffleUnitV2(before, out, 2, downsample, se)]
+            units = [ShuffleUnitV2(channels, out, 2, downsample, se)]
             units += [
                 ShuffleUnitV2(out, out, 1, se=se, residual=residual) for _ in range(repeat - 1)
             ]
             built.append(Sequential(*units))
-            before = out
+            channels = out
         self.stage2, self.stage3, self.stage4 = built
         self.conv5 = Sequential(
-            Conv2d(before, last, 1, bias=False), BatchNorm2d(last), ReLU()
+            Conv2d(channels, last, 1, bias=False), BatchNorm2d(last), ReLU()
         )
         self.globalpool = GlobalAvgPool()
         self.fc = Linear(last, num_classes, bias=fc_bias)
@@ -197,13 +207,3 @@ class ShuffleNetV2(Module):
         dy = self.stage4.backward(self.conv5.backward(dy))
         dy = self.stage2.backward(self.stage3.backward(dy))
         return self.conv1.backward(self.maxpool.backward(dy))
-
-
-def _checked(channels: Sequence[int]) -> Sequence[int]:
-    whole = all(isinstance(c, int) and c > 0 for c in channels)
-    if not whole or len(channels) != 4 or any(c % 2 for c in channels[:3]):
-        raise TinyshuffleError(
-            f"channels={channels} was given: these are those of stages 2, 3 and 4, which are "
-            "halved and must be even, and of conv5, such as [64, 128, 256, 384]"
-        )
-    return channels

@@ -34,6 +34,7 @@ from math import gcd
 from ..errors import TinyshuffleError
 from ..nn import BatchNorm2d, Conv2d, GlobalAvgPool, Linear, Module, ReLU, Sequential, init
 from .resnet import bottleneck
+from .stages import check_stages
 from .stem import stem_layers
 
 __all__ = ["OtherUnits", "vgg_unit"]
@@ -103,15 +104,8 @@ class OtherUnits(Sequential):
         if stage_channels is None:
             last = WIDTHS[kind][budget]
             stage_channels = last // 4, last // 2, last
-        elif (
-            len(stage_channels) != 3
-            or min(stage_channels) < 1
-            or (kind != "vgg" and any(c % 4 for c in stage_channels))
-        ):
-            raise TinyshuffleError(
-                f"stage_channels={list(stage_channels)} do not suit {kind} units: give three "
-                f"{'numbers above 0' if kind == 'vgg' else 'multiples of 4'}"
-            )
+        else:
+            stage_channels = check_stages(stage_channels, 1 if kind == "vgg" else 4)
         channels = STEM_WIDTH[budget] if stem_channels is None else stem_channels
         conv1, maxpool = stem_layers(channels, stem)
         stages: dict[str, Module] = {}
