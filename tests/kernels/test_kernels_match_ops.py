@@ -474,10 +474,12 @@ def check_norm_conv(dtype, seed, layout, x_shape, w_shape, geometry, shuffle, be
     if before is None:  # into some channels of a tensor, and nowhere else
         wide = np.ones((*x_shape[:-1], x_shape[-1] + 3), dtype)
         arguments = _convert((dy, y, after, x, before, w), dtype)
-        expected, *_ = kernels.norm_conv_backward(*arguments, *geometry)
-        kernels.norm_conv_backward(*arguments, *geometry, None, wide[..., 2:-1])
-        np.testing.assert_array_equal(wide[..., 2:-1], expected)
-        assert (wide[..., :2] == 1).all() and (wide[..., -1] == 1).all()
+        added = more.astype(dtype) if plus else None
+        for backend in kernels, ops:
+            expected, *_ = backend.norm_conv_backward(*arguments, *geometry, added)
+            backend.norm_conv_backward(*arguments, *geometry, added, wide[..., 2:-1])
+            np.testing.assert_array_equal(wide[..., 2:-1], expected)
+            assert (wide[..., :2] == 1).all() and (wide[..., -1] == 1).all()
 
 
 @few

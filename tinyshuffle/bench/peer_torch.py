@@ -138,9 +138,9 @@ class ShuffleNetV1(nn.Module):
 class UnitV2(nn.Module):
     """V2, Figure 3 (c) and (d)."""
 
-    def __init__(self, c: int, o: int, stride: int, downsample: str) -> None:
+    def __init__(self, c: int, o: int, stride: int, downsample: str, residual: bool) -> None:
         super().__init__()
-        self.stride = stride
+        self.stride, self.residual = stride, residual and stride == 1
         middle = o // 2
         if stride == 2:
             # torchvision halves the output; the authors keep the input's channels on the shortcut
@@ -154,16 +154,20 @@ class UnitV2(nn.Module):
         self.branch2 = nn.Sequential(
             conv1x1(c, middle), nn.BatchNorm2d(middle), nn.ReLU(),
             depthwise3x3(middle, stride), nn.BatchNorm2d(middle),
-            conv1x1(middle, o - kept), nn.BatchNorm2d(o - kept), nn.ReLU(),
+            conv1x1(middle, o - kept), nn.BatchNorm2d(o - kept),
+            *([] if self.residual else [nn.ReLU()]),
         )  # fmt: skip
-        self.shuffle = Shuffle(2)
+        self.relu, self.shuffle = nn.ReLU(), Shuffle(2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.stride == 1:
             left, right = x.chunk(2, dim=1)
         else:
             left, right = self.branch1(x), x
-        return self.shuffle(torch.cat([left, self.branch2(right)], 1))
+        main = self.branch2(right)
+        if self.residual:
+            main = self.relu(right + main)
+        return self.shuffle(torch.cat([left, main], 1))
 
 
 class ShuffleNetV2(nn.Module):
@@ -181,6 +185,7 @@ class ShuffleNetV2(nn.Module):
         downsample: str = "torchvision",
         stage_channels: Sequence[int] | None = None,
         conv5_channels: int | None = None,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         *stages, last = V2_WIDTHS[width]
@@ -188,8 +193,8 @@ class ShuffleNetV2(nn.Module):
         c = 24
         self.conv1, self.maxpool = stem_layers(c, stem)
         for stage, o, repeats in zip((2, 3, 4), stages, REPEATS, strict=True):
-            first = UnitV2(c, o, 2, downsample)
-            rest = [UnitV2(o, o, 1, downsample) for _ in range(repeats - 1)]
+            first = UnitV2(c, o, 2, downsample, residual)
+            rest = [UnitV2(o, o, 1, downsample, residual) for _ in range(repeats - 1)]
             setattr(self, f"stage{stage}", nn.Sequential(first, *rest))
             c = o
         self.conv5 = nn.Sequential(conv1x1(c, last), nn.BatchNorm2d(last), nn.ReLU())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import memory
+from ..errors import TinyshuffleError
 from ..ops.meeting import overwrite
 from .batch_norm import (
     add_backward_sums,
@@ -75,10 +76,12 @@ def _side(x: np.ndarray, norm: Norm | None) -> tuple[np.ndarray, int, np.ndarray
 
 def norm_add_relu(x: np.ndarray, norm: Norm, shortcut: np.ndarray) -> np.ndarray:
     """Normalise, add and rectify; see ``ops.norm_add_relu``."""
-    y = memory.empty(x.shape, x.dtype)
-    s = flat(shortcut, x.dtype, x.shape)
-    constants, period = constants_of(x, *norm[:4]), period_of(x.shape[-1])
-    _normalise_add(y.reshape(-1), flat(x, x.dtype), s, constants, norm.eps, period)
+    y, c = memory.empty(x.shape, x.dtype), x.shape[-1]
+    s, row = _pixels(shortcut, x)
+    constants = constants_of(x, *norm[:4])
+    _normalise_add(
+        y.reshape(-1), flat(x, x.dtype), s, row, constants, norm.eps, c, period_of(c)
+    )
     return y
 
 
@@ -87,10 +90,21 @@ def norm_add_relu_backward(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return dz, and dβ and dγ; see ``ops.norm_add_relu_backward``."""
     dz, c = memory.empty(y.shape, y.dtype), y.shape[-1]
-    dyf, yf, xf = flat(dy, y.dtype, y.shape), flat(y, y.dtype), flat(x, y.dtype, y.shape)
-    sums, constants, period = np.zeros((2, c)), constants_of(x, *norm[:4]), period_of(c)
-    _gate_and_add(dz.reshape(-1), sums, dyf, yf, xf, constants, norm.eps, period)
+    (dyf, row), yf, xf = _pixels(dy, y), flat(y, y.dtype), flat(x, y.dtype, y.shape)
+    sums, constants = np.zeros((2, c)), constants_of(x, *norm[:4])
+    _gate_and_add(
+        dz.reshape(-1), sums, dyf, row, yf, xf, constants, norm.eps, c, period_of(c)
+    )
     return dz, sums
+
+
+def _pixels(a: np.ndarray, like: np.ndarray) -> tuple[np.ndarray, int]:
+    """``pixels`` of an array that has to have another's shape."""
+    if a.shape != like.shape:
+        raise TinyshuffleError(
+            f"got an array of shape {a.shape} where {like.shape} fits the others"
+        )
+    return pixels(a, like.dtype)
 
 
 @exact
@@ -150,27 +164,36 @@ def _apart(
 
 
 @exact
-def _normalise_add(y, x, shortcut, constants, eps, period):
+def _normalise_add(y, x, shortcut, row, constants, eps, c, period):
     table = table_of(constants, eps, period, x)
     mu, scale, shift = table[0], table[2], table[3]
     zero = y.dtype.type(0)
-    for start in range(0, x.size, period):
-        a, s = x[start : start + period], shortcut[start : start + period]
-        b = y[start : start + period]
-        for i in range(a.size):
-            v = (a[i] - mu[i]) * scale[i] + shift[i] + s[i]
-            b[i] = zero if v <= zero else v  # a NaN stays one
+    block = max(1, _BLOCK // period) * period // c  # pixels
+    spare, m = scratch(block * c, x), x.size // c
+    for first in range(0, m, block):
+        rows = min(block, m - first)
+        there = _block(spare, shortcut, first, row, table[:, :0], False, rows, c)
+        for start in range(0, rows * c, period):
+            end = min(start + period, rows * c)
+            a, s = x[first * c + start : first * c + end], there[start:end]
+            b = y[first * c + start : first * c + end]
+            for i in range(a.size):
+                v = (a[i] - mu[i]) * scale[i] + shift[i] + s[i]
+                b[i] = zero if v <= zero else v  # a NaN stays one
 
 
 @exact
-def _gate_and_add(dz, sums, dy, y, x, constants, eps, period):
+def _gate_and_add(dz, sums, dy, row, y, x, constants, eps, c, period):
     table = table_of(constants, eps, period, x)
-    block = max(1, _BLOCK // period) * 4 * period
     zero = y.dtype.type(0)
-    for start in range(0, y.size, block):
-        end = min(start + block, y.size)
-        a, d, b = y[start:end], dy[start:end], dz[start:end]
+    block = max(1, _BLOCK // period) * 4 * period // c  # pixels
+    spare, m = scratch(block * c, x), x.size // c
+    for first in range(0, m, block):
+        rows = min(block, m - first)
+        here = slice(first * c, (first + rows) * c)
+        d = _block(spare, dy, first, row, table[:, :0], False, rows, c)
+        a, b = y[here], dz[here]
         for i in range(a.size):
             b[i] = d[i] if a[i] > zero else zero
-        add_backward_sums(sums, b, x[start:end], table, False)
+        add_backward_sums(sums, b, x[here], table, False)
     finish_backward_sums(sums, table)

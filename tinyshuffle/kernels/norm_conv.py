@@ -359,9 +359,16 @@ def _rectify(y):
 
 
 @fused
-def _add(y, x):
-    for i in range(y.size):
-        y[i] += x[i]
+def _add(y, y_row, x, m, c):
+    """Add m pixels of x to those of y, which are ``y_row`` apart."""
+    if y_row == c:
+        for i in range(m * c):
+            y[i] += x[i]
+        return
+    for r in range(m):
+        to, pixel = y[r * y_row : r * y_row + c], x[r * c : (r + 1) * c]
+        for i in range(c):
+            to[i] += pixel[i]
 
 
 @fused
@@ -454,7 +461,7 @@ def _pointwise_backward(
                 _unpad(st, c, sd, rows, groups, cg, row)
                 transpose(here, st[: rows * c], c // shuffle, shuffle)
         if more.size > 0:
-            _add(here, more[first * c : (first + rows) * c])
+            _add(here, dx_row, more[first * c : (first + rows) * c], rows, c)
         if table.size > 0:
             add_backward_sums(sums, here, x[first * c : (first + rows) * c], table, relu)
     if table.size > 0:
@@ -527,7 +534,7 @@ def _depthwise_backward(
         if shuffle > 1:
             transpose(here, st[: here.size], c // shuffle, shuffle)
         if more.size > 0:
-            _add(here, more[first * size : (first + count) * size])
+            _add(here, size, more[first * size : (first + count) * size], count, size)
         if table.size > 0:
             add_backward_sums(sums, here, x[first * size : (first + count) * size], table, relu)
     if table.size > 0:

@@ -19,10 +19,10 @@ from ..nn import (
     Linear,
     Module,
     ReLU,
+    Residual,
     Sequential,
     SqueezeExcitation,
 )
-from ..ops.norm_conv import Norm
 from .stages import check_stages
 from .stem import stem_layers
 
@@ -87,7 +87,8 @@ class ShuffleUnitV2(Module):
                 ReLU(),
             )
         self.made = out_channels - self.untouched
-        self.branch2 = Sequential(
+        main = Residual if self.residual else Sequential
+        self.branch2 = main(
             Conv2d(first, middle, 1, bias=False),
             BatchNorm2d(middle),
             ReLU(),
@@ -97,24 +98,18 @@ class ShuffleUnitV2(Module):
             BatchNorm2d(self.made),
             *([] if self.residual else [ReLU()]),
             **({"se": SqueezeExcitation(self.made)} if se else {}),
+            **({"relu": ReLU()} if self.residual else {}),
         )
-        if self.residual:
-            self.relu = ReLU()
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         # the last batch norm and ReLU of each branch are left to where the branches meet
         if self.stride == 1:
             y1, x2 = F.channel_split(x, self.untouched)
-            norm1, (y2, norm2) = None, self._main(x2)
+            norm1, (y2, norm2) = None, self.branch2.forward_open(x2)
         else:
             (y1, norm1), (y2, norm2) = self.branch1.forward_open(x), self.branch2.forward_open(x)
         self.save(y1, y2, norm1, norm2)
         return F.concat_shuffle(y1, y2, norm1, norm2)
-
-    def _main(self, x2: np.ndarray) -> tuple[np.ndarray, Norm | None]:
-        if self.residual:
-            return self.relu(F.add(x2, self.branch2(x2))), None
-        return self.branch2.forward_open(x2)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         dx, sums1, sums2 = F.concat_shuffle_backward(dy, *self.saved())
@@ -123,11 +118,7 @@ class ShuffleUnitV2(Module):
             dx = self.branch1.backward_open(dy1, sums1)
             return self.branch2.backward_open(dy2, sums2, plus=dx)
         # dy1 lies where it belongs; what comes out of the branch takes the place of dy2
-        if self.residual:
-            dz2 = self.relu.backward(dy2)
-            self.branch2.backward_open(dz2, plus=dz2, there=dy2)
-        else:
-            self.branch2.backward_open(dy2, sums2, there=dy2)
+        self.branch2.backward_open(dy2, sums2, there=dy2)
         return dx
 
 

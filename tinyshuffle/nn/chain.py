@@ -153,17 +153,16 @@ def backward(
             continue
         if isinstance(step, _Added):
             if step.norm is None:
-                dy = plus = F.relu_backward(dy, step.y)
+                dy = F.relu_backward(dy, step.y)
             else:
                 dy, mine = F.norm_add_relu_backward(dy, step.y, step.x, step.norm.norm)
-                behind, of, plus = step.norm.gradient(mine), step.x, dy
+                behind, of = step.norm.gradient(mine), step.x
+            plus = dy if plus is None else F.add(dy, plus)
             continue
         if isinstance(step, _Convolved):
             more, to = None, None
             if i == 0 and step.norm is None:
-                more, plus = plus, None
-                if more is None:
-                    to, there = there, None
+                more, plus, to, there = plus, None, there, None
             norm, w = None if step.norm is None else step.norm.norm, step.layer.weight.data
             dy, dw, mine = F.norm_conv_backward(
                 dy, step.y, behind, step.x, norm, w, *step.layer.geometry, more, to

@@ -129,12 +129,21 @@ class Residual(Sequential):
         self.save(steps)
         return y
 
-    def backward(self, dy: np.ndarray) -> np.ndarray:
+    def forward_open(self, x: np.ndarray) -> tuple[np.ndarray, Norm | None]:
+        return self(x), None  # it ends with its ReLU, nothing is left
+
+    def backward_open(
+        self,
+        dy: np.ndarray,
+        sums: np.ndarray | None = None,
+        plus: np.ndarray | None = None,
+        there: np.ndarray | None = None,
+    ) -> np.ndarray:
         (steps,) = self.saved()
-        if not isinstance(steps[-1], ReLU):
-            return chain.backward(steps, dy)
-        dz = steps.pop().backward(dy)
-        return chain.backward(steps, dz, plus=dz)
+        if isinstance(steps[-1], ReLU):
+            dy = steps.pop().backward(dy)
+            plus = dy if plus is None else F.add(dy, plus)
+        return chain.backward(steps, dy, plus=plus, there=there)
 
 
 class SqueezeExcitation(Module):

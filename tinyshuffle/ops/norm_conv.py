@@ -135,7 +135,7 @@ def norm_conv_backward(
     plus : (N, H, W, C), optional
         Another gradient of ``x``, to be added, if there is no ``norm``.
     there : (N, H, W, C), optional
-        Where to write dx, if there is no ``norm`` and no ``plus``: some channels of a tensor.
+        Where to write dx, if there is no ``norm``: some channels of a tensor.
 
     Returns
     -------
@@ -158,10 +158,12 @@ def norm_conv_backward(
     else:
         dx, dw, _ = conv2d_backward(dy, z, w, stride, padding, dilation, groups, bias=False)
     if norm is None:
+        if plus is not None:
+            dx = dx + plus
         if there is not None:
             there[...] = dx
             return there, dw, None
-        return dx if plus is None else dx + plus, dw, None
+        return dx, dw, None
     if norm.shuffle > 1:
         dx = channel_shuffle_backward(dx, norm.shuffle)
     return dx, dw, batch_norm_backward_sums(dx, x, *norm[:6])
