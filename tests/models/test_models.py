@@ -162,8 +162,11 @@ def test_unknown_names_and_variants():
             with pytest.raises(TinyshuffleError, match=f"give three multiples of {multiple}"):
                 models.create(name, stage_channels=stages)
     for width in (0, "384", True):
-        with pytest.raises(TinyshuffleError, match="conv5_channels=.*: use 1 or more"):
-            models.create("shufflenet_v2_x0_5", conv5_channels=width)
+        for name, of in (("shufflenet_v2_x0_5", "conv5_channels"),
+                         ("shufflenet_v1_x0_5_g3", "stem_channels"),
+                         ("resnet_like_13m", "stem_channels")):  # fmt: skip
+            with pytest.raises(TinyshuffleError, match=f"{of}=.*: give a whole number above 0"):
+                models.create(name, **{of: width})
     with pytest.raises(TinyshuffleError, match="widths are"):
         models.ShuffleNetV1(width=0.75)
     with pytest.raises(TinyshuffleError, match="the shallow net"):

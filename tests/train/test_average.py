@@ -21,7 +21,7 @@ def test_average_follows_its_definition():
             average.update(step)
             if step % 4 != 3:
                 continue
-            decay = min(0.9**4, (1 + step) / (10 + step))
+            decay = min(0.9, (1 + step) / (10 + step)) ** 4
             for name, value in net.state_dict().items():
                 if value.dtype.kind == "f":
                     expected[name] = decay * expected[name] + (1 - decay) * value

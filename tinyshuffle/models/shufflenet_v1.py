@@ -37,7 +37,7 @@ from ..nn import (
     Sequential,
     SqueezeExcitation,
 )
-from .stages import check_stages
+from .stages import check_channels, check_stages
 from .stem import stem_layers
 
 __all__ = ["ShuffleNetV1", "ShuffleUnitV1", "stage_widths", "stem_width"]
@@ -205,11 +205,13 @@ class ShuffleNetV1(Module):
                 )
             first = SHALLOW_STAGE2_WIDTH
             widths, repeats = (first, 2 * first, 4 * first), SHALLOW_REPEATS
-        channels = stem_width(width, groups) if stem_channels is None else stem_channels
+        channels = stem_width(width, groups)
+        if stem_channels is not None:
+            channels = check_channels("stem_channels", stem_channels)
         if stage_channels is not None:
             widths = check_stages(stage_channels, 4 * groups)
         steps = [channels, *widths]
-        if channels < 1 or channels % groups or any(a >= b for a, b in pairwise(steps)):
+        if channels % groups or any(a >= b for a, b in pairwise(steps)):
             raise TinyshuffleError(
                 f"stage_channels={list(widths)} after stem_channels={channels} do not suit "
                 f"{groups} groups: give three growing multiples of {4 * groups} after a smaller "

@@ -23,7 +23,7 @@ from ..nn import (
     Sequential,
     SqueezeExcitation,
 )
-from .stages import check_stages
+from .stages import check_channels, check_stages
 from .stem import stem_layers
 
 __all__ = ["ShuffleNetV2", "ShuffleUnitV2"]
@@ -166,9 +166,7 @@ class ShuffleNetV2(Module):
         if stage_channels is not None:
             stages = check_stages(stage_channels, 2)
         if conv5_channels is not None:
-            last = conv5_channels
-            if type(last) is not int or last < 1:
-                raise TinyshuffleError(f"conv5_channels={last!r} was given: use 1 or more")
+            last = check_channels("conv5_channels", conv5_channels)
         channels = STEM_WIDTH
         self.conv1, self.maxpool = stem_layers(channels, stem)
         built = []

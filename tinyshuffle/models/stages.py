@@ -1,4 +1,4 @@
-"""Stages of other widths than a paper's: what the nets that take them have in common."""
+"""Other widths than a paper's: what the nets that take them have in common."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import TinyshuffleError
 
-__all__ = ["check_stages"]
+__all__ = ["check_channels", "check_stages"]
 
 
 def check_stages(stage_channels: Sequence[int], multiple: int) -> list[int]:
@@ -21,3 +21,12 @@ def check_stages(stage_channels: Sequence[int], multiple: int) -> list[int]:
             f"stage_channels={stage_channels!r} do not suit stages 2, 3 and 4: give three {wanted}"
         )
     return list(stage_channels)
+
+
+def check_channels(name: str, channels: int) -> int:
+    """Return how many channels one layer has, or say what it must be."""
+    if type(channels) is not int or channels < 1:
+        raise TinyshuffleError(
+            f"{name}={channels!r} is no number of channels: give a whole number above 0"
+        )
+    return channels

@@ -34,7 +34,7 @@ from math import gcd
 from ..errors import TinyshuffleError
 from ..nn import BatchNorm2d, Conv2d, GlobalAvgPool, Linear, Module, ReLU, Sequential, init
 from .resnet import bottleneck
-from .stages import check_stages
+from .stages import check_channels, check_stages
 from .stem import stem_layers
 
 __all__ = ["OtherUnits", "vgg_unit"]
@@ -106,7 +106,9 @@ class OtherUnits(Sequential):
             stage_channels = last // 4, last // 2, last
         else:
             stage_channels = check_stages(stage_channels, 1 if kind == "vgg" else 4)
-        channels = STEM_WIDTH[budget] if stem_channels is None else stem_channels
+        channels = STEM_WIDTH[budget]
+        if stem_channels is not None:
+            channels = check_channels("stem_channels", stem_channels)
         conv1, maxpool = stem_layers(channels, stem)
         stages: dict[str, Module] = {}
         for stage, (out, repeat) in enumerate(zip(stage_channels, REPEATS, strict=True), 2):

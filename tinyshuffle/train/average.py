@@ -26,7 +26,7 @@ class Average:
     net : Module
     decay : float
         d, from 0 to below 1: the average reaches back some 1 / (1 - d) steps. In the first steps
-        d⁴ is (1 + t) / (10 + t) if that is less, so that the random initial weights are soon
+        d is (1 + t) / (10 + t) if that is less, so that the random initial weights are soon
         forgotten.
 
     Attributes
@@ -50,7 +50,7 @@ class Average:
         """Take in the net's weights after ``step`` (from 0) steps before this one."""
         if (step + 1) % EVERY:
             return
-        share = 1 - min(self.decay**EVERY, (1 + step) / (10 + step))
+        share = 1 - min(self.decay, (1 + step) / (10 + step)) ** EVERY
         for p, q in self._parameters:
             _approach(p.data, q.data, share)
         for mine, theirs, name in self._buffers:
