@@ -29,6 +29,7 @@ BROKEN = [
     ("conv._col2im", 0, "conv"),
     ("conv._stem", 0, "conv"),
     ("conv._stem_weights", 0, "conv"),
+    ("conv._stem_images", 0, "conv"),
     ("sums._sum", 0, "conv"),
     ("pointwise._add_bias", 0, "conv"),
     ("batch_norm.add_sums", 0, "batch_norm"),

@@ -94,27 +94,45 @@ def conv2d_backward(
         dx[:, ::sh, ::sw] = dxs
         return dx, dw, db
     rows = flat(dy, x.dtype, (x.shape[0], *out, o)).reshape(-1, out[1], o)  # (N·Ho, Wo, O)
+    if _is_stem(w, dilation, groups):
+        dx, dw = _stem_backward(rows, x, w, out, pair(stride), padding)
+        return dx, dw, sum_pixels(rows).astype(dy.dtype) if bias else None
     dx, dw = memory.zeros(x.shape, x.dtype), memory.zeros(w.shape, x.dtype)
     wt, dwg = weights_by_group(w, groups).transpose(0, 2, 1), weights_by_group(dw, groups)
     geometry = (*out, kh, kw, *pair(stride), *pair(padding), *pair(dilation), groups)
     xf, dxf, dwt = flat(x, x.dtype), dx.reshape(-1), memory.empty(dwg.shape, x.dtype)
-    stem = _is_stem(w, dilation, groups)
-    if stem:
-        xp, sums = _padded(x, padding), np.zeros((27, max(o, LANES)))
-        wide = _wide(rows).reshape(-1)
-        _stem_weights(sums, wide, xp.reshape(-1), *_frame(xp, dy), *pair(stride))
-        dw[...] = sums[:, :o].reshape(w.shape)
     columns = _columns(x, rows, kh * kw)
     for i in range(0, len(rows), len(columns)):
         part = rows[i : i + len(columns)]
         cg, dyg = _by_group(columns, part, groups), by_group(part, groups)
-        if not stem:
-            _im2col(columns.reshape(-1), xf, i, len(part), *x.shape[1:], *geometry)
-            weight_gradient(cg, dyg, dwt)
-            dwg += dwt
+        _im2col(columns.reshape(-1), xf, i, len(part), *x.shape[1:], *geometry)
+        weight_gradient(cg, dyg, dwt)
+        dwg += dwt
         product(dyg, wt, cg)
         _col2im(dxf, columns.reshape(-1), i, len(part), *x.shape[1:], *geometry)
     return dx, dw, sum_pixels(rows).astype(dy.dtype) if bias else None
+
+
+def _stem_backward(
+    rows: np.ndarray,
+    x: np.ndarray,
+    w: np.ndarray,
+    out: tuple[int, int],
+    stride: tuple[int, int],
+    padding: IntPair,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (dx, dw), given dy as ``rows`` (N·Ho, Wo, O)."""
+    (_, h, wd, _), (ph, pw), o = x.shape, pair(padding), w.shape[-1]
+    xp, sums = _padded(x, padding), np.zeros((27, max(o, LANES)))
+    frame = (*xp.shape[:3], *out)
+    _stem_weights(sums, _wide(rows).reshape(-1), xp.reshape(-1), *frame, *stride)
+    wt = np.zeros((3, o, LANES), x.dtype)
+    wt[..., :9] = w.reshape(3, 9, o).transpose(0, 2, 1)  # (3, O, 9)
+    dxp = memory.zeros(xp.shape, x.dtype)
+    _stem_images(dxp.reshape(-1), rows.reshape(-1), wt.reshape(-1), o, *frame, *stride)
+    dx = memory.empty(x.shape, x.dtype)
+    dx[...] = dxp[:, ph : ph + h, pw : pw + wd]
+    return dx, sums[:, :o].astype(x.dtype).reshape(w.shape)
 
 
 def _is_pointwise(w: np.ndarray, padding: IntPair) -> bool:
@@ -316,3 +334,40 @@ def _stem_weights(sums, dy, x, n_images, h, wd, ho, wo, sh, sw):
                     for t in range(9):
                         for k in range(start - o0, LANES):
                             sums[i * 9 + t, o0 + k] += part[t * LANES + k]
+
+
+@fused
+def _stem_images(dx, dy, w, o, n_images, h, wd, ho, wo, sh, sw):
+    # dx is padded; w (3, O, LANES) has nine numbers in each vector, and zeros
+    step, line = 3 * sw, np.zeros(4 * LANES, dy.dtype)
+    nothing = load(line, 0)
+    for n in range(n_images):
+        for p in range(ho):
+            for i in range(3):
+                at, of = (n * h + p * sh + i) * wd * 3, (n * ho + p) * wo * o
+                for q in range(0, wo, 4):  # four pixels for each weight that is read
+                    if q + 4 <= wo:
+                        v0, v1, v2, v3 = nothing, nothing, nothing, nothing
+                        for k in range(o):
+                            weight = load(w, (i * o + k) * LANES)
+                            v0 = v0 + spread(dy, of + k) * weight
+                            v1 = v1 + spread(dy, of + o + k) * weight
+                            v2 = v2 + spread(dy, of + 2 * o + k) * weight
+                            v3 = v3 + spread(dy, of + 3 * o + k) * weight
+                        store(line, 0, v0)
+                        store(line, LANES, v1)
+                        store(line, 2 * LANES, v2)
+                        store(line, 3 * LANES, v3)
+                    else:
+                        for r in range(wo - q):
+                            v0 = nothing
+                            for k in range(o):
+                                weight = load(w, (i * o + k) * LANES)
+                                v0 = v0 + spread(dy, of + r * o + k) * weight
+                            store(line, r * LANES, v0)
+                    for r in range(min(4, wo - q)):
+                        run = dx[at + r * step : at + r * step + 9]
+                        for t in range(9):
+                            run[t] += line[r * LANES + t]
+                    at += 4 * step
+                    of += 4 * o
