@@ -215,7 +215,7 @@ def torch_train(
             optimiser.step()
             scheduler.step()
             t = len(losses)
-            decay = min(config.ema**4, (1 + t) / (10 + t)) if t % 4 == 3 else 1.0
+            decay = min(config.ema, (1 + t) / (10 + t)) ** 4 if t % 4 == 3 else 1.0
             decay = decay if config.ema else 0.0  # without an average, the weights themselves
             for name, value in net.state_dict().items():
                 mean = decay * average[name] + (1 - decay) * value
