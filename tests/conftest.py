@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import hypothesis
 import numpy as np
 import pytest
@@ -17,6 +19,9 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("tinyshuffle")
+
+# a shell's job in the background is told to ignore Ctrl-C, which some tests send to themselves
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
