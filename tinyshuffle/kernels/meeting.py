@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from .. import memory
-from ..errors import TinyshuffleError
 from ..ops.meeting import overwrite
 from .batch_norm import (
     add_backward_sums,
@@ -77,7 +76,7 @@ def _side(x: np.ndarray, norm: Norm | None) -> tuple[np.ndarray, int, np.ndarray
 def norm_add_relu(x: np.ndarray, norm: Norm, shortcut: np.ndarray) -> np.ndarray:
     """Normalise, add and rectify; see ``ops.norm_add_relu``."""
     y, c = memory.empty(x.shape, x.dtype), x.shape[-1]
-    s, row = _pixels(shortcut, x)
+    s, row = pixels(shortcut, x.dtype, x.shape)
     constants = constants_of(x, *norm[:4])
     _normalise_add(
         y.reshape(-1), flat(x, x.dtype), s, row, constants, norm.eps, c, period_of(c)
@@ -90,21 +89,13 @@ def norm_add_relu_backward(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return dz, and dβ and dγ; see ``ops.norm_add_relu_backward``."""
     dz, c = memory.empty(y.shape, y.dtype), y.shape[-1]
-    (dyf, row), yf, xf = _pixels(dy, y), flat(y, y.dtype), flat(x, y.dtype, y.shape)
+    (dyf, row), yf = pixels(dy, y.dtype, y.shape), flat(y, y.dtype)
+    xf = flat(x, y.dtype, y.shape)
     sums, constants = np.zeros((2, c)), constants_of(x, *norm[:4])
     _gate_and_add(
         dz.reshape(-1), sums, dyf, row, yf, xf, constants, norm.eps, c, period_of(c)
     )
     return dz, sums
-
-
-def _pixels(a: np.ndarray, like: np.ndarray) -> tuple[np.ndarray, int]:
-    """``pixels`` of an array that has to have another's shape."""
-    if a.shape != like.shape:
-        raise TinyshuffleError(
-            f"got an array of shape {a.shape} where {like.shape} fits the others"
-        )
-    return pixels(a, like.dtype)
 
 
 @exact

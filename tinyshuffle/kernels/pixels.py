@@ -9,14 +9,17 @@ from .jit import flat
 __all__ = ["pixels"]
 
 
-def pixels(x: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, int]:
+def pixels(
+    x: np.ndarray, dtype: np.dtype, shape: tuple[int, ...] | None = None
+) -> tuple[np.ndarray, int]:
     """Return ``x`` (…, C) as a flat array, and how far apart its pixels start in it.
 
     The flat array is a view if that is possible: of a whole tensor, C apart, or of a slice of the
-    channels of a wider one, as a channel split makes it.
+    channels of a wider one, as a channel split makes it. Raises what ``flat`` raises.
     """
-    if x.flags.c_contiguous or x.dtype != dtype or not x.flags.writeable:
-        return flat(x, dtype), x.shape[-1]
+    other = shape is not None and x.shape != shape
+    if other or x.flags.c_contiguous or x.dtype != dtype or not x.flags.writeable:
+        return flat(x, dtype, shape), x.shape[-1]
     size, row = x.itemsize, x.strides[-2] if x.ndim > 1 else 0
     step = row
     for length, stride in zip(x.shape[-2::-1], x.strides[-2::-1], strict=True):
