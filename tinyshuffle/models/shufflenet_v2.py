@@ -72,7 +72,7 @@ class ShuffleUnitV2(Module):
         se: bool = False,
         residual: bool = False,
     ) -> None:
-        self.stride, self.residual = stride, residual and stride == 1
+        self.stride, residual = stride, residual and stride == 1
         middle = out_channels // 2
         if stride == 1:
             self.untouched, first = middle, middle
@@ -87,7 +87,7 @@ class ShuffleUnitV2(Module):
                 ReLU(),
             )
         self.made = out_channels - self.untouched
-        main = Residual if self.residual else Sequential
+        main = Residual if residual else Sequential
         self.branch2 = main(
             Conv2d(first, middle, 1, bias=False),
             BatchNorm2d(middle),
@@ -96,9 +96,9 @@ class ShuffleUnitV2(Module):
             BatchNorm2d(middle),
             Conv2d(middle, self.made, 1, bias=False),
             BatchNorm2d(self.made),
-            *([] if self.residual else [ReLU()]),
+            *([] if residual else [ReLU()]),
             **({"se": SqueezeExcitation(self.made)} if se else {}),
-            **({"relu": ReLU()} if self.residual else {}),
+            **({"relu": ReLU()} if residual else {}),
         )
 
     def forward(self, x: np.ndarray) -> np.ndarray:
