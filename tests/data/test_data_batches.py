@@ -15,7 +15,7 @@ def make(count=50):
     """Random pixels, so that no two crops are alike; the label is the image's number."""
     images = np.random.default_rng(count).integers(0, 256, (count, 32, 32, 3), np.uint8)
     mean, std = channel_statistics(images)
-    return Dataset("made up", images, np.arange(count), ("one",), mean, std)
+    return Dataset("made up", images, np.arange(count), tuple(map(str, range(count))), mean, std)
 
 
 def every_augmentation(image, mean, std):
@@ -155,6 +155,9 @@ def test_num_batches(count, size):
         ({"batch_size": 16, "seed": -1}, "seed=-1"),
         ({"batch_size": 16, "start": -1}, "start=-1"),
         ({"batch_size": 51, "drop_last": True}, "batch_size=51"),
+        ({"batch_size": 2.5}, "batch_size=2.5 .* whole number"),
+        ({"batch_size": 16, "cutout": -1}, "cutout=-1"),
+        ({"batch_size": 16, "cutout": 10**20}, "cutout=1000.*at most 64"),
     ],
 )
 def test_bad_arguments_are_refused_at_once(arguments, sentence):
@@ -166,6 +169,61 @@ def test_an_empty_data_set_is_refused():
     dataset = make()
     with pytest.raises(TinyshuffleError, match="empty"):
         batches(replace(dataset, images=dataset.images[:0], labels=dataset.labels[:0]), 16)
+
+
+def wrong(**changes):
+    """What a data set is made of, with something wrong: keyword -> value."""
+    parts = vars(make(10))
+    return {**parts, **changes}
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        (dict(images=np.full((10, 32, 32, 3), 0.5, np.float32)), r"float32 .*255 \* images"),
+        (dict(images=np.zeros((10, 32, 32, 4), np.uint8)), r"\(10, 32, 32, 4\).*uint8 RGB"),
+        (dict(images=np.zeros((10, 3, 32, 32), np.uint8)), "channels last"),
+        (dict(images=np.zeros((32, 32, 3), np.uint8)), r"\(N, H, W, 3\)"),
+        (dict(labels=np.arange(4)), r"10 images and labels of shape \(4,\)"),
+        (dict(labels=np.zeros((10, 1), np.int64)), "one label an image"),
+        (dict(labels=np.zeros(10)), "labels of float64: they must be whole numbers"),
+        (dict(labels=np.arange(10) - 1), "labels from -1 to 8 and 10 classes"),
+        (dict(labels=np.arange(10) + 1), "labels from 1 to 10 .*must be 0 to 9"),
+        (dict(mean=np.zeros(4)), "mean=.*three numbers"),
+        (dict(mean=np.array([0.5, np.nan, 0.5])), "mean=.*three numbers"),
+        (dict(std=np.ones(1)), "std=.*three numbers"),
+        (dict(std=np.array([0.2, 0.0, 0.2])), "std=.*above 0"),
+    ],
+)
+@pytest.mark.parametrize("augment", [True, False])
+def test_what_does_not_fit_together_is_refused_on_both_paths(changes, sentence, augment):
+    with pytest.raises(TinyshuffleError, match=sentence):
+        list(batches(Dataset(**wrong(**changes)), 4, augment=augment))
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_memory_order_and_kind_of_whole_number_do_not_matter(augment):
+    plain = make(10)
+    odd = Dataset(**wrong(
+        images=np.asfortranarray(plain.images), labels=list(map(np.uint8, plain.labels))
+    ))  # fmt: skip
+    for ours, theirs in zip(
+        batches(odd, np.int64(4), augment=augment), batches(plain, 4, augment=augment), strict=True
+    ):
+        assert (ours[0] == theirs[0]).all() and (ours[1] == theirs[1]).all()
+        assert ours[1].dtype == np.int64
+
+
+def test_a_data_set_is_a_line():
+    assert repr(make(10)) == "Dataset('made up': 10 images of 32x32, 10 classes)"
+
+
+def test_mix_and_shrink_refuse_what_does_not_fit(rng):
+    x = np.zeros((4, 8, 8, 3), np.float32)
+    with pytest.raises(TinyshuffleError, match="4 images and 3 labels"):
+        mix(x, np.arange(3), 0.4, rng)
+    with pytest.raises(TinyshuffleError, match="only made smaller"):
+        shrink(x, 9)
 
 
 @pytest.mark.parametrize("shape, dtype", [((2, 3, 32, 32), np.uint8), ((2, 32, 32, 3), np.float32)])

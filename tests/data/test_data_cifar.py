@@ -6,6 +6,7 @@ import socket
 import tarfile
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 
 from tinyshuffle.data import cifar, describe, load
 from tinyshuffle.errors import TinyshuffleError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is whole, but its:UserWarning")
 
 TEN = replace(cifar.CIFAR10, records=(20, 10))
 HUNDRED = replace(cifar.CIFAR100, records=(200, 100))
@@ -142,6 +145,60 @@ def test_too_few_class_names(tmp_path):
     write(tmp_path, contents(TEN) | {TEN.names: b"cat\ndog\n"})
     with pytest.raises(TinyshuffleError, match="names 2 classes, but cifar10 has 10"):
         cifar.load(TEN, tmp_path, download=False)
+
+
+def in_each_others_place():
+    """What can go wrong with whole files: a name, {file: bytes} for CIFAR-10, and the reason."""
+    files = contents(TEN)
+    first, second, names = files["data_batch_1.bin"], "data_batch_2.bin", TEN.names
+    official = "\n".join(TEN.classes)
+    uneven = bytearray(first)
+    uneven[0] = 1  # the label had been 0
+    yield "copy", {second: first}, "data_batch_2.bin and data_batch_1.bin are the same file"
+    yield "zeros", {second: bytes(len(first))}, "data_batch_2.bin holds nothing but zeros"
+    yield "uneven", {"data_batch_1.bin": bytes(uneven)}, "11 images .*label 1 and 9 .*label 0"
+    reverse = "\n".join(reversed(TEN.classes))
+    yield "reversed", {names: reverse.encode()}, "in another order, truck as number 0"
+    yield "twice", {names: official.replace("dog", "cat").encode()}, "names the class cat twice"
+    yield "UTF-16", {names: official.encode("utf-16")}, "is not a text in UTF-8"
+    yield "Latin-1", {names: official.replace("cat", "Löwe").encode("latin-1")}, "not .* UTF-8"
+
+
+@pytest.mark.parametrize(
+    "files, reason",
+    [pytest.param(files, reason, id=name) for name, files, reason in in_each_others_place()],
+)
+def test_whole_files_that_cannot_be_what_they_are_called(files, reason, tmp_path):
+    write(tmp_path, contents(TEN) | files)
+    with pytest.raises(TinyshuffleError, match=reason) as error:
+        cifar.load(TEN, tmp_path, download=False)
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_training_batch_as_the_test_batch(tmp_path):
+    files = contents(HALVES := replace(TEN, records=(10, 10)))
+    write(tmp_path, files | {"test_batch.bin": files["data_batch_4.bin"]})
+    with pytest.raises(TinyshuffleError, match="test_batch.bin and data_batch_4.bin are the same"):
+        cifar.load(HALVES, tmp_path, download=False)
+
+
+def test_class_names_with_an_editors_mark(tmp_path):
+    names = "\ufeff" + "\r\n".join(TEN.classes)  # as Notepad writes them
+    write(tmp_path, contents(TEN) | {TEN.names: names.encode()})
+    assert cifar.load(TEN, tmp_path, download=False)[0].classes == TEN.classes
+
+
+def test_whole_files_that_are_not_the_official_ones_are_named_and_used(tmp_path):
+    write(tmp_path, contents(TEN))
+    with pytest.warns(UserWarning, match="whole, but its training images are not") as said:
+        train, _ = cifar.load(TEN, tmp_path, download=False)
+    assert len(said) == 1 and str(tmp_path) in str(said[0].message)
+    official = replace(TEN, mean=tuple(train.mean), std=tuple(train.std), classes=train.classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # and of those that are, there is nothing to say
+        cifar.load(official, tmp_path, download=False)
+    with pytest.warns(UserWarning, match="class names are not"):
+        cifar.load(replace(official, classes=TEN.classes), tmp_path, download=False)
 
 
 @pytest.mark.parametrize("found", [set(), {"test_batch.bin", "batches.meta.txt"}])

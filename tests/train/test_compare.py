@@ -84,3 +84,16 @@ def test_what_is_not_a_run(tmp_path):
     (tmp_path / "new" / "log.csv").write_text("epoch,size\n1\n")
     with pytest.raises(TinyshuffleError, match=r"that can be read"):
         read_run(tmp_path / "new")
+
+
+@pytest.mark.parametrize("name", ["config.json", "log.csv"])
+@pytest.mark.parametrize(
+    "content", [b"{}", b"5", b"null", b'"x"', b"[1]", b"\xff\xfe\0", b"[" * 100_000, None]
+)
+def test_files_of_another_shape(tmp_path, name, content):
+    run = write(tmp_path / "a", [0.3])
+    if content is None:  # what a spreadsheet makes of a log
+        content = (run / name).read_bytes().replace(b"0.3", b"NaN").replace(b"model", b"modell")
+    (run / name).write_bytes(content)
+    with pytest.raises(TinyshuffleError, match="a has no (config.json|finished epoch)"):
+        read_run(run)

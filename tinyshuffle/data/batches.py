@@ -17,7 +17,7 @@ import numpy as np
 
 from tinyshuffle import blas
 from tinyshuffle.backend import F
-from tinyshuffle.data.dataset import Dataset
+from tinyshuffle.data.dataset import Dataset, check_images, check_statistics
 from tinyshuffle.errors import TinyshuffleError
 
 PAD = 4
@@ -39,11 +39,8 @@ def normalise(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarr
     >>> normalise(np.array([[[0, 51, 255]]], np.uint8), np.full(3, 0.5), np.full(3, 0.25)).round(3)
     array([[[-2. , -1.2,  2. ]]], dtype=float32)
     """
-    if images.dtype != np.uint8 or images.ndim < 2 or images.shape[-1] != 3:
-        raise TinyshuffleError(
-            f"normalise was given {images.dtype} of shape {images.shape}, but takes uint8 RGB "
-            "images, channels last: (N, 32, 32, 3)"
-        )
+    check_images(images, "normalise")
+    check_statistics(mean, std, "normalise")
     scale, offset = _scale_offset(mean, std)
     width = images.shape[-2]
     # a row of pixels as one run of numbers (…, 3 W), which NumPy moves fast
@@ -102,6 +99,16 @@ def batches(
         A fresh array each time, the caller's to keep.
     labels : int64 (batch_size,)
     """
+    if not isinstance(dataset, Dataset):
+        raise TinyshuffleError(
+            f"batches was given a {type(dataset).__name__}: give a data.Dataset, which "
+            "data.load returns two of"
+        )
+    numbers = {"batch_size": batch_size, "seed": seed, "epoch": epoch, "start": start,
+               "cutout": cutout, "size": size}  # fmt: skip
+    for name, value in numbers.items():
+        if value is not None and not isinstance(value, (int, np.integer)):
+            raise TinyshuffleError(f"{name}={value!r} was given, but it must be a whole number")
     if len(dataset) == 0:
         raise TinyshuffleError(
             f"the data set {dataset.name!r} is empty: batches need at least one image"
@@ -118,6 +125,12 @@ def batches(
             f"{len(dataset)} images in {dataset.name!r}: make the batch smaller"
         )
     _, height, width, _ = dataset.images.shape
+    if not 0 <= cutout <= 2 * max(height, width):
+        raise TinyshuffleError(
+            f"cutout={cutout} was given for images of {height}x{width}: it must be 0 (none) or "
+            f"the side of a square in pixels, at most {2 * max(height, width)}, which hides them "
+            "whole"
+        )
     if size is not None and not 1 <= size <= min(height, width):
         raise TinyshuffleError(
             f"images of {dataset.name!r} cannot be scaled to {size} pixels a side: they have "
@@ -209,6 +222,11 @@ def shrink(x: np.ndarray, size: int) -> np.ndarray:
     n, height, width, channels = x.shape
     if (height, width) == (size, size):
         return x
+    if not 1 <= size <= min(height, width):
+        raise TinyshuffleError(
+            f"images of {height}x{width} cannot be scaled to {size} pixels a side: they are only "
+            "made smaller"
+        )
     columns = np.kron(_area(width, size).T, np.eye(channels, dtype=np.float32))
     with blas.limit(1):  # or a thread still waits for work on a core that the step needs
         x = _area(height, size) @ x.reshape(n, height, width * channels)  # (N, size, W·C)
@@ -243,6 +261,10 @@ def mix(
     share : float
         Of the first images; the loss is ``share * loss(labels) + (1 - share) * loss(other)``.
     """
+    if len(x) != len(labels):
+        raise TinyshuffleError(
+            f"mix was given {len(x)} images and {len(labels)} labels: give one label an image"
+        )
     share = rng.beta(alpha, alpha)
     # the batch is in random order already, so its reverse is as good as another permutation
     number = x.dtype.type

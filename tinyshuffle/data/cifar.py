@@ -14,11 +14,13 @@ what is not there is downloaded.
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 import tarfile
 import tempfile
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -45,8 +47,16 @@ class Source:
     test: tuple[str, ...]
     records: tuple[int, int]  # in one training file, in one test file
     names: str  # the file of class names
-    num_classes: int
+    classes: tuple[str, ...]  # in the order of the labels
     label_bytes: int
+    # Of each channel of the training images, as they are printed wherever CIFAR is used: they tell
+    # the official images from others where no archive with its MD5 is at hand.
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
 
     @property
     def archive(self) -> str:
@@ -74,8 +84,10 @@ CIFAR10 = Source(
     test=("test_batch.bin",),
     records=(10_000, 10_000),
     names="batches.meta.txt",
-    num_classes=10,
+    classes=tuple("airplane automobile bird cat deer dog frog horse ship truck".split()),
     label_bytes=1,
+    mean=(0.49139968, 0.48215841, 0.44653091),
+    std=(0.24703223, 0.24348513, 0.26158784),
 )
 CIFAR100 = Source(
     name="cifar100",
@@ -92,27 +104,93 @@ CIFAR100 = Source(
     test=("test.bin",),
     records=(50_000, 10_000),
     names="fine_label_names.txt",
-    num_classes=100,
+    classes=tuple(
+        """
+        apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy
+        bridge bus butterfly camel can castle caterpillar cattle chair chimpanzee clock
+        cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
+        forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion
+        lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange
+        orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+        possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper
+        snail snake spider squirrel streetcar sunflower sweet_pepper table tank
+        telephone television tiger tractor train trout tulip turtle wardrobe whale
+        willow_tree wolf woman worm
+        """.split()
+    ),
     label_bytes=2,
+    mean=(0.50707516, 0.48654887, 0.44091784),
+    std=(0.26733429, 0.25643846, 0.27615047),
 )
 
 
 def load(
     source: Source, root: str | os.PathLike[str] | None = None, download: bool = True
 ) -> tuple[Dataset, Dataset]:
-    """The training and the test set, read from `root`, unpacked or downloaded there if need be."""
+    """The training and the test set, read from `root`, unpacked or downloaded there if need be.
+
+    Warns, in a line, of files that are whole but not the official ones.
+
+    Raises
+    ------
+    TinyshuffleError
+        If the files are missing, or cannot be what they are called: of another size, one a copy of
+        another, classes of unlike numbers of images, or names in another order than the labels.
+    """
     folder = locate(source, root, download)
-    classes = tuple((folder / source.names).read_text(encoding="utf-8").split())
-    if len(classes) != source.num_classes:
-        raise TinyshuffleError(
-            f"{folder / source.names} names {len(classes)} classes, but {source.name} has "
-            f"{source.num_classes}: delete the file, and it is unpacked or downloaded again"
-        )
+    classes = _class_names(source, folder / source.names)
+    _check_distinct(source, folder)
     images, labels = _read(source, folder, source.train, source.records[0])
     mean, std = channel_statistics(images)
     train = Dataset(source.name, images, labels, classes, mean, std)
     images, labels = _read(source, folder, source.test, source.records[1])
-    return train, Dataset(source.name, images, labels, classes, mean, std)
+    test = Dataset(source.name, images, labels, classes, mean, std)
+    # the statistics are sums over 50 million pixels: they round to 1e-7
+    official = np.abs([mean - source.mean, std - source.std]).max() < 1e-6
+    if not official or classes != source.classes:
+        what = "class names" if official else "training images"
+        warnings.warn(
+            f"{folder} is whole, but its {what} are not {source.name}'s official ones: what is "
+            "measured with it cannot be compared with other people's to a tenth of a per cent",
+            stacklevel=3,
+        )
+    return train, test
+
+
+def _class_names(source: Source, path: Path) -> tuple[str, ...]:
+    again = "delete the file, and it is unpacked or downloaded again"
+    try:
+        classes = tuple(path.read_text(encoding="utf-8-sig").split())  # an editor's mark is no name
+    except ValueError as error:
+        raise TinyshuffleError(f"{path} is not a text in UTF-8 ({error}): {again}") from error
+    if len(classes) != source.num_classes:
+        raise TinyshuffleError(
+            f"{path} names {len(classes)} classes, but {source.name} has {source.num_classes}: "
+            f"{again}"
+        )
+    if len(set(classes)) < len(classes):
+        twice = next(name for name in classes if classes.count(name) > 1)
+        raise TinyshuffleError(f"{path} names the class {twice} twice: {again}")
+    if sorted(classes) == sorted(source.classes) and classes != source.classes:
+        i = next(i for i, name in enumerate(classes) if name != source.classes[i])
+        raise TinyshuffleError(
+            f"{path} has {source.name}'s class names in another order, {classes[i]} as number {i}, "
+            f"which is {source.classes[i]}: {again}"
+        )
+    return classes
+
+
+def _check_distinct(source: Source, folder: Path) -> None:
+    """Refuse a file that is a copy of another, such as a training batch as the test batch."""
+    files = [*source.train, *source.test]
+    for i, one in enumerate(files):
+        for other in files[:i]:
+            same = filecmp.cmp(folder / one, folder / other, shallow=False)  # to the first that is
+            if same:
+                raise TinyshuffleError(
+                    f"{folder / one} and {other} are the same file twice: delete the one that is "
+                    "wrong, and it is unpacked or downloaded again"
+                )
 
 
 def _read(
@@ -138,8 +216,22 @@ def _read(
                 f"{labels[part][wrong[0]]}, but {source.name} has labels 0 to "
                 f"{source.num_classes - 1}; delete the file, and it is unpacked or downloaded again"
             )
+        if not table.any():
+            raise TinyshuffleError(
+                f"{folder / file} holds nothing but zeros, as a copy that was broken off: delete "
+                "the file, and it is unpacked or downloaded again"
+            )
         planes = table[:, source.label_bytes :].reshape(records, 3, 32, 32)
         images[part] = planes.transpose(0, 2, 3, 1)
+    counts = np.bincount(labels, minlength=source.num_classes)
+    if counts.min() != counts.max():
+        most, least = counts.argmax(), counts.argmin()
+        raise TinyshuffleError(
+            f"{folder / files[0]}{' to ' + files[-1] if len(files) > 1 else ''} cannot be "
+            f"{source.name}'s: {counts[most]:,} images have the label {most} and {counts[least]:,} "
+            f"the label {least}, where each has {len(labels) // source.num_classes:,}; are files "
+            "in one another's place? Delete them, and they are unpacked or downloaded again"
+        )
     return images, labels
 
 

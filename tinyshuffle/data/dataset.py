@@ -6,22 +6,34 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinyshuffle.errors import TinyshuffleError
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Labelled images, as bytes: 3 kB for a 32x32 image, so all of CIFAR-10 fits in memory.
+
+    What it is made of is checked here, once, so that nothing that takes a data set has to.
 
     Attributes
     ----------
     name : str
         ``"shapes"``, ``"cifar10"`` or ``"cifar100"``.
     images : uint8 (N, 32, 32, 3)
-        RGB, 0..255.
+        RGB, 0..255; copied if they do not lie in memory in that order.
     labels : int64 (N,)
-        Indices into `classes`.
+        Indices into `classes`; other whole numbers are converted.
     classes : tuple of str
-    mean, std : float32 (3,)
+    mean, std : float (3,)
         For each channel of the *training* images, in 0..1. A test set carries its training set's.
+
+    Raises
+    ------
+    TinyshuffleError
+        If images, labels, classes and statistics are not of these kinds or do not fit each other.
+
+    >>> Dataset("ink", np.zeros((2, 8, 8, 3), np.uint8), [0, 1], ("a", "b"), [0.5] * 3, [0.2] * 3)
+    Dataset('ink': 2 images of 8x8, 2 classes)
     """
 
     name: str
@@ -31,8 +43,71 @@ class Dataset:
     mean: np.ndarray
     std: np.ndarray
 
+    def __post_init__(self) -> None:
+        images, labels = np.asarray(self.images), np.asarray(self.labels)
+        classes = tuple(self.classes)
+        what = f"the data set {self.name!r}"
+        check_images(images, what)
+        if images.ndim != 4:
+            raise TinyshuffleError(
+                f"{what} was given images of shape {images.shape}: they must be (N, H, W, 3)"
+            )
+        if labels.shape != images.shape[:1]:
+            raise TinyshuffleError(
+                f"{what} was given {len(images)} images and labels of shape {labels.shape}: give "
+                f"one label an image, ({len(images)},)"
+            )
+        if labels.dtype.kind not in "iu" and labels.size:
+            raise TinyshuffleError(
+                f"{what} was given labels of {labels.dtype}: they must be whole numbers, the "
+                "places of their names in classes"
+            )
+        if labels.size and not 0 <= labels.min() <= labels.max() < len(classes):
+            raise TinyshuffleError(
+                f"{what} was given labels from {labels.min()} to {labels.max()} and "
+                f"{len(classes)} classes: labels must be 0 to {len(classes) - 1}"
+            )
+        check_statistics(self.mean, self.std, what)
+        object.__setattr__(self, "images", np.ascontiguousarray(images))
+        object.__setattr__(self, "labels", labels.astype(np.int64, copy=False))
+        object.__setattr__(self, "classes", classes)
+        object.__setattr__(self, "mean", np.asarray(self.mean))
+        object.__setattr__(self, "std", np.asarray(self.std))
+
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        _, height, width, _ = self.images.shape
+        images = f"{len(self):,} image{'s' * (len(self) != 1)}"
+        return f"Dataset({self.name!r}: {images} of {height}x{width}, {len(self.classes)} classes)"
+
+
+def check_images(images: np.ndarray, what: str) -> None:
+    """Refuse what is not uint8 RGB, channels last: floats in 0..1 would come out as black."""
+    if images.dtype != np.uint8 or images.ndim < 2 or images.shape[-1] != 3:
+        advice = ""
+        if images.dtype.kind == "f":
+            advice = "; of numbers from 0 to 1 take (255 * images).round().astype(np.uint8)"
+        raise TinyshuffleError(
+            f"{what} was given images of {images.dtype} and shape {images.shape}: they must be "
+            f"uint8 RGB from 0 to 255, channels last, such as (N, 32, 32, 3){advice}"
+        )
+
+
+def check_statistics(mean: np.ndarray, std: np.ndarray, what: str) -> None:
+    """Refuse a mean and a standard deviation that images cannot be normalised by."""
+    for name, value in (("mean", np.asarray(mean)), ("std", np.asarray(std))):
+        if value.shape != (3,) or value.dtype.kind not in "fiu" or not np.isfinite(value).all():
+            raise TinyshuffleError(
+                f"{what} was given {name}={value.tolist()}: it must be three numbers in 0..1, one "
+                "a channel"
+            )
+    if not (np.asarray(std) > 0).all():
+        raise TinyshuffleError(
+            f"{what} was given std={np.asarray(std).tolist()}: it must be above 0, as images are "
+            "divided by it (a channel that is the same everywhere has 0: give it 1)"
+        )
 
 
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

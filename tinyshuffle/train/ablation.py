@@ -15,6 +15,7 @@ import shutil
 import signal
 import statistics
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -477,9 +478,20 @@ def _slug(name: str) -> str:
 
 def _rows(run: Path) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        if not all(isinstance(row["test_accuracy"], float) for row in rows):
+            raise ValueError("an accuracy is no number")
+        return rows
     except OSError:
         return []
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        if any(run.glob("*.npz")):
+            return []  # the log is written again from the checkpoint
+        raise TinyshuffleError(
+            f"{run / 'log.jsonl'} is damaged ({error}), and there is no checkpoint to write it "
+            "from: delete the directory, and the run is trained again"
+        ) from error
 
 
 def _accuracy(run: Path, config: Config) -> float:
@@ -498,6 +510,10 @@ def _check_same(run: Path, wanted: Config) -> None:
         found = json.loads((run / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
+    if not isinstance(found, dict):
+        raise TinyshuffleError(
+            f"{run / 'config.json'} is no configuration: choose another --runs-dir, or delete {run}"
+        )
     for field, value in wanted.to_dict().items():
         if field not in ("threads", "data_dir") and found.get(field) != value:
             raise TinyshuffleError(
@@ -546,15 +562,20 @@ def _run_one(run: str, fields: dict[str, Any]) -> str:
     path, config = Path(run), Config.from_dict(fields)
     rows = _rows(path)
     try:
-        if any(path.glob("*.npz")):
-            resume(path, quiet=True, threads=config.threads, data_dir=config.data_dir)
-        elif len(rows) == config.epochs:
-            pass  # finished, and somebody made room
-        elif rows:
-            return f"{path} has a log and no checkpoint: delete it, or choose another --runs-dir"
-        else:
-            shutil.rmtree(path, ignore_errors=True)  # killed before its first checkpoint
-            train(config, path.name, path.parent, quiet=True)
+        with warnings.catch_warnings():
+            # said once, by the process that began this one
+            warnings.filterwarnings("ignore", ".* is whole, but its", UserWarning)
+            if any(path.glob("*.npz")):
+                resume(path, quiet=True, threads=config.threads, data_dir=config.data_dir)
+            elif len(rows) == config.epochs:
+                pass  # finished, and somebody made room
+            elif rows:
+                return (
+                    f"{path} has a log and no checkpoint: delete it, or choose another --runs-dir"
+                )
+            else:
+                shutil.rmtree(path, ignore_errors=True)  # killed before its first checkpoint
+                train(config, path.name, path.parent, quiet=True)
     except Interrupted:
         return "stopped"
     except TinyshuffleError as error:

@@ -13,6 +13,10 @@ from .progress import duration
 
 __all__ = ["RunLog", "differences", "overhead", "read_run", "summary"]
 
+NEEDED = {"epoch": 1, "size": 1, "test_accuracy": 0, "images_per_second": 0, "step_seconds": 1e-9,
+          "seconds": 0}  # fmt: skip
+"""Columns that are read, and the least that they can be."""
+
 
 @dataclass(frozen=True)
 class RunLog:
@@ -39,7 +43,14 @@ def read_run(run: str | Path) -> RunLog:
                 {name: json.loads(value) for name, value in row.items()}
                 for row in csv.DictReader(file)
             ]
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        for name in ("model", "data"):
+            if not isinstance(config[name], str):
+                raise ValueError(f"{name} is {config[name]!r}")
+        for row in rows:
+            for name, least in NEEDED.items():
+                if not (isinstance(row[name], (int, float)) and least <= row[name] < 1e12):
+                    raise ValueError(f"{name} is {row[name]!r}")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise TinyshuffleError(
             f"{run} has no config.json and log.csv that can be read ({error}): name the "
             "directory of a run"
