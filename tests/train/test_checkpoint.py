@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -167,3 +168,95 @@ def test_full_disk_leaves_the_last_good_one(tmp_path, monkeypatch):
         save(tmp_path / "last.npz", example(2))
     assert os.listdir(tmp_path) == ["last.npz"]
     assert_same(load_newest(tmp_path)[0], example(1))
+
+
+def damages(path):
+    """Ways in which a checkpoint becomes unreadable: name -> what does that."""
+    whole = path.read_bytes()
+    names = whole.rindex(b"header.npy")  # in the zip directory, which is at the end
+    flipped = bytearray(whole)
+    flipped[names + 2] ^= 4
+    middle = bytearray(whole)
+    middle[len(middle) // 3] ^= 1
+
+    def directory():
+        path.unlink()
+        path.mkdir()
+
+    def compressed():
+        with np.load(path) as file:
+            arrays = dict(file)
+        np.savez_compressed(path, **arrays)
+
+    def renamed():
+        path.write_bytes(whole.replace(b"header.npy", b"leader.npy"))
+
+    def headless():
+        np.savez(path, weights=np.zeros(3))
+
+    def link_to_nothing():
+        path.unlink()
+        path.symlink_to(path.with_name("nowhere"))
+
+    return {
+        "empty": lambda: path.write_bytes(b""),
+        "truncated": lambda: path.write_bytes(whole[:-50]),
+        "shortened at the front": lambda: path.write_bytes(b"abc" + whole[100:]),
+        "a bit in the zip directory": lambda: path.write_bytes(flipped),
+        "a bit in an array": lambda: path.write_bytes(middle),
+        "text": lambda: path.write_bytes(b"<html>not found</html>"),
+        "directory": directory,
+        "compressed": compressed,
+        "renamed": renamed,
+        "headless": headless,
+        "link to nothing": link_to_nothing,
+    }
+
+
+DAMAGES = (
+    "empty", "truncated", "shortened at the front", "a bit in the zip directory",
+    "a bit in an array", "text", "directory", "compressed", "renamed", "headless",
+    "link to nothing",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_previous_is_used_however_last_is_damaged(tmp_path, damage):
+    save_newest(tmp_path, example(1))
+    save_newest(tmp_path, example(2))
+    damages(tmp_path / "last.npz")[damage]()
+    found, path, faults = load_newest(tmp_path)
+    assert_same(found, example(1))
+    assert path.name == "previous.npz" and len(faults) == 1 and "last.npz" in faults[0]
+
+
+def test_previous_is_used_when_last_may_not_be_read(tmp_path, monkeypatch):
+    save_newest(tmp_path, example(1))
+    save_newest(tmp_path, example(2))
+    opened = zipfile.ZipFile
+
+    def denied(path, *arguments, **options):  # chmod does not keep an administrator out
+        if "last" in str(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(zipfile, "ZipFile", denied)
+    found, path, (fault,) = load_newest(tmp_path)
+    assert_same(found, example(1))
+    assert "Permission denied" in fault
+
+
+def test_headers_that_promise_too_much(tmp_path):
+    """Shapes and brackets that would take all memory or the stack, with right check sums."""
+    for name, content in {
+        "header.npy": b"[" * 200_000,
+        "net/w.npy": b"\x93NUMPY\x01\x00v\x00"
+        + b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(117)
+        + b"\n",
+    }.items():
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            archive.writestr(name, content)
+            if name != "header.npy":
+                archive.writestr("header.npy", b"")
+        with pytest.raises(TinyshuffleError, match=r"a.npz is truncated, damaged or not"):
+            load(tmp_path / "a.npz")

@@ -671,3 +671,233 @@ def test_a_damaged_best_checkpoint_is_not_the_end(runs):
     with pytest.warns(UserWarning, match=r"best.npz is truncated.*going on with .*last.npz"):
         _, path, _ = evaluate_run(result.run)
     assert path.name == "last.npz"
+
+
+# ---- checkpoints that are whole files and cannot be used
+
+
+def spoil(run, name="last.npz", **changes):
+    """Write a run's checkpoint again with something changed in it: part -> function."""
+    saved = checkpoint.load(run / name)
+    for part, change in changes.items():
+        change(getattr(saved, part))
+    checkpoint.save(run / name, saved)
+
+
+def put(*path, value):
+    """A change that puts a value into tables in tables."""
+
+    def change(table):
+        for key in path[:-1]:
+            table = table[key]
+        table[path[-1]] = value
+
+    return change
+
+
+def fill(name, value):
+    """A change of one element of the array whose name ends like that."""
+
+    def change(arrays):
+        (array,) = (a for key, a in arrays.items() if key.endswith(name))
+        array.reshape(-1)[-1] = value
+
+    return change
+
+
+def drop(name):
+    return lambda table: table.pop(name)
+
+
+NET_FAULTS = {
+    "a weight that is NaN": (dict(net=fill("5.weight", np.nan)), "5.weight has 1 of .* not finite"),
+    "an infinite weight": (dict(net=fill("0.weight", np.inf)), "not finite"),
+    "a negative variance": (dict(net=fill("running_var", -1.0)), r"running_var is negative .-1"),
+    "a weight less": (dict(net=drop("0.weight")), "missing 0.weight"),
+    "another shape": (dict(net=put("5.bias", value=np.zeros(4, np.float32))), r"5.bias has shape"),
+    "text as weights": (dict(net=put("5.bias", value=np.array(["a"] * 3))), "5.bias holds <U1"),
+    "a class more": (dict(header=put("data", "classes", value=list("abcd"))), "does not fit this"),
+    "no classes": (dict(header=put("data", "classes", value=[])), "classes are"),
+    "classes that are numbers": (dict(header=put("data", "classes", value=[1, 2, 3])), "not names"),
+    "no config": (dict(header=drop("config")), "lacks config"),
+    "an empty config": (dict(header=put("config", value={})), "lacks model"),
+    "another config": (dict(header=put("config", value=[1])), "config is .1., not a table"),
+    "no data": (dict(header=drop("data")), "lacks data"),
+    "data of two means": (dict(header=put("data", "mean", value=[0.5, 0.5])), "mean is .* not thr"),
+    "a deviation of 0": (dict(header=put("data", "std", value=[0.2, 0, 0.2])), "std is .* not thr"),
+    "a huge size": (dict(header=put("data", "size", value=10**9)), "size is 1000000000"),
+    "an epoch as text": (dict(header=put("epoch", value="x")), "epoch is 'x', not a whole number"),
+    "an average out of place": (dict(average=lambda a: a.update(w=np.zeros(3))), "average of the"),
+}
+POSITION_FAULTS = {
+    "a plan that never ends": (dict(header=put("plan", value=[10**9, 4])), "plan is 1000000000"),
+    "a plan of text": (dict(header=put("plan", value="abc")), "plan is 'abc', not a list"),
+    "epochs that never end": (dict(header=put("config", "epochs", value=10**12)), "1000000000000"),
+    "a step of another type": (dict(header=put("step", value=None)), "step is None"),
+    "no sums": (dict(header=put("sums", value={})), "loss is None, not a finite number"),
+    "rows that are missing": (dict(header=put("rows", value=[])), "0 rows .* after 3 epochs"),
+    "rows that are none": (dict(header=put("rows", value=[1, 2, 3])), "1 as a row"),
+    "a row that is empty": (dict(header=put("rows", 1, value={})), "epoch is None"),
+    "seconds that are no number": (dict(header=put("seconds", value=float("nan"))), "seconds is n"),
+    "no random states": (dict(header=put("random_states", value={})), "random_states are not"),
+    "a momentum that is NaN": (dict(optim=fill("5.bias", np.nan)), "5.bias has 1 of 3"),
+}
+
+
+@pytest.mark.parametrize("fault", NET_FAULTS)
+def test_a_net_that_cannot_be_is_refused_everywhere(runs, fault):
+    changes, reason = NET_FAULTS[fault]
+    result = start(runs, epochs=1)
+    for name in ("best.npz", "last.npz", "previous.npz"):
+        spoil(result.run, name, **changes)
+    for action in (
+        lambda: resume(result.run, quiet=True),
+        lambda: evaluate_run(result.run),
+        lambda: ts.load(result.run),
+        lambda: ts.load(result.run / "best.npz"),
+    ):
+        with pytest.raises(TinyshuffleError, match=rf"npz cannot be used, as .*{reason}"):
+            action()
+
+
+@pytest.mark.parametrize("fault", [*NET_FAULTS, *POSITION_FAULTS])
+def test_resume_falls_back_on_previous_whatever_is_wrong_with_last(runs, fault, capsys):
+    changes, reason = {**NET_FAULTS, **POSITION_FAULTS}[fault]
+    result = start(runs)
+    before = checkpoint.load(result.run / "last.npz")
+    spoil(result.run, **changes)
+    resume(result.run)
+    said = capsys.readouterr().out
+    assert re.search(rf"last.npz cannot be used, as .*{reason}.*; going on from .*previous", said)
+    after = checkpoint.load(result.run / "last.npz")
+    assert after.header["epoch"] == 3
+    assert all(after.net[name].tobytes() == before.net[name].tobytes() for name in before.net)
+
+
+def test_a_directory_or_nothing_in_place_of_last(runs, capsys):
+    result = start(runs)
+    (result.run / "last.npz").unlink()
+    (result.run / "last.npz").mkdir()
+    resume(result.run)
+    assert "last.npz cannot be read" in capsys.readouterr().out
+
+
+def test_more_steps_than_there_are_batches(runs):
+    result = start(runs)
+    for name in ("last.npz", "previous.npz"):
+        spoil(result.run, name, header=put("plan", value=[3, 5]))
+    with pytest.raises(TinyshuffleError, match=r"5 steps an epoch .* 70 images have only 4"):
+        resume(result.run, quiet=True)
+
+
+@pytest.mark.parametrize("content", [b"{}", b"5", b"null", b'"x"', b"\xff\xfe", b"[" * 10**5])
+def test_machine_of_another_shape_is_written_anew(runs, content):
+    result = start(runs)
+    (result.run / "machine.json").write_bytes(content)
+    resume(result.run, quiet=True)
+    assert json.loads((result.run / "machine.json").read_text())[-1]["threads"] == 2
+
+
+# ---- stopped before the first checkpoint
+
+
+def begun(runs, name="a"):
+    """What a run leaves that was killed before its first checkpoint."""
+    result = start(runs, name)
+    for path in result.run.iterdir():
+        if path.name not in ("config.json", "machine.json", ".lock"):
+            path.unlink()
+    (result.run / ".next.npz.tmp").write_bytes(b"PK")
+    return result.run
+
+
+def test_killed_before_the_first_checkpoint_and_resumed(runs, capsys):
+    whole = start(runs, "whole")
+    run = begun(runs)
+    with pytest.raises(TinyshuffleError, match="--lr 0.5 contradicts"):
+        resume(run, lr=0.5, quiet=True)
+    resume(run)
+    assert "before its first checkpoint: starting it from its configuration" in (
+        capsys.readouterr().out
+    )
+    assert_same_end(run, whole.run)
+
+
+def test_killed_before_the_first_checkpoint_and_started_again(runs, capsys):
+    whole = start(runs, "whole")
+    begun(runs)
+    train(Config(**CONFIG), "a", runs)
+    assert "before its first checkpoint: starting it anew" in capsys.readouterr().out
+    assert_same_end(runs / "a", whole.run)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"5", b"\xff"])
+def test_killed_before_there_was_a_configuration(runs, content):
+    """The message says what can be done, and that can be done."""
+    run = begun(runs)
+    (run / "config.json").unlink()
+    if content is not None:
+        (run / "config.json").write_bytes(content)
+    with pytest.raises(TinyshuffleError, match="start it again with the same options and --name a"):
+        resume(run, quiet=True)
+    assert len(start(runs).rows) == 3
+
+
+def test_what_is_no_run_is_never_used(runs):
+    (runs / "a").mkdir(parents=True)
+    (runs / "a" / "thesis.tex").write_text("years of work")
+    with pytest.raises(TinyshuffleError, match="not a run, as it holds thesis.tex"):
+        start(runs)
+    assert os.listdir(runs / "a") == ["thesis.tex"]
+
+
+# ---- nobody who reads
+
+
+def command(runs, name, **options):
+    """The command line in a process of its own."""
+    arguments = "--batch-size 16 --threads 1 --backend numpy --epochs 2".split()
+    return subprocess.Popen(
+        [sys.executable, tiny_run.__file__, "train", *arguments, "--name", name,
+         "--runs-dir", runs],
+        env={**os.environ, "PYTHONPATH": str(Path(ts.__file__).parents[1])},
+        **options,
+    )  # fmt: skip
+
+
+def assert_trained(run):
+    assert checkpoint.load(run / "last.npz").header["epoch"] == 2
+    assert len(log(run)) == 2 and (run / "confusion.png").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_output_that_cannot_be_written_does_not_stop_a_training(runs):
+    with open("/dev/full", "w") as full:
+        process = command(runs, "full", stdout=full, stderr=subprocess.PIPE)
+    gone = command(runs, "gone", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    gone.stdout.readline()
+    gone.stdout.close()  # as `| head -1` does
+    for one, name in ((process, "full"), (gone, "gone")):
+        assert (one.stderr.read(), one.wait()) == (b"", 0)
+        one.stderr.close()
+        assert_trained(runs / name)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGHUP")
+def test_a_closed_terminal_does_not_stop_a_training(runs):
+    import fcntl
+    import pty
+    import termios
+
+    ours, theirs = pty.openpty()
+    process = command(
+        runs, "a", stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(theirs)
+    deadline = time.monotonic() + 60
+    while not (runs / "a" / "last.npz").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.close(ours)  # which sends SIGHUP
+    assert process.wait() == 0
+    assert_trained(runs / "a")

@@ -6,6 +6,7 @@ import difflib
 import errno
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,8 @@ def main() -> None:
 
 def _warn(message: Warning | str, *_: Any) -> None:
     """Print a warning as a sentence, without the line of code that it came from."""
-    click.echo(f"Warning: {message}", err=True)
+    with suppress(OSError):  # nobody reads it: no reason to stop
+        click.echo(f"Warning: {message}", err=True)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

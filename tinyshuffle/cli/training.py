@@ -11,6 +11,7 @@ import click
 from ..errors import TinyshuffleError
 from ..train import recipe as recipes
 from ..train.config import DEFAULTS, LEARNING_RATES, Config
+from ..train.progress import output
 from ..train.schedule import ONE_CYCLE_RISE, SCHEDULES
 from .group import DATA_DIR, RUNS_DIR, THREADS, cli, find_run, new_table, print_table
 
@@ -147,7 +148,7 @@ def train(
                     "from the run: leave one of them out"
                 )
         result = training.resume(find_run(resume, runs_dir), **given)
-    click.echo(str(result))
+    click.echo(str(result), file=output())
 
 
 @cli.command("eval", short_help="Test a trained net.")

@@ -27,8 +27,8 @@ from .. import data, models
 from ..errors import TinyshuffleError
 from .checkpoint import atomic_write
 from .config import Config
-from .loop import Interrupted, resume, train
-from .progress import plural
+from .loop import Interrupted, outlive_terminal, resume, train
+from .progress import output, plural
 
 __all__ = ["ABLATIONS", "Ablation", "Arm", "Report", "ablate", "solve"]
 
@@ -527,7 +527,7 @@ def _run_all(runs: list[tuple[Path, Config]], jobs: int, quiet: bool) -> None:
 
     failures = []
     try:
-        with _terminable(), _watched(runs, quiet):
+        with outlive_terminal(), _terminable(), _watched(runs, quiet):
             for end in Parallel(n_jobs=jobs, return_as="generator")(
                 delayed(_run_one)(str(run), config.to_dict()) for run, config in runs
             ):
@@ -592,7 +592,7 @@ def _watched(runs: list[tuple[Path, Config]], quiet: bool) -> Iterator[None]:
     def done() -> int:
         return sum(len(_rows(run)) for run, _ in runs)
 
-    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+    console = Console(file=output(), quiet=quiet, highlight=False, soft_wrap=True)
     total = sum(config.epochs for _, config in runs)
     bar = Progress(
         TextColumn("{task.description}"),

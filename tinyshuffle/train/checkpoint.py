@@ -12,10 +12,10 @@ A run directory keeps three of them: ``last.npz``, the one before it as ``previo
 from __future__ import annotations
 
 import json
+import math
 import os
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,18 +31,8 @@ FORMAT = "tinyshuffle-checkpoint"
 VERSION = 2
 OLDEST = 2
 
-# What zipfile and numpy raise at damaged bytes.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    ValueError,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-    OverflowError,
-)
+Verify = Callable[["Checkpoint"], str]
+"""Says why a checkpoint cannot be used, or nothing."""
 
 
 class Damaged(TinyshuffleError):
@@ -119,43 +109,39 @@ def save_newest(run: Path, checkpoint: Checkpoint) -> None:
     os.replace(run / "next.npz", run / "last.npz")
 
 
-def load(path: str | Path) -> Checkpoint:
+def load(path: str | Path, verify: Verify | None = None) -> Checkpoint:
     """Read a checkpoint.
+
+    Parameters
+    ----------
+    path : path
+    verify : function, optional
+        Says what is wrong with a checkpoint that could be read, if anything is.
 
     Raises
     ------
     TinyshuffleError
-        If the file is missing, truncated or damaged, not a tinyshuffle checkpoint, or written by
-        a newer version.
+        If the file is missing, unreadable, truncated or damaged, not a tinyshuffle checkpoint,
+        written by a newer version, or not what ``verify`` wants.
     """
     path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.namelist()
-            damaged = archive.testzip()  # every check sum, before anything is interpreted
-        if damaged is not None:
-            raise zipfile.BadZipFile(f"{damaged} has a wrong check sum")
-        if "header.npy" not in members:
-            raise TinyshuffleError(
-                f"{path} is not a tinyshuffle checkpoint (a zip archive without our header): "
-                "name a file or run that python -m tinyshuffle train has written"
-            )
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        header = json.loads(arrays.pop("header").tobytes())
+        header, arrays = _read(path)
         if (found := header.pop("format")) != FORMAT:
             raise ValueError(f"format {found!r}")
         version = int(header.pop("version"))
-    except TinyshuffleError:
-        raise
     except OSError as error:
-        raise TinyshuffleError(
-            f"the checkpoint {path} cannot be read ({error.strerror or error}): check the path"
-        ) from error
-    except _DAMAGE as error:
         raise Damaged(
-            f"{path} is truncated, damaged or not a tinyshuffle checkpoint ({error}): delete it to "
-            "fall back on another one of the run, or train again"
+            f"the checkpoint {path} cannot be read ({error.strerror or error}): check the path and "
+            "its permissions"
+        ) from error
+    except MemoryError:  # parts are no larger than the file: there is not enough
+        raise
+    except Exception as error:  # zipfile, NumPy and json raise all kinds at damaged bytes
+        raise Damaged(
+            f"{path} is truncated, damaged or not a tinyshuffle checkpoint "
+            f"({error or type(error).__name__}): delete it to fall back on another one of the run, "
+            "or train again"
         ) from error
     if version > VERSION:
         raise TinyshuffleError(
@@ -167,16 +153,62 @@ def load(path: str | Path) -> Checkpoint:
             f"{path} was written by an older tinyshuffle (checkpoint version {version}, this one "
             f"reads from {OLDEST} on): train again"
         )
-    return Checkpoint(header, *(_part(arrays, p) for p in ("net/", "optim/", "average/")))
+    saved = Checkpoint(header, *(_part(arrays, p) for p in ("net/", "optim/", "average/")))
+    if verify is not None and (reason := verify(saved)):
+        raise Damaged(
+            f"{path} cannot be used, as {reason}: take another checkpoint of the run, or train "
+            "again"
+        )
+    return saved
 
 
-def load_newest(run: Path) -> tuple[Checkpoint, Path, list[str]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the header and the arrays of a file whose check sums are all right."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        # we write none of these, and they could stand for any amount of memory
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("it is compressed")
+        if sum(member.file_size for member in members) > path.stat().st_size:
+            raise ValueError("its parts are larger than it")
+        if len(members) != len({member.filename for member in members}):
+            raise ValueError("two of its parts have the same name")
+        damaged = archive.testzip()  # every check sum, before anything is interpreted
+        if damaged is not None:
+            raise ValueError(f"{damaged} has a wrong check sum")
+        if "header.npy" not in archive.namelist():
+            raise ValueError("a zip archive without our header")
+        arrays = {}
+        for member in members:
+            with archive.open(member) as file:
+                arrays[member.filename.removesuffix(".npy")] = _array(file, member.file_size)
+    header = json.loads(arrays.pop("header").tobytes())
+    if not isinstance(header, dict):
+        raise ValueError("its header is not a table")
+    return header, arrays
+
+
+def _array(file: IO[bytes], size: int) -> np.ndarray:
+    """Read an array that is a whole zip member of ``size`` bytes; its shape is no promise."""
+    version = np.lib.format.read_magic(file)
+    read = {(1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0}[version]  # fmt: skip
+    shape, fortran_order, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError("it would have to be unpickled")
+    if math.prod(shape) * dtype.itemsize != size - file.tell():
+        raise ValueError(f"an array of shape {shape} has {size - file.tell()} bytes")
+    values = np.frombuffer(file.read(), dtype).copy()
+    return values.reshape(shape, order="F" if fortran_order else "C")
+
+
+def load_newest(run: Path, verify: Verify | None = None) -> tuple[Checkpoint, Path, list[str]]:
     """Return the newest checkpoint that is whole, its path, and what was wrong with newer ones."""
     faults: list[str] = []
     for name in ("last.npz", "next.npz", "previous.npz"):
-        if (run / name).exists():
+        if os.path.lexists(run / name):
             try:
-                return load(run / name), run / name, faults
+                return load(run / name, verify), run / name, faults
             except Damaged as error:
                 faults.append(str(error))
     raise TinyshuffleError(

@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import data, models, nn
+from .. import data, nn
 from ..backend import backend
 from ..errors import TinyshuffleError
 from ..parallel import get_num_threads, set_num_threads
@@ -46,27 +46,9 @@ from .config import Config
 from .machine import machine
 from .optim import SGD, Adam, Optimizer
 from .progress import Progress, duration, plural
+from .verify import COLUMNS, SUMS, build, verify, verify_to_resume
 
 __all__ = ["COLUMNS", "Evaluation", "Interrupted", "Result", "evaluate", "resume", "train"]
-
-COLUMNS = (
-    "epoch",
-    "step",
-    "size",
-    "lr",
-    "train_loss",
-    "train_accuracy",
-    "test_loss",
-    "test_accuracy",
-    "images_per_second",
-    "step_seconds",
-    "seconds",
-)
-"""Of ``log.csv``. ``step`` counts from the start of the run, ``size`` is the side of the epoch's
-images, those of its test too, ``lr`` is that of the epoch's last step, the training figures are
-means over the epoch while the weights moved, ``images_per_second`` counts training alone,
-``step_seconds`` are those of the epoch's bare steps (forward, loss, backward, optimiser), and
-``seconds`` is since the start of the run, with everything."""
 
 OVERRUN = 1.1
 """A run with a time budget ends early when it has taken this many times the budget."""
@@ -229,20 +211,15 @@ def train(
     Interrupted
         After the first Ctrl-C or SIGTERM, with the checkpoint written. The second acts at once.
     """
-    with _settings(config):
+    with _settings(config), outlive_terminal():
         trainer = _Trainer(config, quiet)
         trainer.plan()
-        trainer.run = _new_run(config, name, Path(runs_dir), prefix)
-        try:
-            with atomic_write(trainer.run / "config.json") as file:
-                file.write((json.dumps(config.to_dict(), indent=2) + "\n").encode())
-            trainer.write_machine()
-            trainer.save()
-        except BaseException:
-            shutil.rmtree(trainer.run, ignore_errors=True)  # there is nothing to continue
-            raise
-        with _alone(trainer.run):
-            return trainer.fit()
+        with _new_run(config, name, Path(runs_dir), prefix) as (trainer.run, again):
+            if again:
+                trainer.progress.line(
+                    f"{trainer.run} was stopped before its first checkpoint: starting it anew"
+                )
+            return trainer.begin()
 
 
 def resume(run: str | Path, quiet: bool = False, **given: Any) -> Result:
@@ -264,29 +241,65 @@ def resume(run: str | Path, quiet: bool = False, **given: Any) -> Result:
         As :func:`train`, and if nothing in the run can be continued.
     """
     run = Path(run)
-    if not any(run.glob("*.npz")):
-        checkpoint.load_newest(run)  # says so, and no lock is left in what is not a run
-    with _alone(run):
-        return _resume(run, quiet, given)
+    begun = any(run.glob("*.npz"))
+    if not begun and not (run / "config.json").exists():
+        # and no lock is left in what is not a run
+        raise TinyshuffleError(
+            f"{run} holds no checkpoint to go on from and no configuration to start with: name "
+            f"another run, or start it again with the same options and --name {run.name}"
+        )
+    with outlive_terminal(), _alone(run):
+        return _resume(run, quiet, given) if begun else _start(run, quiet, given)
+
+
+def _start(run: Path, quiet: bool, given: dict[str, Any]) -> Result:
+    """Train a run that was stopped before its first checkpoint, from its configuration."""
+    path = run / "config.json"
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(fields, dict) or not {"model", "data"} <= fields.keys():
+            raise ValueError("it lacks model and data")
+        config = _agreeing(Config.from_dict(fields), given, run)
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, TinyshuffleError):
+            raise
+        raise TinyshuffleError(
+            f"{run} holds no checkpoint to go on from, and {path} cannot be read ({error}): start "
+            f"it again with the same options and --name {run.name}"
+        ) from error
+    with _settings(config):
+        trainer = _Trainer(config, quiet)
+        trainer.run = run
+        trainer.progress.line(
+            f"{run} was stopped before its first checkpoint: starting it from its configuration"
+        )
+        trainer.plan()
+        return trainer.begin()
+
+
+def _agreeing(before: Config, given: dict[str, Any], run: Path) -> Config:
+    """The configuration of a run with what may be given anew; refuses what contradicts it."""
+    fields = before.to_dict()
+    config = Config.from_dict({**fields, **given})
+    for name, value in config.to_dict().items():
+        if name not in ("data_dir", "threads") and value != fields[name]:
+            raise TinyshuffleError(
+                f"--{name.replace('_', '-')} {given[name]} contradicts {run}, which was started "
+                f"with {fields[name]}: leave the option out, or start a new run"
+            )
+    return config
 
 
 def _resume(run: Path, quiet: bool, given: dict[str, Any]) -> Result:
-    saved, path, faults = checkpoint.load_newest(run)
-    before = Config.from_dict(saved.header["config"]).to_dict()
-    config = Config.from_dict({**before, **given})
-    for name, value in config.to_dict().items():
-        if name not in ("data_dir", "threads") and value != before[name]:
-            raise TinyshuffleError(
-                f"--{name.replace('_', '-')} {given[name]} contradicts {run}, which was started "
-                f"with {before[name]}: leave the option out, or start a new run"
-            )
+    saved, path, faults = checkpoint.load_newest(run, verify_to_resume)
+    config = _agreeing(Config.from_dict(saved.header["config"]), given, run)
     with _settings(config):
         trainer = _Trainer(config, quiet)
         trainer.run = run
         trainer.restore(saved)
         for fault in faults:
             trainer.progress.line(f"{fault}; going on from {path}")
-        if faults and path.name != "last.npz" and (run / "last.npz").exists():
+        if faults and path.name != "last.npz" and os.path.lexists(run / "last.npz"):
             # out of the way, or the next checkpoint would put it in the place of the good one
             os.replace(run / "last.npz", run / "damaged.npz")
         trainer.write_machine()
@@ -302,10 +315,10 @@ def best_checkpoint(run: Path) -> tuple[Checkpoint, Path]:
     path, faults = run / "best.npz", []
     if path.exists():
         try:
-            return checkpoint.load(path), path
+            return checkpoint.load(path, verify), path
         except checkpoint.Damaged as error:
             faults.append(str(error))
-    saved, path, more = checkpoint.load_newest(run)
+    saved, path, more = checkpoint.load_newest(run, verify)
     for fault in [*faults, *more]:
         warnings.warn(f"{fault}; going on with {path}", stacklevel=2)
     return saved, path
@@ -330,13 +343,9 @@ def evaluate_run(
     Evaluation, path of the checkpoint, number of the epoch after which it was written
     """
     saved, path = best_checkpoint(Path(run))
-    fields = saved.header["config"]
-    config = Config.from_dict(
-        {
-            **fields,
-            "data_dir": data_dir or fields["data_dir"],
-            "threads": threads or get_num_threads(),
-        }
+    before = Config.from_dict(saved.header["config"])
+    config = dataclasses.replace(
+        before, data_dir=data_dir or before.data_dir, threads=threads or get_num_threads()
     )
     with _settings(config):
         _, test_set = data.load(config.data, root=config.data_dir)
@@ -346,13 +355,6 @@ def evaluate_run(
         loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
         size = saved.header["data"]["size"]
         return evaluate(net, test_set, loss, size=size, flip=flip), path, saved.header["epoch"]
-
-
-def build(config: Config, num_classes: int) -> nn.Module:
-    """Return the net of a configuration, with its first weights."""
-    return models.create(
-        config.model, num_classes=num_classes, stem="cifar", seed=config.seed, **config.variant
-    )
 
 
 class _Trainer:
@@ -386,7 +388,7 @@ class _Trainer:
         self.epoch = 0  # epochs finished
         self.step = 0  # steps done in the one under way
         # over those steps
-        self.sums = {"loss": 0.0, "right": 0, "images": 0, "seconds": 0.0, "step_seconds": 0.0}
+        self.sums = dict.fromkeys(SUMS, 0.0)
         self.seconds = 0.0  # since the start, without the time between stop and resume
         self.rows: list[dict[str, Any]] = []
         self._clock = time.perf_counter()
@@ -505,7 +507,15 @@ class _Trainer:
         """Stand where the checkpoint was written."""
         header = saved.header
         _check_data(saved, self.train_set, self.run)
-        self._set_epochs(*header["plan"])
+        epochs, steps = header["plan"]
+        if steps > self.steps_per_epoch or header["step"] > steps:
+            raise TinyshuffleError(
+                f"{self.run} has {plural(steps, 'step')} an epoch and is in number "
+                f"{header['step']}, and these {len(self.train_set):,} images have only "
+                f"{self.steps_per_epoch} of {self.config.batch_size}: say with --data-dir where "
+                "its images are"
+            )
+        self._set_epochs(epochs, steps)
         self.net.load_state_dict(saved.net)
         if self.average is not None:
             self.average.net.load_state_dict(saved.average)
@@ -538,7 +548,9 @@ class _Trainer:
         path, here = self.run / "machine.json", machine(self.config.threads)
         try:
             machines = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
+            machines = []
+        if not isinstance(machines, list):  # somebody else's: it is told anew
             machines = []
         if here not in machines[-1:]:
             with atomic_write(path) as file:
@@ -565,6 +577,18 @@ class _Trainer:
             self.progress.line(f"Warning: {error}")
 
     # ---- the loop
+
+    def begin(self) -> Result:
+        """Train from the first step on: what a run needs is written before that."""
+        try:
+            with atomic_write(self.run / "config.json") as file:
+                file.write((json.dumps(self.config.to_dict(), indent=2) + "\n").encode())
+            self.write_machine()
+            self.save()
+        except BaseException:
+            shutil.rmtree(self.run, ignore_errors=True)  # there is nothing to continue
+            raise
+        return self.fit()
 
     def fit(self) -> Result:
         """Train to the end."""
@@ -811,17 +835,37 @@ def _settings(config: Config) -> Iterator[None]:
 
 
 @contextmanager
+def outlive_terminal() -> Iterator[None]:
+    """Go on when the terminal is closed, as under ``nohup``: nobody is there to start again."""
+    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
 def _alone(run: Path) -> Iterator[None]:
     """Keep other processes from training into the same directory."""
     from filelock import FileLock, Timeout
 
+    lock = FileLock(run / ".lock", timeout=0)  # whatever ends the process, ends the lock
     try:
-        with FileLock(run / ".lock", timeout=0):  # whatever ends the process, ends the lock
-            yield
+        held = lock.acquire()
     except Timeout as error:
         raise TinyshuffleError(
             f"{run} is being trained by another process: wait until it has ended, or stop it"
         ) from error
+    except OSError as error:
+        raise TinyshuffleError(
+            f"{run} cannot be written to ({error.strerror or error}): mend its permissions, or "
+            "copy it to another place"
+        ) from error
+    with held:
+        yield
 
 
 def _check_data(saved: Checkpoint, found: data.Dataset, run: Path) -> None:
@@ -850,8 +894,14 @@ def _optimizer(config: Config, net: nn.Module) -> Optimizer:
     )
 
 
-def _new_run(config: Config, name: str | None, runs_dir: Path, prefix: str | None) -> Path:
-    """Make the run directory; one that exists is never used again."""
+@contextmanager
+def _new_run(
+    config: Config, name: str | None, runs_dir: Path, prefix: str | None
+) -> Iterator[tuple[Path, bool]]:
+    """Make the run directory, and keep others out; one with anything in it is never used again.
+
+    Yields it, and whether it was there, of a run that was stopped before its first checkpoint.
+    """
     if name is not None and (name in ("", ".", "..") or Path(name).name != name):
         raise TinyshuffleError(
             f"--name {name!r} is not the name of a directory: use letters, digits, - and _, and "
@@ -860,19 +910,36 @@ def _new_run(config: Config, name: str | None, runs_dir: Path, prefix: str | Non
     parts = prefix, config.data, config.model, time.strftime("%Y%m%d-%H%M%S")
     stamp = "-".join(part for part in parts if part)
     for i in itertools.count(1):
-        run = runs_dir / (name or (stamp if i == 1 else f"{stamp}-{i}"))
+        run, again = runs_dir / (name or (stamp if i == 1 else f"{stamp}-{i}")), False
         try:
             run.mkdir(parents=True)
             break
         except OSError as error:
-            if not run.exists():
+            if not os.path.lexists(run):
                 raise TinyshuffleError(
                     f"the run directory {run} cannot be made ({error.strerror or error}): choose "
                     "another place with --runs-dir"
                 ) from error
             if name is not None:
-                raise TinyshuffleError(
-                    f"{run} exists already: continue it with --resume {run}, or choose another "
-                    "--name"
-                ) from error
-    return run
+                _check_unbegun(run)
+                again = True
+                break
+    with _alone(run):
+        _check_unbegun(run)  # now that nobody else begins it
+        yield run, again
+
+
+def _check_unbegun(run: Path) -> None:
+    """Refuse a directory that holds more than what is written before the first checkpoint."""
+    before_it = {".lock", "config.json", "machine.json"}
+    before_it |= {f".{name}.tmp" for name in ("config.json", "machine.json", "next.npz")}
+    found = {path.name for path in run.iterdir()} if run.is_dir() else {run.name}
+    if any(name.endswith(".npz") for name in found - before_it):
+        raise TinyshuffleError(
+            f"{run} exists already: continue it with --resume {run}, or choose another --name"
+        )
+    if found - before_it:
+        raise TinyshuffleError(
+            f"{run} exists already and is not a run, as it holds {min(found - before_it)} and no "
+            "checkpoint: choose another --name"
+        )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import time
-from typing import Any
+from contextlib import suppress
+from typing import IO, Any, cast
 
 from ..errors import TinyshuffleError
 
-__all__ = ["Progress", "duration", "parse_duration", "plural"]
+__all__ = ["Progress", "duration", "output", "parse_duration", "plural"]
 
 
 def plural(count: int, noun: str) -> str:
@@ -47,6 +50,51 @@ def parse_duration(text: str) -> float:
     return 3600 * hours + 60 * minutes + seconds
 
 
+class Output:
+    """Standard output that may fail or go away, as in ``… | head`` or when a terminal is closed.
+
+    A training is worth more than what it prints: from the first failure on, nothing is printed.
+    """
+
+    _gone = False
+
+    @property
+    def _file(self) -> Any:
+        # rich has something else in this place while a bar is shown, which leads back to here
+        return getattr(sys.stdout, "rich_proxied_file", sys.stdout)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "rich_proxied_file":
+            raise AttributeError(name)  # or rich goes past us
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        self._try("write", text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, if that can be done."""
+        self._try("flush")
+
+    def _try(self, action: str, *arguments: str) -> None:
+        file = self._file
+        if self._gone or file is None:  # which it is when it was closed from the start
+            return
+        try:
+            getattr(file, action)(*arguments)
+        except OSError:
+            self._gone = True
+            # What is in its buffer would fail again, at the latest when Python ends.
+            with suppress(OSError, AttributeError), open(os.devnull, "w") as nothing:
+                os.dup2(nothing.fileno(), file.fileno())
+
+
+def output() -> IO[str]:
+    """Return an :class:`Output` as what wants a file takes it."""
+    return cast("IO[str]", Output())
+
+
 class Progress:
     """The bar and the lines of one run. Use as ``with progress:``.
 
@@ -63,7 +111,7 @@ class Progress:
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar
 
-        self._console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+        self._console = Console(file=output(), quiet=quiet, highlight=False, soft_wrap=True)
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),

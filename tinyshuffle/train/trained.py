@@ -15,7 +15,8 @@ from .. import data, nn
 from ..errors import TinyshuffleError
 from .checkpoint import load as load_checkpoint
 from .config import Config
-from .loop import best_checkpoint, build, softmax
+from .loop import best_checkpoint, softmax
+from .verify import build, verify
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -102,7 +103,7 @@ def load_run(run: str | os.PathLike[str]) -> Trained:
         If there is no checkpoint there that can be read.
     """
     path = Path(run)
-    saved = best_checkpoint(path)[0] if path.is_dir() else load_checkpoint(path)
+    saved = best_checkpoint(path)[0] if path.is_dir() else load_checkpoint(path, verify)
     config = Config.from_dict(saved.header["config"])
     facts: dict[str, Any] = saved.header["data"]
     net = build(config, len(facts["classes"]))

@@ -1,0 +1,187 @@
+"""What a checkpoint has to hold before anything is made of it.
+
+Its check sums say that it is as it was written, and nothing of whether that makes sense: a header
+from another program, weights that are no numbers, arrays of another net. All of that would
+otherwise fail somewhere in the middle, or evaluate and predict without a word.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import models, nn
+from ..errors import TinyshuffleError
+from .checkpoint import Checkpoint
+from .config import Config
+
+__all__ = ["COLUMNS", "SUMS", "build", "verify", "verify_to_resume"]
+
+COLUMNS = (
+    "epoch",
+    "step",
+    "size",
+    "lr",
+    "train_loss",
+    "train_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "images_per_second",
+    "step_seconds",
+    "seconds",
+)
+"""Of ``log.csv``. ``step`` counts from the start of the run, ``size`` is the side of the epoch's
+images, those of its test too, ``lr`` is that of the epoch's last step, the training figures are
+means over the epoch while the weights moved, ``images_per_second`` counts training alone,
+``step_seconds`` are those of the epoch's bare steps (forward, loss, backward, optimiser), and
+``seconds`` is since the start of the run, with everything."""
+
+SUMS = ("loss", "right", "images", "seconds", "step_seconds")
+"""What is added up over the steps of the epoch under way."""
+
+MOST_EPOCHS = 100_000
+LARGEST_SIDE = 1024  # of an image, in pixels: a net takes memory by its square
+
+
+class _Wrong(Exception):
+    """What is wrong, as the end of a sentence."""
+
+
+def build(config: Config, num_classes: int) -> nn.Module:
+    """Return the net of a configuration, with its first weights."""
+    return models.create(
+        config.model, num_classes=num_classes, stem="cifar", seed=config.seed, **config.variant
+    )
+
+
+def verify(saved: Checkpoint) -> str:
+    """Say why the net in a checkpoint cannot be tested or asked, or nothing."""
+    try:
+        _check_net(saved)
+    except (_Wrong, TinyshuffleError) as wrong:
+        return str(wrong)
+    return ""
+
+
+def verify_to_resume(saved: Checkpoint) -> str:
+    """Say why a run cannot be continued from a checkpoint, or nothing."""
+    try:
+        config, net = _check_net(saved)
+        _check_position(saved.header, config)
+        _check_finite("optim", saved.optim)
+        try:
+            net.load_random_states(saved.header["random_states"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise _Wrong(f"its random_states are not those of its net ({error})") from error
+    except (_Wrong, TinyshuffleError) as wrong:
+        return str(wrong)
+    return ""
+
+
+def _check_net(saved: Checkpoint) -> tuple[Config, nn.Module]:
+    header = saved.header
+    fields = _field(header, "config", dict)
+    for name in ("model", "data"):
+        _field(fields, name, str)  # other fields may be younger than the checkpoint
+    config = Config.from_dict(fields)
+    _whole(_field(header, "epoch", int), "epoch", 0, MOST_EPOCHS)
+    facts = _field(header, "data", dict)
+    classes = _field(facts, "classes", list)
+    if not classes or not all(isinstance(name, str) for name in classes):
+        raise _Wrong(f"its header's classes are {_short(classes)}, not names")
+    for name in ("mean", "std"):
+        numbers = _field(facts, name, list)
+        good = len(numbers) == 3 and all(_is_number(number) for number in numbers)
+        if not good or (name == "std" and min(numbers) <= 0):
+            raise _Wrong(f"its header's {name} is {_short(numbers)}, not three numbers")
+    _whole(_field(facts, "size", int), "size", 1, LARGEST_SIDE)
+
+    _check_finite("net", saved.net)
+    _check_finite("average", saved.average)
+    if bool(saved.average) != bool(config.ema):
+        raise _Wrong(
+            f"it was written with ema={config.ema} and has "
+            f"{'an' if saved.average else 'no'} average of the weights"
+        )
+    net = build(config, len(classes))
+    net.load_state_dict(saved.net)
+    if saved.average:
+        net.load_state_dict(saved.average)
+    return config, net
+
+
+def _check_finite(part: str, arrays: dict[str, np.ndarray]) -> None:
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiu":
+            raise _Wrong(f"its {part}/{name} holds {array.dtype}, not numbers")
+        if not np.isfinite(array).all():
+            count = np.count_nonzero(~np.isfinite(array))
+            raise _Wrong(f"its {part}/{name} has {count:,} of {array.size:,} that are not finite")
+        # a variance and the second moment that Adam keeps are means of squares, counts are counts
+        positive = name.endswith(("running_var", "num_batches_tracked")) or (
+            part == "optim" and (name.startswith("v/") or name == "steps")
+        )
+        if positive and array.size and array.min() < 0:
+            raise _Wrong(f"its {part}/{name} is negative ({array.min():.4g})")
+
+
+def _check_position(header: dict[str, Any], config: Config) -> None:
+    plan = _field(header, "plan", list)
+    if len(plan) != 2:
+        raise _Wrong(f"its header's plan is {_short(plan)}, not epochs and steps of each")
+    epochs = _whole(plan[0], "plan", 1, MOST_EPOCHS)
+    steps = _whole(plan[1], "plan", 1, 2**40)
+    if config.time_budget is None and epochs != config.epochs:
+        raise _Wrong(f"its header plans {epochs} epochs, and its configuration {config.epochs}")
+    epoch = _whole(header["epoch"], "epoch", 0, epochs)
+    _whole(_field(header, "step", int), "step", 0, steps)
+    sums = _field(header, "sums", dict)
+    for name in SUMS:
+        _number(sums, name)
+    if header["step"] and not (sums["images"] > 0 and sums["seconds"] > 0):
+        raise _Wrong(f"its header counts {sums['images']} images after {header['step']} steps")
+    _number(header, "seconds")
+    rows = _field(header, "rows", list)
+    if len(rows) != epoch:
+        raise _Wrong(f"its header has {len(rows)} rows of the log after {epoch} epochs")
+    for row in rows:
+        if not isinstance(row, dict):
+            raise _Wrong(f"its header has {_short(row)} as a row of the log")
+        for name in COLUMNS:
+            _number(row, name)
+    _field(header, "random_states", dict)
+
+
+def _field(table: dict[str, Any], name: str, kind: type) -> Any:
+    if name not in table:
+        raise _Wrong(f"its header lacks {name}")
+    value = table[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        kinds = {dict: "a table", list: "a list", int: "a whole number", str: "text"}
+        raise _Wrong(f"its header's {name} is {_short(value)}, not {kinds[kind]}")
+    return value
+
+
+def _whole(value: Any, name: str, least: int, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise _Wrong(
+            f"its header's {name} is {_short(value)}, not a whole number from {least:,} to {most:,}"
+        )
+    return value
+
+
+def _number(table: dict[str, Any], name: str) -> None:
+    if not _is_number(table.get(name)):
+        raise _Wrong(f"its header's {name} is {_short(table.get(name))}, not a finite number")
+
+
+def _is_number(value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and abs(value) < 1e300 and math.isfinite(value)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
