@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import _thread
 import copy
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -17,7 +23,9 @@ SLICES = (1, 2, 3, 5)
 
 
 @pytest.fixture(autouse=True)
-def threads_as_before():
+def threads_as_before(monkeypatch):
+    # as on a machine with many cores: there, a batch has as many slices as threads were asked for
+    monkeypatch.setattr("tinyshuffle.parallel.usable_cores", lambda: 8, raising=False)
     yield
     ts.set_num_threads(None)
 
@@ -241,3 +249,505 @@ def test_errors_say_what_to_do():
     net(x)
     with pytest.raises(TinyshuffleError, match=r"call net\.train\(\)"):
         net.backward(y)
+
+
+# ---- a net inside of a net
+
+
+class Headed(nn.Module):
+    """A backbone from ``models.create``, which is a net in slices itself, and a head."""
+
+    def __init__(self, backbone):
+        self.backbone, self.drop, self.head = backbone, nn.Dropout(0.5), nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.head(self.drop(self.backbone(x)))
+
+    def backward(self, dy):
+        return self.backbone.backward(self.drop.backward(self.head.backward(dy)))
+
+
+def backbone():
+    return ts.models.create("shufflenet_v2_x0_5", 6, "cifar", se=True)
+
+
+NESTED = {
+    "in a module": lambda: Headed(backbone()),
+    "twice": lambda: Headed(ts.DataParallel(ts.DataParallel(backbone()))),
+    "in a row": lambda: nn.Sequential(backbone(), nn.Linear(6, 4)),
+    "copied": lambda: copy.deepcopy(Headed(backbone())),
+    "copied whole": lambda: copy.deepcopy(ts.DataParallel(Headed(backbone()))),
+    "pickled": lambda: pickle.loads(pickle.dumps(Headed(backbone()))),
+}
+
+
+def nested_step(build, threads: int, train_backbone: bool = True) -> dict[str, np.ndarray]:
+    ts.set_num_threads(threads)
+    net = ts.DataParallel(build()).initialise(7).astype("float64")
+    rng = np.random.default_rng(0)
+    for p in net.parameters():
+        if p.data.ndim == 1:
+            p.data = p.data + rng.uniform(-0.3, 0.3, p.shape)
+    if not train_backbone:
+        net.backbone.eval()
+    x, labels = rng.standard_normal((7, 16, 16, 3)), rng.integers(0, 4, 7)
+    out = {}
+    for i in range(2):
+        loss = nn.CrossEntropyLoss()
+        out[f"loss {i}"] = np.array(loss(net(x), labels))
+        out[f"dx {i}"] = net.backward(loss.backward())
+    out |= {f"grad {p.name}": p.grad for p in net.parameters()}
+    out |= {k: v for k, v in net.state_dict().items() if "running" in k or "tracked" in k}
+    out["eval"] = net.eval()(x)
+    return out
+
+
+@pytest.mark.parametrize("how", NESTED)
+def test_a_net_inside_of_a_net_has_the_whole_batchs_statistics(how):
+    whole = nested_step(NESTED[how], 1)
+    for threads in (2, 3):
+        check_same(nested_step(NESTED[how], threads), whole)
+
+
+def test_a_frozen_net_inside_of_a_net():
+    whole = nested_step(NESTED["in a module"], 1, train_backbone=False)
+    check_same(nested_step(NESTED["in a module"], 3, train_backbone=False), whole)
+
+
+def check_same(sliced, whole):
+    assert sliced.keys() == whole.keys()
+    scale = max(np.abs(v).max() for k, v in whole.items() if k.startswith("grad"))
+    for key, value in whole.items():
+        size = scale if key.startswith("grad") else np.abs(value).max()
+        assert np.abs(sliced[key] - value).max() <= 1e-9 * size, key
+
+
+def test_a_net_inside_of_a_net_can_be_exchanged(rng):
+    ts.set_num_threads(3)
+    x = rng.standard_normal((6, 16, 16, 3)).astype(np.float32)
+    net = ts.DataParallel(Headed(backbone())).eval()
+    net(x)
+    other = backbone().initialise(5).eval()
+    expected = Headed(other)
+    expected.head = net.head
+    expected.eval()
+    net.backbone.net = other.net
+    np.testing.assert_allclose(net(x), expected(x), rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_in_evaluation_does_not_depend_on_the_slices(rng):
+    """Dropout left in training, as to see how sure a net is; more images than go in one chunk."""
+    x = rng.standard_normal((300, 16, 16, 2)).astype(np.float32)
+    outs = []
+    for threads in SLICES:
+        ts.set_num_threads(threads)
+        drop = nn.Dropout(0.5)
+        net = ts.DataParallel(nn.Sequential(drop).initialise(3)).eval()
+        drop.train()
+        outs.append(np.concatenate([net(x), net(x)]))
+    for out in outs[1:]:
+        np.testing.assert_array_equal(out, outs[0])
+
+
+class Patches(nn.Module):
+    """Each image as two rows of a batch twice as large."""
+
+    def forward(self, x):
+        return x.reshape(2 * len(x), -1)
+
+    def backward(self, dy):
+        return dy.reshape(len(dy) // 2, -1)
+
+
+def test_dropout_of_several_rows_an_image_does_not_depend_on_the_slices(rng):
+    x = rng.standard_normal((7, 6)).astype(np.float32)
+    outs = []
+    for threads in SLICES:
+        ts.set_num_threads(threads)
+        outs.append(ts.DataParallel(nn.Sequential(Patches(), nn.Dropout(0.5)).initialise(3))(x))
+    for out in outs[1:]:
+        np.testing.assert_array_equal(out, outs[0])
+
+
+class Routes(nn.Module):
+    """A batch norm for dark images only."""
+
+    def __init__(self):
+        self.norm = nn.BatchNorm2d(1)
+
+    def forward(self, x):
+        return self.norm(x) if x.mean() < 0 else x
+
+
+def test_slices_that_do_not_all_come_to_a_batch_norm_are_refused():
+    ts.set_num_threads(2)
+    x = np.concatenate([np.full((2, 2, 2, 1), v, np.float32) for v in (-1, 1)])
+    for images in x, x[::-1]:
+        with pytest.raises(TinyshuffleError, match="for some of the images and not for others"):
+            ts.DataParallel(Routes())(images)
+
+
+# ---- several threads of the user's
+
+
+def small(seed: int = 0) -> ts.DataParallel:
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.GlobalAvgPool(),
+        nn.Linear(8, 4),
+    )  # fmt: skip
+    return ts.DataParallel(net.initialise(seed))
+
+
+def images(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, 8, 8, 3)).astype(np.float32)
+
+
+def in_threads(*jobs):
+    """Run jobs in threads of their own; return what each returned, or raised."""
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        futures = [pool.submit(job) for job in jobs]
+        return [f.exception(60) or f.result() for f in futures]
+
+
+def test_one_net_evaluates_batches_of_several_sizes_in_several_threads():
+    ts.set_num_threads(2)
+    net = small().eval()
+    sizes = (1, 2, 5, 40)
+    expected = {n: net(images(n)) for n in sizes}
+
+    def evaluate(n):
+        return [net(images(n)) for _ in range(20)]
+
+    for n, outs in zip(sizes, in_threads(*(lambda n=n: evaluate(n) for n in sizes)), strict=True):
+        for out in outs:
+            np.testing.assert_array_equal(out, expected[n])
+
+
+def taking_turns(net, x):
+    """Two threads: both go forward, then both backward."""
+    both = threading.Barrier(2, timeout=60)
+
+    def step():
+        y = net(x)
+        both.wait()
+        try:
+            net.backward(y)
+        except TinyshuffleError as error:
+            return str(error)
+        return "right"
+
+    return in_threads(step, step)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_net_trained_by_two_threads_is_refused_in_one(threads):
+    ts.set_num_threads(threads)
+    net, x = small(), images(6)
+    net.backward(net(x))
+    once = [p.grad.copy() for p in net.parameters()]
+    net.zero_grad()
+    words = sorted(taking_turns(net, x))
+    assert words[1] == "right"
+    assert "another thread" in words[0] or "before forward, or twice" in words[0]
+    for p, grad in zip(net.parameters(), once, strict=True):
+        np.testing.assert_array_equal(p.grad, grad)
+
+
+def test_a_layer_does_not_go_back_through_another_threads_pass():
+    layer, turn = nn.Linear(3, 2).initialise(0), threading.Event()
+    x, dy = np.ones((2, 3), np.float32), np.ones((2, 2), np.float32)
+
+    def disturbed():
+        layer(x)
+        turn.set()
+        assert other.join(60) is None
+        with pytest.raises(TinyshuffleError, match="another thread called the forward pass"):
+            layer.backward(dy)
+
+    other = threading.Thread(target=lambda: turn.wait(60) and layer(-x))
+    other.start()
+    disturbed()
+
+
+def test_forward_and_backward_may_be_in_different_threads():
+    ts.set_num_threads(2)
+    net, x = small(), images(4)
+    (y,) = in_threads(lambda: net(x))
+    assert net.backward(y).shape == x.shape
+
+
+def test_several_nets_train_in_several_threads(each_backend):
+    ts.set_num_threads(2)
+
+    def train(seed):
+        with ts.backend(each_backend):
+            net, x, loss = small(seed), images(9, seed), nn.CrossEntropyLoss()
+            sgd = ts.optim.SGD(net.parameters(), lr=0.1)
+            for _ in range(5):
+                loss(net(x), np.arange(9) % 4)
+                net.backward(loss.backward())
+                sgd.step()
+                sgd.zero_grad()
+            return net.state_dict()
+
+    alone = [train(seed) for seed in range(4)]
+    together = in_threads(*(lambda seed=seed: train(seed) for seed in range(4)))
+    for a, b in zip(alone, together, strict=True):
+        for name in a:
+            np.testing.assert_array_equal(b[name], a[name])
+
+
+def test_a_net_that_another_only_calls_is_right_or_refused():
+    """It is no attribute of a layer, so that all slices call the very same one."""
+    ts.set_num_threads(2)
+    teacher, x = small().eval(), images(6)
+
+    class Asks(nn.Module):
+        def forward(self, x):
+            return teacher(x)
+
+    net = ts.DataParallel(Asks())
+    for _ in range(5):
+        np.testing.assert_allclose(net(x), teacher(x), rtol=1e-5, atol=1e-6)
+    teacher.train()
+    with pytest.raises(TinyshuffleError, match="make it an attribute"):
+        net(x)
+
+
+def test_the_users_handling_of_floating_point_errors_holds_in_every_slice():
+    ts.set_num_threads(2)
+
+    class Log(nn.Module):
+        def forward(self, x):
+            return np.log(x)
+
+    x = np.array([[1.0], [0.0]])
+    with np.errstate(all="raise"), pytest.raises(FloatingPointError):
+        ts.DataParallel(Log())(x)
+
+
+# ---- other processes
+
+
+def run_in_a_fork(job) -> None:
+    """Run a job in a fork of this process, and fail if it fails or does not come to an end."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            job()
+            code = 0
+        finally:
+            os._exit(code)
+    for _ in range(6000):
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.01)
+    else:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        pytest.fail("the forked process hangs")
+    assert status == 0
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+# a process with threads may be forked here: that is what the tests are about
+may_fork = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+
+@needs_fork
+@may_fork
+def test_a_used_net_works_in_a_fork():
+    ts.set_num_threads(3)
+    net, x = small(), images(7)
+    y = net(x)
+    dx = net.backward(y)
+    net(x)
+
+    def go_on():
+        np.testing.assert_array_equal(net.backward(y), dx)  # of the pass before the fork
+        np.testing.assert_array_equal(net(x), y)
+        np.testing.assert_array_equal(net.backward(y), dx)
+        net.eval()(x)
+
+    run_in_a_fork(go_on)
+    go_on()
+
+
+@needs_fork
+@may_fork
+def test_a_fork_in_the_middle_of_another_threads_pass():
+    ts.set_num_threads(2)
+    started, go = threading.Event(), threading.Event()
+
+    class Pauses(nn.Module):
+        def forward(self, x):
+            started.set()
+            go.wait(60)
+            return x
+
+        def backward(self, dy):
+            return dy
+
+    net = ts.DataParallel(nn.Sequential(nn.BatchNorm2d(1), Pauses(), nn.BatchNorm2d(1)))
+    x = np.arange(16, dtype=np.float32).reshape(4, 2, 2, 1)
+    thread = threading.Thread(target=net, args=(x,))
+    thread.start()
+    started.wait(60)
+
+    def use():
+        go.set()
+        y = net(x)
+        net.backward(y)
+
+    try:
+        run_in_a_fork(use)
+    finally:
+        go.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@may_fork
+def test_a_net_goes_through_a_pool_of_processes(method):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip("not on this system")
+    ts.set_num_threads(2)
+    net, batches = small().eval(), [images(5, seed) for seed in range(2)]
+    expected = [net(x) for x in batches]
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        got = pool.map_async(net, batches).get(120)
+    for mine, theirs in zip(got, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_net_goes_through_joblib():
+    from joblib import Parallel, delayed
+
+    ts.set_num_threads(2)
+    net, x = small(), images(5)
+    net.backward(net(x))
+    net.eval()
+    (got,) = Parallel(n_jobs=2, timeout=120)([delayed(net)(x)])
+    np.testing.assert_allclose(got, net(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_pickled_net_is_the_same_net(used):
+    ts.set_num_threads(2)
+    net, x = ts.models.create("shufflenet_v1_x0_25_g3", 5, "cifar", seed=3), images(5)
+    if used:
+        net(x)
+    twin = pickle.loads(pickle.dumps(net))
+    assert repr(twin) == repr(net)
+    y = net(x)
+    np.testing.assert_array_equal(twin(x), y)
+    np.testing.assert_array_equal(twin.backward(y), net.backward(y))
+    # and it can be drawn anew
+    for a, b in zip(
+        twin.initialise(9).parameters(), net.initialise(9).parameters(), strict=True
+    ):
+        np.testing.assert_array_equal(a.data, b.data)
+
+
+# ---- how many threads
+
+
+@pytest.mark.parametrize(
+    "n", [0, -1, 2.5, 2.0, "3", True, np.float64(2), np.array([2]), [2], -(10**30)]
+)
+def test_numbers_of_threads_that_are_none_are_refused(n):
+    ts.set_num_threads(3)
+    with pytest.raises(TinyshuffleError, match="whole number from 1 up"):
+        ts.set_num_threads(n)
+    assert ts.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("n", [3, np.int64(3), np.uint8(3)])
+def test_whole_numbers_of_threads_are_taken(n):
+    ts.set_num_threads(n)
+    assert ts.get_num_threads() == 3 and type(ts.get_num_threads()) is int
+
+
+def test_more_threads_than_cores_are_not_used(monkeypatch):
+    """They would take turns, and each slice costs some time of its own."""
+    monkeypatch.setattr("tinyshuffle.parallel.usable_cores", lambda: 2, raising=False)
+    seen = []
+
+    class Looks(nn.Module):
+        def forward(self, x):
+            seen.append(len(x))
+            return x
+
+    x = images(48)
+    for threads in (2, 48):
+        ts.set_num_threads(threads)
+        seen.clear()
+        ts.DataParallel(Looks())(x)
+        assert seen == [24, 24]
+
+
+def test_the_default_is_the_share_of_a_container():
+    """cgroup v2 says how much time, in microseconds, a container has of how much."""
+    script = """
+import builtins, io, os
+real_open, real_exists = builtins.open, os.path.exists
+def fake_open(path, *a, **k):
+    if "cgroup" in str(path):
+        if str(path).endswith("cpu.max"):
+            return io.StringIO("100000 100000\\n")
+        raise FileNotFoundError(path)
+    return real_open(path, *a, **k)
+builtins.open = io.open = fake_open
+os.path.exists = lambda p: str(p).endswith("cpu.max") or (
+    "cgroup" not in str(p) and real_exists(p))
+os.sched_getaffinity = lambda pid: {0, 1, 2, 3}
+os.cpu_count = lambda: 4
+import tinyshuffle as ts
+print(ts.get_num_threads())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "1\n", done.stderr
+
+
+# ---- words
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_errors_speak_of_the_batch_that_was_given(threads, train):
+    ts.set_num_threads(threads)
+    net = small().train(train)
+    for x in (np.zeros((70, 3, 64, 64), np.float32), np.zeros((70, 64, 64, 2), np.float32)):
+        with pytest.raises(TinyshuffleError) as error:
+            net(x)
+        assert str(x.shape) in str(error.value)
+    net = ts.DataParallel(nn.Sequential(nn.Linear(3, 4))).train(train)
+    with pytest.raises(TinyshuffleError, match=r"got \(70, 5\)"):
+        net(np.zeros((70, 5), np.float32))
+
+
+def test_a_net_works_on_after_ctrl_c(monkeypatch):
+    ts.set_num_threads(2)
+    wait = threading.Event()
+
+    class Stops(nn.Module):
+        def forward(self, x):
+            if not wait.is_set():
+                wait.set()
+                raise KeyboardInterrupt
+            return x
+
+        def backward(self, dy):
+            return dy
+
+    net = ts.DataParallel(nn.Sequential(nn.BatchNorm2d(3), Stops(), nn.BatchNorm2d(3)))
+    with pytest.raises(KeyboardInterrupt):
+        net(images(6))
+    with pytest.raises(TinyshuffleError, match="before forward"):
+        net.backward(images(6))
+    fresh = ts.DataParallel(nn.Sequential(nn.BatchNorm2d(3), Stops(), nn.BatchNorm2d(3)))
+    y = net(images(6))
+    np.testing.assert_array_equal(y, fresh(images(6)))
+    np.testing.assert_array_equal(net.backward(y), fresh.backward(y))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,8 +23,8 @@ _MODULES = {
 }
 
 
-class _Functions:
-    """The operations of the backend that is active, looked up at the moment of the call."""
+class _Functions(threading.local):
+    """The operations of the backend that this thread uses, looked up at the moment of the call."""
 
     name = "numba"
 
@@ -37,13 +38,20 @@ class _Functions:
         self.__dict__.clear()
         self.name = name
 
+    def follow(self, functions: dict[str, Any]) -> None:
+        """Use in this thread what ``vars(F)`` was in another."""
+        self.__dict__.clear()
+        self.__dict__.update(functions)
+
 
 F = _Functions()
 
 
 @contextmanager
 def backend(name: str) -> Iterator[None]:
-    """Use the ``"numpy"`` or the ``"numba"`` implementation, in all threads, inside a ``with``.
+    """Use the ``"numpy"`` or the ``"numba"`` implementation, in this thread, inside a ``with``.
+
+    A net's own threads use what the thread uses that calls the net.
 
     >>> import numpy as np
     >>> import tinyshuffle as ts

@@ -22,18 +22,19 @@ _thread = threading.local()
 
 
 class Pool:
-    """Blocks of memory for one thread. Use as ``with pool:``; nests not."""
+    """Blocks of memory for one thread. Use as ``with pool:``, each in one thread at a time."""
 
     def __init__(self) -> None:
         self._blocks: dict[int, list[np.ndarray]] = {}
         self._arena = _aligned(0)
+        self._outer: Pool | None = None
 
     def __enter__(self) -> Pool:
-        _thread.pool = self
+        self._outer, _thread.pool = getattr(_thread, "pool", None), self
         return self
 
     def __exit__(self, *_: object) -> None:
-        _thread.pool = None
+        _thread.pool, self._outer = self._outer, None
 
     def clear(self) -> None:
         """Forget every block: those still in use live on with their users, the rest are freed."""

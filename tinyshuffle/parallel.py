@@ -2,11 +2,15 @@
 
 Layers are serial and know nothing of this. The slices meet only where the mathematics makes them:
 
-* batch norm's sums, forward and backward, are added over the slices (``BatchNorm2d.sync``), so
-  that every slice is normalised with the statistics of the whole batch;
+* batch norm's sums, forward and backward, are added over the slices (``nn.part``), so that every
+  slice is normalised with the statistics of the whole batch;
 * the gradients of the parameters are added when all slices are through.
 
-Both are added in slice order, so the same number of threads gives the same bits.
+Both are added in slice order, so the same number of slices gives the same bits. There are as many
+as threads were asked for, but no more than cores: those beyond would only take turns.
+
+A net that stands inside another one (``models.create`` returns one, so every backbone with a head
+of its own is this) is cut along with that: in a slice it is a layer like any other.
 
 Each slice but the first works on a replica of the net: a copy of its layers that shares the
 weights and owns what a pass leaves behind (saved activations, gradients, memory). Threads are
@@ -15,43 +19,74 @@ plain Python threads: the kernels and NumPy's products release the interpreter l
 
 from __future__ import annotations
 
+import contextvars
 import copy
+import operator
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
 from . import blas
+from .backend import F
 from .errors import TinyshuffleError
 from .memory import Pool
-from .nn import BatchNorm2d, Dropout, Module, inference
+from .nn import Module, inference
+from .nn.part import Part, part_of_batch, this_part
 
-__all__ = ["DataParallel", "get_num_threads", "set_num_threads"]
+__all__ = ["DataParallel", "get_num_threads", "set_num_threads", "usable_cores"]
 
 _num_threads: int | None = None
 
 
 def get_num_threads() -> int:
-    """Return how many cores a net may use: as many as this process may run on, unless set."""
-    if _num_threads is not None:
-        return _num_threads
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many cores a net may use: :func:`usable_cores`, unless set."""
+    return usable_cores() if _num_threads is None else _num_threads
 
 
 def set_num_threads(n: int | None) -> None:
-    """Set how many cores a net may use; None means all."""
+    """Set how many cores a net may use; None means all.
+
+    Asking for more than :func:`usable_cores` is the same as asking for all.
+    """
     global _num_threads
-    if n is not None and n < 1:
-        raise TinyshuffleError(f"cannot use {n} threads; give a number from 1 up")
+    if n is not None:
+        try:
+            whole = not isinstance(n, bool) and operator.index(n)
+        except TypeError:
+            whole = False
+        if not whole or whole < 1:
+            raise TinyshuffleError(
+                f"cannot use {n!r} threads; give a whole number from 1 up, or None for all cores"
+            )
+        n = int(whole)
     _num_threads = n
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may keep busy.
+
+    Those that it may run on, or what a container's share of time (its cgroup) comes to, if that is
+    less.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return _cores(len(os.sched_getaffinity(0)))
+    return _cores(os.cpu_count() or 1)
+
+
+@cache  # reading a container's share takes longer than a layer, and it is given for good
+def _cores(allowed: int) -> int:
+    from joblib import cpu_count
+
+    return min(allowed, cpu_count())
 
 
 class DataParallel(Module):
@@ -71,50 +106,85 @@ class DataParallel(Module):
     small enough for a core's cache.
     """
 
-    _OWN = ("net", "_team", "_slices")
+    _OWN = ("net", "_team", "_lock", "_saved", "_saver", "_replaced")
 
     def __init__(self, net: Module) -> None:
         self.net = net
         self._team: _Team | None = None
-        self._slices: list[slice] | None = None  # of the forward pass that waits for a backward
+        self._lock = threading.RLock()  # one pass at a time, whoever calls
+        _nets.add(self)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the net's output for the batch ``x``; the first axis is the images'."""
+        part = this_part()
+        if part is not None:
+            return self._forward_in(part, x)
         if np.ndim(x) == 0 or len(x) == 0:
             raise TinyshuffleError("the net got an empty batch; give it at least one image")
-        slices = _cut(len(x), get_num_threads())
-        team = self._team_of(len(slices))
-        if self.training:
-            self._slices = None
-            out = team.forward(x, slices)
-            self._slices = slices
-            return out
-        return team.infer(x, slices)
+        slices = _cut(len(x), min(get_num_threads(), usable_cores()))
+        with self._lock:
+            team = self._team_of(len(slices))
+            if not self.training:
+                self._saved = None
+                return team.infer(x, slices)
+            try:
+                out = team.forward(x, slices)
+            except BaseException:
+                self._saved = None
+                raise
+            self.save(slices)
+        return out
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Add to the parameters' gradients and return the gradient of the batch."""
-        if not self.training:
+        if this_part() is not None:
+            return self.net.backward(dy)
+        with self._lock:
+            if not self.training:
+                raise TinyshuffleError(
+                    "in evaluation nothing is kept for a backward pass; "
+                    "call net.train() before the forward pass"
+                )
+            waiting = self._saved
+            (slices,) = self.saved()
+            if len(dy) != slices[-1].stop:
+                self._saved = waiting  # for the right one
+                raise TinyshuffleError(
+                    f"the gradient is for {len(dy)} images, and the forward pass had "
+                    f"{slices[-1].stop}; give the gradient of that pass"
+                )
+            assert self._team is not None
+            return self._team.backward(dy, slices)
+
+    def _forward_in(self, part: Part, x: np.ndarray) -> np.ndarray:
+        """Take a slice of the batch of a net that this one stands in."""
+        if id(self) in part.nets:
+            return self.net(x)
+        # one that the other net only knows how to call: all its slices call this very one
+        if self.training:
             raise TinyshuffleError(
-                "in evaluation nothing is kept for a backward pass; "
-                "call net.train() before the forward pass"
+                "a net in training was called inside of another net that it is no part of; make "
+                "it an attribute of the layer that calls it, or call net.eval()"
             )
-        if self._slices is None or self._team is None:
-            raise TinyshuffleError(
-                "backward was called before forward, or twice after one forward; "
-                "call net(x) before each backward"
-            )
-        if len(dy) != self._slices[-1].stop:
-            raise TinyshuffleError(
-                f"the gradient is for {len(dy)} images, and the forward pass had "
-                f"{self._slices[-1].stop}; give the gradient of that pass"
-            )
-        slices, self._slices = self._slices, None
-        return self._team.backward(dy, slices)
+        with self._lock, inference():
+            return self.net(x)
 
     def _team_of(self, size: int) -> _Team:
-        if self._team is None or len(self._team.nets) != size or self._team.outdated():
-            self._team = _Team(self.net, size)
-        return self._team
+        team = self._team
+        if team is None or len(team.nets) != size or team.nets[0] is not self.net or (
+            team.outdated()
+        ):
+            team = self._team = _Team(self.net, size)
+        return team
+
+    def _after_fork(self) -> None:
+        """Go on in a forked process, which has a copy of everything but of the other threads."""
+        mine = self._lock.acquire(blocking=False)
+        self._lock = threading.RLock()
+        if not mine:  # another thread was in the middle of a pass
+            self._team = self._saved = None
+        elif self._team is not None:
+            self._team.start()
 
     # ---- the rest is the net's own
 
@@ -139,11 +209,23 @@ class DataParallel(Module):
     def training(self) -> bool:  # type: ignore[override]
         return self.net.training
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> DataParallel:
-        return DataParallel(copy.deepcopy(self.net, memo))
+    def __reduce__(self) -> tuple[Any, ...]:  # for copies and pickles
+        return type(self), (self.net,)
 
     def __repr__(self) -> str:
         return repr(self.net)
+
+
+_nets: WeakSet[DataParallel] = WeakSet()
+
+
+def _after_fork() -> None:
+    for net in list(_nets):
+        net._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Team:
@@ -161,33 +243,37 @@ class _Team:
             for others in modules[1:]
         ]
         self.modules = modules[0]
-        self.norms = [[m for m in ms if isinstance(m, BatchNorm2d)] for ms in modules]
-        for norms in self.norms[1:]:
-            for norm in norms:
-                norm.tracks = False
-        self.drops = [[m for m in ms if isinstance(m, Dropout)] for ms in modules]
-        self.threads = ThreadPoolExecutor(size - 1, "tinyshuffle") if size > 1 else None
+        inner = [list(_inner_nets(n)) for n in self.nets]
+        self.inside = [(net, net.net) for net in inner[0]]
+        self.members = frozenset(id(net) for nets in inner for net in nets)
         self.shape: tuple[int, ...] = ()
+        self.stale = False  # whether a thread may still work on a replica, for a pass that is over
+        self.meeting: _Meeting | None = None  # of the last pass
+        self.start()
+
+    def start(self) -> None:
+        """Start with fresh threads, and without a pass that others have gone from."""
+        more = len(self.nets) - 1
+        self.threads = ThreadPoolExecutor(more, "tinyshuffle") if more else None
+        if self.meeting is not None:
+            self.meeting.abort()
 
     def outdated(self) -> bool:
         """Whether the net's layers were exchanged for others since the replicas were made."""
-        return any(twin.outdated() for twin in self.replicas[0]) if self.replicas else False
+        return (
+            self.stale
+            or any(inner.net is not net for inner, net in self.inside)
+            or (bool(self.replicas) and any(twin.outdated() for twin in self.replicas[0]))
+        )
 
     def forward(self, x: np.ndarray, slices: list[slice]) -> np.ndarray:
         self._refresh(x.shape)
-        for drops, part in zip(self.drops, slices, strict=True):
-            for drop in drops:
-                drop.rows = part.start, part.stop, len(x)
-        try:
-            return self._run([
-                partial(net, x[part]) for net, part in zip(self.nets, slices, strict=True)
-            ])
-        finally:
-            for drop in self.drops[0]:
-                drop.rows = None
+        return self._run(slices, [
+            partial(net, x[part]) for net, part in zip(self.nets, slices, strict=True)
+        ])
 
     def backward(self, dy: np.ndarray, slices: list[slice]) -> np.ndarray:
-        dx = self._run([
+        dx = self._run(slices, [
             partial(net.backward, dy[part])
             for net, part in zip(self.nets, slices, strict=True)
         ])
@@ -200,14 +286,20 @@ class _Team:
 
     def infer(self, x: np.ndarray, slices: list[slice]) -> np.ndarray:
         self._refresh(x.shape)
-        chunk = _chunk(x.shape)
+        # a layer that is in training all the same, such as dropout, has to see the whole slice
+        chunk = len(x) if any(m.training for m in self.modules) else _chunk(x.shape)
 
         def walk(net: Module, part: slice) -> np.ndarray:
+            mine, out = this_part(), []
+            assert mine is not None
             with inference():
-                starts = range(part.start, part.stop, chunk)
-                return _join([net(x[i : min(i + chunk, part.stop)]) for i in starts])
+                for i in range(part.start, part.stop, chunk):
+                    end = min(i + chunk, part.stop)
+                    with part_of_batch(replace(mine, first=i, last=end)):
+                        out.append(net(x[i:end]))
+            return _join(out)
 
-        return self._run([
+        return self._run(slices, [
             partial(walk, net, part)
             for net, part in zip(self.nets, slices, strict=True)
         ])
@@ -226,41 +318,49 @@ class _Team:
             for p, q in zip(self.parameters[0], self.parameters[i], strict=True):
                 q.data, q.grad = p.data, None
 
-    def _run(self, jobs: list[Callable[[], np.ndarray]]) -> np.ndarray:
+    def _run(self, slices: list[slice], jobs: list[Callable[[], np.ndarray]]) -> np.ndarray:
         """Run one job a thread, the first in this one, and lay their results end to end."""
         alone = len(jobs) == 1
         exchange = _Exchange(len(jobs))
+        self.meeting = meeting = exchange.meeting
+        functions = dict(vars(F))
         futures: list[Future[np.ndarray]] = []
 
         def work(rank: int) -> np.ndarray:
+            part = slices[rank]
+            seen = Part(
+                part.start, part.stop, slices[-1].stop, exchange.member(rank), self.members
+            )
             try:
-                with self.pools[rank]:
-                    return jobs[rank]()
+                if rank > 0:
+                    F.follow(functions)
+                with self.pools[rank], part_of_batch(seen):
+                    out = jobs[rank]()
+                meeting.leave(rank)
+                return out
             except BaseException:
-                exchange.meeting.abort()  # nobody waits for a slice that will not come
+                meeting.abort()  # nobody waits for a slice that will not come
                 raise
 
         # a single slice leaves the matrix products' own threads to work
-        with blas.limit(get_num_threads() if alone else 1):
-            if not alone:
-                for rank, norms in enumerate(self.norms):
-                    sync = exchange.member(rank)
-                    for norm in norms:
-                        norm.sync = sync
+        with blas.limit(min(get_num_threads(), usable_cores()) if alone else 1):
             results: list[Any] = []
             try:
                 if self.threads is not None:
-                    futures = [self.threads.submit(work, rank) for rank in range(1, len(jobs))]
+                    for rank in range(1, len(jobs)):
+                        # what this thread has set, such as np.errstate, holds in the others, too
+                        context = contextvars.copy_context()
+                        futures.append(self.threads.submit(context.run, work, rank))
                 results = [work(0)]
                 wait(futures)
             except threading.BrokenBarrierError:
                 pass  # another slice has failed, and its exception says why
             finally:
                 if len(results) == 0:
-                    exchange.meeting.abort()
-                wait(futures)
-                for norm in self.norms[0]:
-                    norm.__dict__.pop("sync", None)
+                    meeting.abort()
+                self.stale = True
+                wait(futures)  # unless there is a second Ctrl-C
+                self.stale = False
         errors = [e for e in (f.exception() for f in futures) if e is not None]
         for error in sorted(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
             raise error
@@ -304,13 +404,24 @@ class _Meeting:
         self.arrive, self.apart = meet.arrive, meet.APART
         self.flags = np.zeros((slices + 1) * meet.APART, np.int64)
         self.turns = [0] * slices
+        self.left = [False] * slices
 
     def wait(self, rank: int) -> None:
-        self.turns[rank] += 1
-        while not (all_there := self.arrive(self.flags, rank, self.turns[rank], self.LOOKS)):
+        turn = self.turns[rank] = self.turns[rank] + 1
+        while not (all_there := self.arrive(self.flags, rank, turn, self.LOOKS)):
+            if any(left and self.turns[k] < turn for k, left in enumerate(self.left)):
+                raise TinyshuffleError(
+                    "a batch norm was called for some of the images and not for others; with "
+                    "several threads it has to be called for all or none "
+                    "(ts.set_num_threads(1) takes the whole batch at once)"
+                )
             time.sleep(self.NAP)
         if all_there < 0:
             raise threading.BrokenBarrierError
+
+    def leave(self, rank: int) -> None:
+        """Say that slice ``rank`` comes to no more meetings."""
+        self.left[rank] = True
 
     def abort(self) -> None:
         self.flags[len(self.turns) * self.apart] = 1
@@ -351,6 +462,15 @@ def _replica(net: Module) -> Module:
         twin.grad = None
         memo[id(p)] = twin
     return copy.deepcopy(net, memo)
+
+
+def _inner_nets(module: Module) -> Iterator[DataParallel]:
+    """Visit the nets that stand inside a module, which `modules()` looks through."""
+    while isinstance(module, DataParallel):
+        yield module
+        module = module.net
+    for _, child in module.children():
+        yield from _inner_nets(child)
 
 
 def _cut(n: int, slices: int) -> list[slice]:

@@ -283,6 +283,7 @@ class _Watch:
             finally:
                 self._here.at = outer
 
+        vars(follow)["watches"] = function  # so that layers are joined as without it
         return follow
 
     def _time(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:

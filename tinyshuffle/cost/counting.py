@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,15 +133,14 @@ def _shape(value: Any) -> Any:
 
 # ---- the operations
 
-_recorder: Recorder | None = None
+_recorder: ContextVar[Recorder] = ContextVar("recorder")
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
     """Return the counting twin of an operation; the backend looks it up here."""
     if name.startswith("__") or not hasattr(ops, name):
         raise AttributeError(name)
-    assert _recorder is not None
-    recorder = _recorder
+    recorder = _recorder.get()
     special = _SPECIAL.get(name)
     if special is not None:
         return lambda *args, **kwargs: special(recorder, *args, **kwargs)
@@ -242,9 +242,6 @@ def skeleton(net: Module, dtype: Any = np.float32) -> Module:
         twin = copy.copy(p)
         twin.data, twin.grad = blank(p.shape, dtype), None
         memo[id(p)] = twin
-    for module in net.modules():
-        if module._saved:  # not copied, and left where it is: a backward pass may wait for it
-            memo[id(module._saved)] = None
     bones: Module = copy.deepcopy(net, memo)
     for module in bones.modules():
         if isinstance(module, Sequential):
@@ -255,18 +252,16 @@ def skeleton(net: Module, dtype: Any = np.float32) -> Module:
 @contextmanager
 def recording(bones: Module) -> Iterator[Recorder]:
     """Note what a skeleton asks for, inside a ``with``. Changes the skeleton for good."""
-    global _recorder
     recorder = Recorder()
     for path, module in bones.named_modules():
         _watch(recorder, path, module)
-    before, previous = F.name, _recorder
-    _recorder = recorder
+    before, token = F.name, _recorder.set(recorder)
     F.use("cost")
     try:
         yield recorder
     finally:
         F.use(before)
-        _recorder = previous
+        _recorder.reset(token)
 
 
 def _watch(recorder: Recorder, path: str, module: Module) -> None:
@@ -293,6 +288,8 @@ def _watch(recorder: Recorder, path: str, module: Module) -> None:
             raise TinyshuffleError(_without_cost(path, module))
         return y
 
+    if own is None:  # so that layers are joined as without it
+        vars(watched)["watches"] = getattr(forward, "__func__", forward)
     module.forward = watched  # type: ignore[method-assign]
 
 

@@ -37,6 +37,7 @@ from ..nn import (
     Sequential,
     SqueezeExcitation,
 )
+from ..nn.containers import backward_open
 from .stages import check_channels, check_stages
 from .stem import stem_layers
 
@@ -150,7 +151,7 @@ class ShuffleUnitV1(Module):
         channels = self.in_channels, dy.shape[-1] - self.in_channels
         dshortcut, dresidual = F.concat_backward(dy, channels)
         dresidual = self.relu.backward(dresidual)
-        return self.residual.backward_open(dresidual, plus=self.shortcut.backward(dshortcut))
+        return backward_open(self.residual, dresidual, plus=self.shortcut.backward(dshortcut))
 
 
 class ShuffleNetV1(Module):

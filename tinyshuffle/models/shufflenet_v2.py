@@ -23,6 +23,7 @@ from ..nn import (
     Sequential,
     SqueezeExcitation,
 )
+from ..nn.containers import backward_open, forward_open
 from .stages import check_channels, check_stages
 from .stem import stem_layers
 
@@ -105,9 +106,10 @@ class ShuffleUnitV2(Module):
         # the last batch norm and ReLU of each branch are left to where the branches meet
         if self.stride == 1:
             y1, x2 = F.channel_split(x, self.untouched)
-            norm1, (y2, norm2) = None, self.branch2.forward_open(x2)
+            norm1, (y2, norm2) = None, forward_open(self.branch2, x2)
         else:
-            (y1, norm1), (y2, norm2) = self.branch1.forward_open(x), self.branch2.forward_open(x)
+            y1, norm1 = forward_open(self.branch1, x)
+            y2, norm2 = forward_open(self.branch2, x)
         self.save(y1, y2, norm1, norm2)
         return F.concat_shuffle(y1, y2, norm1, norm2)
 
@@ -115,10 +117,10 @@ class ShuffleUnitV2(Module):
         dx, sums1, sums2 = F.concat_shuffle_backward(dy, *self.saved())
         dy1, dy2 = F.channel_split(dx, self.untouched)
         if self.stride == 2:
-            dx = self.branch1.backward_open(dy1, sums1)
-            return self.branch2.backward_open(dy2, sums2, plus=dx)
+            dx = backward_open(self.branch1, dy1, sums1)
+            return backward_open(self.branch2, dy2, sums2, plus=dx)
         # dy1 lies where it belongs; what comes out of the branch takes the place of dy2
-        self.branch2.backward_open(dy2, sums2, there=dy2)
+        backward_open(self.branch2, dy2, sums2, there=dy2)
         return dx
 
 

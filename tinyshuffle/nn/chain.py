@@ -7,21 +7,39 @@ convolution, and that one's sums) can be done in one go, a few images at a time
 
 In evaluation the statistics are known, and it is the batch norm behind a convolution that goes
 with it.
+
+Only layers as they stand in ``nn.layers`` are joined: a layer of a derived class, or one whose
+passes somebody replaced, is called like any other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
 
 from ..backend import F
 from ..ops.norm_conv import Gradient, Norm
 from .layers import BatchNorm2d, ChannelShuffle, Conv2d, ReLU
-from .module import Module
+from .module import Module, is_as_written
 
-__all__ = ["backward", "evaluate", "forward"]
+__all__ = ["backward", "evaluate", "forward", "is_plain"]
+
+_PASSES: dict[type[Module], tuple[Callable, Callable]] = {
+    kind: (kind.forward, kind.backward) for kind in (BatchNorm2d, ChannelShuffle, Conv2d, ReLU)
+}
+
+
+Kind = TypeVar("Kind", bound=Module)
+
+
+def is_plain(layer: Module, kind: type[Kind]) -> TypeGuard[Kind]:
+    """Whether a layer does what ``kind`` does and nothing else, so that others may do it for it.
+
+    Not if its class is derived from ``kind``, or its passes were replaced, in it or in its class.
+    """
+    return type(layer) is kind and is_as_written(layer, *_PASSES[kind])
 
 
 class _Pending(NamedTuple):
@@ -86,7 +104,7 @@ def forward(
     sums: np.ndarray | None = None
     while rest:
         layer = rest.pop(0)
-        if isinstance(layer, BatchNorm2d):
+        if is_plain(layer, BatchNorm2d):
             if pending is not None:
                 steps.append(_Normalised(pending, x))
                 x = pending(x)
@@ -95,7 +113,7 @@ def forward(
                 sums = F.batch_norm_sums(x)
             mean, var, count = layer.observe(sums)
             pending, sums = _Pending(layer, _norm(layer, mean, var, rest), count), None
-        elif isinstance(layer, Conv2d) and _is_bare(layer, rest):
+        elif _is_bare(layer, rest):
             layer.check(x)
             norm = None if pending is None else pending.norm
             y, sums = F.norm_conv(x, norm, layer.weight.data, *layer.geometry)
@@ -189,13 +207,13 @@ def evaluate(layers: Iterable[Module], x: np.ndarray) -> np.ndarray:
     rest = list(layers)
     while rest:
         layer = rest.pop(0)
-        if isinstance(layer, Conv2d) and _is_bare(layer, rest):
+        if _is_bare(layer, rest):
             layer.check(x)
             bn = rest.pop(0)
             assert isinstance(bn, BatchNorm2d)
             norm = _norm(bn, bn.running_mean, bn.running_var, rest)
             x = F.conv_norm(x, norm, layer.weight.data, *layer.geometry)
-        elif isinstance(layer, BatchNorm2d) and rest and type(rest[0]) is ReLU:
+        elif is_plain(layer, BatchNorm2d) and rest and is_plain(rest[0], ReLU):
             rest.pop(0)
             x = layer.forward(x, relu=True)
         else:
@@ -203,18 +221,23 @@ def evaluate(layers: Iterable[Module], x: np.ndarray) -> np.ndarray:
     return x
 
 
-def _is_bare(layer: Conv2d, rest: list[Module]) -> bool:
-    """Whether this convolution has no bias, and a batch norm behind it."""
-    return layer.bias is None and bool(rest) and isinstance(rest[0], BatchNorm2d)
+def _is_bare(layer: Module, rest: list[Module]) -> TypeGuard[Conv2d]:
+    """Whether this is a convolution without bias, and has a batch norm behind it."""
+    return (
+        is_plain(layer, Conv2d)
+        and layer.bias is None
+        and bool(rest)
+        and is_plain(rest[0], BatchNorm2d)
+    )
 
 
 def _norm(layer: BatchNorm2d, mean: np.ndarray, var: np.ndarray, rest: list[Module]) -> Norm:
     """The norm together with a ReLU and a shuffle behind it, which leave ``rest``."""
-    relu = bool(rest) and type(rest[0]) is ReLU
+    relu = bool(rest) and is_plain(rest[0], ReLU)
     if relu:
         rest.pop(0)
     shuffle = 1
-    if rest and isinstance(rest[0], ChannelShuffle):
+    if rest and is_plain(rest[0], ChannelShuffle):
         shuffle = rest[0].groups
         rest.pop(0)
     return Norm(layer.weight.data, layer.bias.data, mean, var, layer.eps, relu, shuffle)

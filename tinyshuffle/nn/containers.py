@@ -11,9 +11,9 @@ from ..errors import TinyshuffleError
 from ..ops.norm_conv import Norm
 from . import chain
 from .layers import BatchNorm2d, GlobalAvgPool, Linear, ReLU, Sigmoid
-from .module import Module, inferring
+from .module import Module, inferring, is_as_written
 
-__all__ = ["Residual", "Sequential", "SqueezeExcitation"]
+__all__ = ["Residual", "Sequential", "SqueezeExcitation", "backward_open", "forward_open"]
 
 
 class Sequential(Module):
@@ -63,33 +63,17 @@ class Sequential(Module):
         self.save(steps)
         return x
 
-    def forward_open(self, x: np.ndarray) -> tuple[np.ndarray, Norm | None]:
-        """Return the output without the batch norm and ReLU at its end, and these.
-
-        Whoever comes next can apply them in passing, and gives ``backward_open`` their ``sums``.
-        None if they are applied already.
-        """
-        if not (self.training and self._joined()):
-            return self(x), None
-        x, steps = chain.forward(self, x, leave=True)
-        self.save(steps)
-        return x, chain.left(steps)
-
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        return self.backward_open(dy)
+        return self._backward(dy)
 
-    def backward_open(
+    def _backward(
         self,
         dy: np.ndarray,
         sums: np.ndarray | None = None,
         plus: np.ndarray | None = None,
         there: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Add to the gradients of all parameters and return dx.
-
-        ``sums`` are dβ and dγ of the batch norm that ``forward_open`` left, ``plus`` is another
-        gradient of x to be added, and ``there`` is where to write dx.
-        """
+        """Return dx, with what :func:`backward_open` says of the other arguments."""
         (steps,) = self.saved()
         return chain.backward(steps, dy, sums, plus, there)
 
@@ -116,7 +100,7 @@ class Residual(Sequential):
     def forward(self, x: np.ndarray) -> np.ndarray:
         *f, relu = self
         joined = self._joined()
-        if joined and self.training:
+        if joined and self.training and chain.is_plain(relu, ReLU):
             y, steps = chain.forward(f, x, shortcut=x)
         elif joined and inferring():
             y, steps = relu(F.add(x, chain.evaluate(f, x))), []
@@ -129,10 +113,7 @@ class Residual(Sequential):
         self.save(steps)
         return y
 
-    def forward_open(self, x: np.ndarray) -> tuple[np.ndarray, Norm | None]:
-        return self(x), None  # it ends with its ReLU, nothing is left
-
-    def backward_open(
+    def _backward(
         self,
         dy: np.ndarray,
         sums: np.ndarray | None = None,
@@ -140,10 +121,48 @@ class Residual(Sequential):
         there: np.ndarray | None = None,
     ) -> np.ndarray:
         (steps,) = self.saved()
-        if isinstance(steps[-1], ReLU):
+        if isinstance(steps[-1], Module):  # its ReLU, which was called
             dy = steps.pop().backward(dy)
             plus = dy if plus is None else F.add(dy, plus)
         return chain.backward(steps, dy, plus=plus, there=there)
+
+
+_PASSES = {kind: (kind.forward, kind.backward) for kind in (Sequential, Residual)}
+
+
+def forward_open(layer: Module, x: np.ndarray) -> tuple[np.ndarray, Norm | None]:
+    """Return a layer's output without the batch norm and ReLU at its end, and these.
+
+    Whoever comes next can apply them in passing, and gives :func:`backward_open` their ``sums``.
+    None if they are applied already: only a ``Sequential`` that nobody changed leaves them.
+    """
+    if isinstance(layer, Sequential) and layer.training and layer._joined():
+        if is_as_written(layer, *_PASSES[Sequential]):
+            x, steps = chain.forward(layer, x, leave=True)
+            layer.save(steps)
+            return x, chain.left(steps)
+    return layer(x), None
+
+
+def backward_open(
+    layer: Module,
+    dy: np.ndarray,
+    sums: np.ndarray | None = None,
+    plus: np.ndarray | None = None,
+    there: np.ndarray | None = None,
+) -> np.ndarray:
+    """Add to the gradients of a layer's parameters and return dx.
+
+    ``sums`` are dβ and dγ of the batch norm that :func:`forward_open` left, ``plus`` is another
+    gradient of x to be added, and ``there`` is where to write dx.
+    """
+    for kind, passes in _PASSES.items():
+        if isinstance(layer, kind) and is_as_written(layer, *passes):
+            return layer._backward(dy, sums, plus, there)
+    dx = layer.backward(dy)
+    if plus is not None:
+        dx = F.add(dx, plus)
+    return dx if there is None else F.overwrite(there, dx)
 
 
 class SqueezeExcitation(Module):

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from math import prod, sqrt
 
-import numpy as np
-
+from . import draw
 from .layers import Conv2d, Linear
 from .module import Draw, Module, Parameter
 
@@ -26,7 +25,7 @@ def kaiming_normal(net: Module, mode: str = "fan_out") -> None:
     """
     for conv in _all(net, Conv2d):
         std = sqrt(2 / _fan(conv, mode))
-        _redraw(conv.weight, _normal(conv.weight.shape, std))
+        _redraw(conv.weight, draw.normal(conv.weight.shape, std))
         zeros(conv.bias)
 
 
@@ -34,7 +33,7 @@ def kaiming_uniform(net: Module, mode: str = "fan_in") -> None:
     """Draw every convolution in ``net`` uniformly within ± √(6 / fan), and its bias as zeros."""
     for conv in _all(net, Conv2d):
         bound = sqrt(6 / _fan(conv, mode))
-        _redraw(conv.weight, _uniform(conv.weight.shape, bound))
+        _redraw(conv.weight, draw.uniform(conv.weight.shape, bound))
         zeros(conv.bias)
 
 
@@ -46,7 +45,7 @@ def normal(
     ``net`` may be the layer itself. Biases become ``bias``; None leaves them as they are.
     """
     for layer in _all(net, kind):
-        _redraw(layer.weight, _normal(layer.weight.shape, std))
+        _redraw(layer.weight, draw.normal(layer.weight.shape, std))
         if bias is not None:
             _fill(layer.bias, bias)
 
@@ -65,22 +64,10 @@ def _fan(conv: Conv2d, mode: str) -> int:
     return taps * (conv.out_channels if mode == "fan_out" else conv.in_channels // conv.groups)
 
 
-# A function for each, so that a draw keeps the numbers of its own layer and not the last one's.
-
-
-def _normal(shape: tuple[int, ...], std: float) -> Draw:
-    return lambda rng: rng.standard_normal(shape, np.float32) * np.float32(std)
-
-
-def _uniform(shape: tuple[int, ...], bound: float) -> Draw:
-    return lambda rng: rng.uniform(-bound, bound, shape)
-
-
-def _redraw(p: Parameter, draw: Draw) -> None:
-    p._draw = draw
+def _redraw(p: Parameter, how: Draw) -> None:
+    p._draw = how
 
 
 def _fill(p: Parameter | None, value: float) -> None:
     if p is not None:
-        shape = p.shape
-        _redraw(p, lambda rng: np.full(shape, value))
+        _redraw(p, draw.constant(p.shape, value))

@@ -10,8 +10,10 @@ import numpy as np
 from ..backend import F
 from ..errors import TinyshuffleError
 from ..ops.windows import IntPair, check_groups, pair
+from . import draw
 from .check import check_images, check_rows
 from .module import Module, Parameter
+from .part import add_up, this_part
 
 __all__ = [
     "AdaptiveAvgPool2d",
@@ -32,17 +34,16 @@ __all__ = [
 
 
 def _ones(shape: tuple[int, ...]) -> Parameter:
-    return Parameter(shape, lambda rng: np.ones(shape))
+    return Parameter(shape, draw.constant(shape, 1.0))
 
 
 def _zeros(shape: tuple[int, ...]) -> Parameter:
-    return Parameter(shape, lambda rng: np.zeros(shape))
+    return Parameter(shape, draw.constant(shape, 0.0))
 
 
 def _uniform(shape: tuple[int, ...], fan_in: int) -> Parameter:
     """PyTorch's default for convolutions and linear layers: uniform within ± 1/√fan_in."""
-    bound = 1 / sqrt(fan_in)
-    return Parameter(shape, lambda rng: rng.uniform(-bound, bound, shape))
+    return Parameter(shape, draw.uniform(shape, 1 / sqrt(fan_in)))
 
 
 class Conv2d(Module):
@@ -179,15 +180,14 @@ class BatchNorm2d(Module):
     running_mean, running_var : (C,)
         Used in evaluation.
     sync : function
-        Adds sums (of any shape) over the slices of a batch. Alone, it returns them as they are;
-        ``tinyshuffle.parallel`` puts its own here.
+        Gets sums (of any shape) over all images that this process sees of a batch, in how many
+        slices it may see them, and returns those over the whole batch. Alone, they are the same.
 
     Ioffe and Szegedy 2015, Algorithms 1 and 2.
     """
 
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     sync: Callable[[np.ndarray], np.ndarray] = staticmethod(_alone)
-    tracks = True  # a replica leaves the running statistics to the layer that it was made from
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
@@ -202,9 +202,9 @@ class BatchNorm2d(Module):
 
     def observe(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return μ, σ² and M (C,) of the batch, given the sums (3, C) of a slice of it."""
-        sums = self.sync(sums)
+        sums, part = self.sync(add_up(sums)), this_part()
         mean, var = F.batch_norm_statistics(sums)
-        if self.tracks:
+        if part is None or part.first == 0:  # all slices find the same; one keeps it
             self._track(mean, var, sums[0, 0])
         return mean, var, sums[0]
 
@@ -213,7 +213,7 @@ class BatchNorm2d(Module):
         dbeta, dgamma = mine.astype(self.weight.dtype)
         self.bias.accumulate(dbeta)
         self.weight.accumulate(dgamma)
-        return self.sync(mine)
+        return self.sync(add_up(mine))
 
     def forward(self, x: np.ndarray, relu: bool = False) -> np.ndarray:
         """Normalise x (N, H, W, C); ``relu=True`` applies a ReLU in the same pass."""
@@ -434,9 +434,11 @@ class Dropout(Module):
     ----------
     rng : numpy Generator
         Where the masks are drawn from; ``net.initialise(seed)`` replaces it.
-    rows : (first, last, total) or None
-        Which images of a larger batch this layer sees (``tinyshuffle.parallel``): it draws for
-        all of them and takes its own, so that slicing a batch does not change a mask.
+
+    Notes
+    -----
+    A slice of a batch (``tinyshuffle.parallel``) draws for the whole batch and takes its own, so
+    that slicing does not change a mask.
     """
 
     def __init__(self, p: float = 0.5, rng: np.random.Generator | None = None) -> None:
@@ -444,13 +446,12 @@ class Dropout(Module):
             raise TinyshuffleError(f"dropout p={p} is not possible; use 0 <= p < 1")
         self.p = p
         self.rng = rng or np.random.default_rng()
-        self.rows: tuple[int, int, int] | None = None
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         if not self.training:
             self.save(None)
             return x
-        first, last, total = self.rows or (0, len(x), len(x))
+        first, last, total = _rows(len(x))
         assert self.rng is not None
         mask = F.dropout_mask(self.rng, (total, *x.shape[1:]), self.p, x.dtype)[first:last]
         self.save(mask)
@@ -462,6 +463,15 @@ class Dropout(Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+def _rows(n: int) -> tuple[int, int, int]:
+    """Where ``n`` rows, as many for each image, lie among those of the whole batch."""
+    part = this_part()
+    if part is None or n % (part.last - part.first):
+        return 0, n, n
+    each = n // (part.last - part.first)
+    return part.first * each, part.last * each, part.total * each
 
 
 class AdaptiveAvgPool2d(Module):

@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
-import threading
+import copy
+import os
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import RLock, get_ident
 from typing import Any
 
 import numpy as np
 
 from ..errors import TinyshuffleError
+from .part import this_part
 
-__all__ = ["Module", "Parameter", "inference", "inferring"]
+__all__ = ["Module", "Parameter", "inference", "inferring", "is_as_written"]
 
 Draw = Callable[[np.random.Generator], np.ndarray]
 
-_mode = threading.local()
+_inference: ContextVar[bool] = ContextVar("inference", default=False)
 
 
 @contextmanager
 def inference() -> Iterator[None]:
     """Keep nothing for a backward pass, in this thread, inside a ``with``."""
-    _mode.inference = True
+    token = _inference.set(True)
     try:
         yield
     finally:
-        _mode.inference = False
+        _inference.reset(token)
 
 
 def inferring() -> bool:
     """Return whether this thread is inside ``with inference()``."""
-    return getattr(_mode, "inference", False)
+    return _inference.get()
+
+
+_drawing = RLock()  # two threads that both find no values yet must not both draw
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_drawing._at_fork_reinit)  # type: ignore[attr-defined]
+
+
+def _left_behind(rng: np.random.Generator) -> np.ndarray:
+    raise TinyshuffleError(
+        "this parameter cannot be drawn anew: it comes from a pickle, which holds its values but "
+        "not the lambda or local function that drew them; draw with a function of a module, or "
+        "with functools.partial of one"
+    )
+
+
+def _caller() -> int | None:
+    """Return the thread that calls a net; None in the slices, which the net itself tells apart."""
+    return None if this_part() is not None else get_ident()
 
 
 class Parameter:
@@ -64,8 +87,10 @@ class Parameter:
     @property
     def data(self) -> np.ndarray:
         if self._data is None:
-            values = self._draw(self._rng or np.random.default_rng())
-            self._data = np.ascontiguousarray(values, self._dtype)
+            with _drawing:
+                if self._data is None:  # still, when this thread's turn has come
+                    values = self._draw(self._rng or np.random.default_rng())
+                    self._data = np.ascontiguousarray(values, self._dtype)
         return self._data
 
     @data.setter
@@ -93,6 +118,27 @@ class Parameter:
             self.grad = grad
         else:
             self.grad += grad
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle holds. What it cannot hold, such as a lambda, draws now."""
+        state = vars(self).copy()
+        try:
+            pickle.dumps(self._draw)
+        except Exception:  # pickle has many ways to say that it cannot
+            state |= {"_data": self.data, "_draw": _left_behind}
+        return state
+
+    # a copy in this process keeps the draw, and does not make it
+
+    def __copy__(self) -> Parameter:
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        memo[id(self)] = twin = copy.copy(self)
+        vars(twin).update(copy.deepcopy(vars(self), memo))
+        return twin
 
     def __repr__(self) -> str:
         return f"Parameter({self.name or 'unnamed'}, {self.shape}, {self._dtype})"
@@ -128,6 +174,8 @@ class Module:
     buffers: tuple[str, ...] = ()  # names of arrays that are part of the state but not learned
     rng: np.random.Generator | None = None  # for layers that draw numbers, such as dropout
     _saved: tuple[Any, ...] | None = None
+    _saver: int | None = None  # the thread that saved; None is one of a net's own
+    _replaced = False  # whether it replaced what another thread had saved and not yet used
 
     # ---- the two passes
 
@@ -144,7 +192,9 @@ class Module:
 
     def save(self, *values: Any) -> None:
         """Keep what the backward pass needs; the next forward pass replaces it."""
-        self._saved = None if inferring() else values
+        me = _caller()
+        self._replaced = self._saved is not None and (self._replaced or self._saver != me)
+        self._saved, self._saver = None if inferring() else values, me
 
     def saved(self) -> tuple[Any, ...]:
         """Return what ``save`` kept, once."""
@@ -152,6 +202,12 @@ class Module:
             raise TinyshuffleError(
                 f"{type(self).__name__}.backward was called before forward, or twice after one "
                 "forward; call forward (in training mode) before each backward"
+            )
+        if self._replaced and self._saver != _caller():
+            raise TinyshuffleError(
+                f"another thread called the forward pass of this {type(self).__name__} before "
+                "this one called backward, and a net remembers one pass only; give each thread "
+                "a net of its own (copy.deepcopy(net)), or let one run at a time"
             )
         values, self._saved = self._saved, None
         return values
@@ -280,6 +336,10 @@ class Module:
                 state[f"{path}.{name}" if path else name] = getattr(module, name)
         return state
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what waits for a backward pass out of copies and pickles."""
+        return {k: v for k, v in vars(self).items() if k not in ("_saved", "_saver", "_replaced")}
+
     # ---- words
 
     def extra_repr(self) -> str:
@@ -293,3 +353,22 @@ class Module:
             lines += [f"  ({name}): {first}", *(f"  {line}" for line in rest)]
         body = "\n" + "\n".join(lines) + "\n" if lines else ""
         return f"{type(self).__name__}({self.extra_repr()}{body})"
+
+
+def is_as_written(module: Module, forward: Callable, backward: Callable) -> bool:
+    """Whether these two are what a module does, and nobody put other passes in their place.
+
+    A function that only looks on calls the pass that it stands for, and names it in an attribute
+    ``watches``.
+    """
+    kind, own = type(module), vars(module)
+    if kind.forward is forward and kind.backward is backward:
+        if "forward" not in own and "backward" not in own:
+            return True
+    return _pass(module, "forward") is forward and _pass(module, "backward") is backward
+
+
+def _pass(module: Module, name: str) -> Callable:
+    method = getattr(module, name)
+    function = getattr(method, "__func__", method)
+    return getattr(function, "watches", function)
