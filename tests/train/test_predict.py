@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from train import tiny_run
 
 import tinyshuffle as ts
@@ -125,6 +125,93 @@ def test_a_picture_that_would_fill_the_memory(monkeypatch, tmp_path):
 def test_arrays_that_are_not_pictures():
     with pytest.raises(TinyshuffleError, match=r"this picture cannot be read"):
         read_image(np.zeros((4, 4, 7)), 8)
+
+
+def grey(height=8, width=8):
+    """Rows from dark to light, (H, W) in 0..1."""
+    return np.repeat(np.linspace(0.1, 0.9, height)[:, None], width, 1)
+
+
+PICTURES = {
+    "real numbers": lambda: np.float32(grey()),
+    "real numbers, RGB": lambda: np.repeat(grey()[..., None], 3, 2),
+    "one channel": lambda: np.uint8(grey() * 255)[..., None],
+    "16 bits": lambda: np.uint16(grey() * 65535),
+    "other whole numbers": lambda: np.int64(grey() * 255),
+    "not in a row": lambda: np.uint8(grey() * 255)[::-1, ::-1][::-1],
+    "opaque": lambda: np.uint8(np.stack([grey() * 255] * 3 + [np.full((8, 8), 255)], 2)),
+}
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_arrays_of_many_kinds_are_the_same_picture(kind):
+    expected = grey()[..., None].repeat(3, 2) * 255
+    assert np.abs(read_image(PICTURES[kind](), 8) - expected).max() <= 1.5
+
+
+@pytest.mark.parametrize("name", ["a.tiff", "b.png", "c.tiff"])
+def test_files_of_deep_pixels(tmp_path, name):
+    pixels = {"a.tiff": np.float32(grey()), "b.png": np.uint16(grey() * 65535),
+              "c.tiff": np.uint16(grey() * 65535)}[name]  # fmt: skip
+    Image.fromarray(pixels).save(tmp_path / name)
+    expected = grey()[..., None].repeat(3, 2) * 255
+    assert np.abs(read_image(tmp_path / name, 8) - expected).max() <= 1.5
+
+
+def test_a_dark_picture_of_16_bits_is_dark(tmp_path):
+    Image.fromarray(np.full((8, 8), 250, np.uint16)).save(tmp_path / "dark.png")
+    if Image.open(tmp_path / "dark.png").mode == "I":
+        pytest.skip("this Pillow does not say how many bits there are")
+    assert (read_image(tmp_path / "dark.png", 8) == 0).all()
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [np.full((8, 8), 255.0), np.full((8, 8), -0.5), np.full((8, 8), np.nan),
+     np.full((8, 8, 3), -1), np.full((8, 8), 70_000), np.zeros((0, 8, 3), np.uint8),
+     np.zeros((8, 8, 3), complex), np.array([["a"]])],
+)  # fmt: skip
+def test_numbers_that_could_mean_anything_are_refused(pixels):
+    with pytest.raises(TinyshuffleError, match="this picture cannot be read"):
+        read_image(pixels, 8)
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    hidden = np.zeros((8, 8, 4), np.uint8)
+    hidden[..., 0] = 255  # red, and nobody sees it
+    hidden[:4, :, 3] = 255
+    Image.fromarray(hidden).save(tmp_path / "a.png")
+    palette = Image.fromarray(np.uint8([[0] * 8] * 4 + [[1] * 8] * 4)).convert("P")
+    palette.putpalette([255, 0, 0, 0, 255, 0])
+    palette.save(tmp_path / "b.png", transparency=1)
+    Image.fromarray(hidden).save(tmp_path / "c.webp", lossless=True, exact=True)
+    for picture in (hidden, tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.webp"):
+        small = read_image(picture, 8)
+        assert (small[:3] == [255, 0, 0]).all() and (small[5:] == 255).all()
+
+
+def test_an_animation_is_its_first_picture(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("white", "black")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert (read_image(tmp_path / "a.gif", 8) == 255).all()
+
+
+def test_a_reader_that_raises_anything_costs_one_picture(run, tmp_path, monkeypatch):
+    """As Pillow's of AVIF does, RuntimeError, at a damaged file."""
+    for name in ("bad.png", "good.png"):
+        Image.new("RGB", (8, 8), "white").save(tmp_path / name)
+    load = PngImagePlugin.PngImageFile.load
+
+    def damaged(self):
+        if "bad" in str(self.filename):
+            raise RuntimeError("Failed to decode frame 0: Truncated data")
+        return load(self)
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", damaged)
+    result = command(run.run, tmp_path / "bad.png", tmp_path / "good.png")
+    assert result.exit_code == 1 and "good.png" in result.stdout
+    (error,) = result.stderr.splitlines()
+    assert "bad.png" in error and "Truncated data" in error
 
 
 def test_runs_that_cannot_be_loaded(tmp_path):

@@ -21,7 +21,8 @@ def predict(
 ) -> None:
     """The likeliest classes of each IMAGE, in the opinion of RUN's best weights.
 
-    An image is turned upright, and the square in its middle scaled to what the net was made for.
+    An image is turned upright, and the square in its middle scaled to what the net was made for;
+    what is transparent is put on white, and of an animation the first picture is taken.
     """
     from .. import load, set_num_threads
 
