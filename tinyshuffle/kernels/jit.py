@@ -21,13 +21,18 @@ delete ``kernels/__pycache__``, or old code stays in use in the files of the oth
 from __future__ import annotations
 
 import operator
+import os
+import sys
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import types
+from numba.core.caching import FunctionCache, NullCache
 from numba.core.datamodel import models
 from numba.extending import lower_builtin, register_model, type_callable
 from numba.np.arrayobj import make_array
@@ -53,14 +58,78 @@ __all__ = [
 
 LANES = 16
 
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class _Cache(FunctionCache):
+    """numba's cache of a kernel, which nobody depends on: at worst the kernel is compiled anew."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # damaged files are unpickled into all kinds
+            _say(
+                f"compiled kernels in {self.cache_path} cannot be read ({type(error).__name__}); "
+                "they are compiled anew"
+            )
+            try:
+                self.flush()
+            except OSError:
+                pass
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:  # a full disk
+            _say(
+                f"compiled kernels cannot be kept in {self.cache_path} ({error.strerror}); every "
+                "process compiles them anew"
+            )
+
+
+@cache
+def _say(what: str) -> None:
+    print(f"tinyshuffle: {what}", file=sys.stderr)
+
+
+def _compiled(**options: Any) -> _Decorator:
+    compiled = numba.njit(nogil=True, error_model="numpy", **options)
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        kernel = compiled(function)
+        if hasattr(kernel, "_cache"):  # it is the function itself with NUMBA_DISABLE_JIT=1
+            kernel._cache = _cache_of(function)
+        return kernel
+
+    return decorate
+
+
+def _cache_of(function: Callable[..., Any]) -> FunctionCache | NullCache:
+    try:
+        kept = _Cache(function)
+        _check_writable(kept.cache_path)
+        return kept
+    except (RuntimeError, OSError):  # numba has tried all places that it knows
+        _say(
+            "compiled kernels cannot be kept, as neither the package nor the home directory can be "
+            "written, and every process compiles them anew: set NUMBA_CACHE_DIR (or XDG_CACHE_HOME "
+            "for a package in a zip file) to a directory that can"
+        )
+        return NullCache()
+
+
+@cache
+def _check_writable(directory: str) -> None:
+    os.makedirs(directory, exist_ok=True)
+    tempfile.TemporaryFile(dir=directory).close()
+
+
 # The order of the arithmetic is as written. `fused` lets a product and a sum round once (FMA),
 # `exact` rounds as NumPy does, so that a mask computed twice is the same twice. It has to say so,
 # or a kernel that is first compiled for a `fused` one takes over its rounding.
-_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-fused: _Decorator = numba.njit(
-    nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"}
-)
-exact: _Decorator = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=False)
+fused = _compiled(fastmath={"contract", "nsz"})
+exact = _compiled(fastmath=False)
 
 
 def flat(a: np.ndarray, dtype: np.dtype, shape: tuple[int, ...] | None = None) -> np.ndarray:
