@@ -23,7 +23,7 @@ import tinyshuffle as ts
 from tinyshuffle import data, plots
 from tinyshuffle.errors import TinyshuffleError
 from tinyshuffle.train import Config, Interrupted, checkpoint, evaluate, evaluate_run, resume, train
-from tinyshuffle.train.loop import COLUMNS
+from tinyshuffle.train.loop import COLUMNS, Evaluation
 
 CONFIG = dict(epochs=3, batch_size=16, threads=2, backend="numpy")  # 4 steps an epoch
 FIGURES = {name: getattr(plots, name) for name in ("confusion", "learning_curves", "worst_images")}
@@ -901,3 +901,12 @@ def test_a_closed_terminal_does_not_stop_a_training(runs):
     os.close(ours)  # which sends SIGHUP
     assert process.wait() == 0
     assert_trained(runs / "a")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64])
+def test_a_confusion_matrix_of_many_classes_counts_every_image(dtype):
+    labels = np.arange(100).astype(dtype)
+    classes = tuple(map(str, labels))
+    seen = Evaluation(0.0, 1.0, classes, labels, np.eye(100, dtype=np.float32))
+    np.testing.assert_array_equal(seen.confusion, np.eye(100, dtype=int))
+    assert seen.right.sum() == seen.count.sum() == 100

@@ -88,7 +88,8 @@ class Evaluation:
     def confusion(self) -> np.ndarray:
         """Images by class (rows) and by what the net takes them for, (classes, classes)."""
         k = len(self.classes)
-        pairs = self.labels * k + self.probabilities.argmax(1)
+        # int64, as bytes would wrap around
+        pairs = self.labels.astype(np.int64) * k + self.probabilities.argmax(1)
         return np.bincount(pairs, minlength=k * k).reshape(k, k)
 
     @property
