@@ -218,3 +218,49 @@ def test_cross_entropy(
         loss = ts.nn.CrossEntropyLoss(smoothing)
         mine = {"loss": np.float64(loss(logits, labels)), "dlogits": loss.backward()}
     compare(mine, {"loss": value.detach().numpy(), "dlogits": zt.grad.numpy()}, TOLERANCE)
+
+
+@both_backends
+@few
+@given(data=st.data(), channels=st.sampled_from([2, 16, 19]), ceil_mode=st.booleans(), seed=seeds)
+def test_max_pool_of_infinities_and_nan(backend, data, channels, ceil_mode, seed) -> None:
+    """The same winners, by where the gradient goes."""
+    kernel, stride = data.draw(pairs(1, 4)), data.draw(pairs(1, 3))
+    padding = tuple(data.draw(st.integers(0, k // 2)) for k in kernel)
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-1, 2, (2, 7, 6, channels)).astype(np.float64)
+    x[rng.random(x.shape) < 0.5] = -np.inf
+    x[rng.random(x.shape) < rng.choice([0, 0.1])] = np.nan
+    xt = torch.tensor(nchw(x)).requires_grad_()
+    yt = nn.functional.max_pool2d(xt, kernel, stride, padding, ceil_mode=ceil_mode)
+    dyt = torch.tensor(rng.normal(size=yt.shape))
+    yt.backward(dyt)
+    with ts.backend(backend):
+        layer = ts.nn.MaxPool2d(kernel, stride, padding, ceil_mode)
+        y = layer(x)
+        dx = layer.backward(np.ascontiguousarray(dyt.numpy().transpose(0, 2, 3, 1)))
+    np.testing.assert_array_equal(nchw(y), yt.detach().numpy())
+    np.testing.assert_allclose(nchw(dx), xt.grad.numpy(), rtol=1e-13, atol=1e-13)
+
+
+@both_backends
+@few
+@given(smoothing=st.sampled_from([0.0, 0.1, 0.7]), dtype=st.sampled_from(["f4", "f8"]), seed=seeds)
+def test_cross_entropy_of_numbers_at_their_ends(backend, smoothing, dtype, seed) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.choice([0, 1, -2, 3e38, -3e38, -np.inf], (6, 5)).astype(dtype)
+    x[:, 0] = rng.normal(size=6)  # of nothing but -inf there is no softmax
+    labels = rng.integers(0, 5, 6)
+    xt = torch.tensor(x).requires_grad_()
+    loss = nn.CrossEntropyLoss(label_smoothing=smoothing, reduction="none")(
+        xt, torch.tensor(labels)
+    )
+    loss.mean().backward()
+    with ts.backend(backend):
+        mine = ts.nn.CrossEntropyLoss(smoothing)
+        value = mine(x, labels)
+        np.testing.assert_allclose(mine.backward(), xt.grad.numpy(), rtol=1e-5, atol=1e-7)
+        each = [mine(x[i : i + 1], labels[i : i + 1]) for i in range(6)]
+    np.testing.assert_allclose(each, loss.detach().numpy(), rtol=1e-5, atol=1e-6)
+    # PyTorch's own mean is a float32, in which two losses of 3e38 are infinite
+    np.testing.assert_allclose(value, loss.double().mean().item(), rtol=1e-5, atol=1e-6)

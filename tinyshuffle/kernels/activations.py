@@ -6,6 +6,7 @@ import numpy as np
 
 from .. import memory
 from ..ops.activations import relu6_cost, relu_cost, sigmoid, sigmoid_backward, sigmoid_cost
+from ..ops.arguments import check_real
 from .jit import exact, flat
 
 __all__ = [
@@ -28,8 +29,9 @@ def relu(x: np.ndarray) -> np.ndarray:
 
 def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return dx, given the output ``y``."""
-    dx = memory.empty(dy.shape, dy.dtype)
-    _gate(dx.reshape(-1), flat(dy, dy.dtype), flat(y, dy.dtype, dy.shape))
+    dyf = flat(dy, y.dtype, y.shape)
+    dx = memory.empty(y.shape, y.dtype)
+    _gate(dx.reshape(-1), dyf, flat(y, y.dtype))
     return dx
 
 
@@ -40,12 +42,14 @@ def relu6(x: np.ndarray) -> np.ndarray:
 
 def relu6_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return dx, given the output ``y``."""
-    dx = memory.empty(dy.shape, dy.dtype)
-    _gate6(dx.reshape(-1), flat(dy, dy.dtype), flat(y, dy.dtype, dy.shape))
+    dyf = flat(dy, y.dtype, y.shape)
+    dx = memory.empty(y.shape, y.dtype)
+    _gate6(dx.reshape(-1), dyf, flat(y, y.dtype))
     return dx
 
 
 def _clipped(x: np.ndarray, ceiling: float) -> np.ndarray:
+    check_real(x)
     y = memory.empty(x.shape, x.dtype)
     _clip(y.reshape(-1), flat(x, x.dtype), ceiling)
     return y

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import memory
 from ..ops import branches as ops
+from ..ops.arguments import check_real
 from ..ops.branches import (
     add_backward,
     add_cost,
@@ -53,6 +54,7 @@ def concat_backward(dy: np.ndarray, channels: Sequence[int]) -> list[np.ndarray]
 
 def add(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
     """Add two tensors of one shape, element by element."""
+    check_real(x1, x2)
     if x1.shape != x2.shape or x1.dtype != x2.dtype:
         return ops.add(x1, x2)
     return np.add(x1, x2, out=memory.empty(x1.shape, x1.dtype))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import memory
+from ..ops.arguments import check_images
 from ..ops.channel_scale import channel_scale_cost
 from .jit import exact, flat
 
@@ -13,6 +14,7 @@ __all__ = ["channel_scale", "channel_scale_backward", "channel_scale_cost"]
 
 def channel_scale(x: np.ndarray, s: np.ndarray) -> np.ndarray:
     """Scale ``x`` (N, H, W, C) by ``s`` (N, C)."""
+    check_images(x)
     y = memory.empty(x.shape, x.dtype)
     sf = flat(s, x.dtype, (x.shape[0], x.shape[3]))
     _scale(y.reshape(-1), flat(x, x.dtype), sf, x.shape[3], x.shape[1] * x.shape[2])
@@ -23,6 +25,7 @@ def channel_scale_backward(
     dy: np.ndarray, x: np.ndarray, s: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (dx, ds); one pass over dy and x."""
+    check_images(x)
     dx, ds = memory.empty(x.shape, x.dtype), np.zeros(s.shape, x.dtype)
     dyf, xf = flat(dy, x.dtype, x.shape), flat(x, x.dtype)
     sf = flat(s, x.dtype, (x.shape[0], x.shape[3]))

@@ -13,13 +13,13 @@ from __future__ import annotations
 import numpy as np
 
 from .. import memory
+from ..ops.arguments import check_channels
 from ..ops.conv import conv2d_cost
 from ..ops.windows import IntPair, output_size, pair
 from .jit import LANES, exact, flat, fused, load, spread, store
 from .pointwise import (
     add_bias,
     by_group,
-    check_channels,
     pointwise_conv2d,
     pointwise_conv2d_backward,
     product,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import memory
-from ..errors import TinyshuffleError
+from ..ops.arguments import check_channels
 from ..ops.depthwise import depthwise_conv2d_cost
 from ..ops.windows import IntPair, output_size, pair
 from .jit import LANES, flat, fused, load, prefetch, store
@@ -32,8 +32,8 @@ def depthwise_conv2d(
     dilation: IntPair = 1,
 ) -> np.ndarray:
     """Convolve each channel with its own filter; see ``ops.depthwise_conv2d``."""
-    (n, h, wd, c), dtype = x.shape, x.dtype
-    kh, kw, _ = _check(x, w)
+    check_channels(x, w, 1)
+    (n, h, wd, c), dtype, (kh, kw) = x.shape, x.dtype, w.shape[:2]
     ho, wo = output_size((h, wd), (kh, kw), stride, padding, dilation)
     xf, wf = flat(x, dtype), flat(w, dtype)
     bf = np.zeros(c, dtype) if b is None else flat(b, dtype, (c,))
@@ -58,8 +58,8 @@ def depthwise_conv2d_backward(
     bias: bool = True,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return (dx, dw, db); see ``ops.depthwise_conv2d_backward``. One pass over dy and x."""
-    (n, h, wd, c), dtype = x.shape, x.dtype
-    kh, kw, _ = _check(x, w)
+    check_channels(x, w, 1)
+    (n, h, wd, c), dtype, (kh, kw) = x.shape, x.dtype, w.shape[:2]
     ho, wo = output_size((h, wd), (kh, kw), stride, padding, dilation)
     dyf, xf, wf = flat(dy, dtype, (n, ho, wo, c)), flat(x, dtype), flat(w, dtype)
     sums = np.zeros((kh * kw + 1, c))  # dw and db, float64
@@ -76,16 +76,6 @@ def depthwise_conv2d_backward(
         _backward(dx, sums, dy4, x4, w3, np.zeros(sums.shape, dtype), *window)
     sums = sums.astype(dtype)
     return dx, sums[:-1].reshape(w.shape), sums[-1] if bias else None
-
-
-def _check(x: np.ndarray, w: np.ndarray) -> tuple[int, int, int]:
-    kh, kw, c = w.shape
-    if x.shape[-1] != c:
-        raise TinyshuffleError(
-            f"an input of {x.shape[-1]} channels (its shape is {x.shape}) does not fit depthwise "
-            f"weights for {c}; give an input of shape (N, H, W, {c})"
-        )
-    return kh, kw, c
 
 
 def special_stride(

@@ -39,6 +39,7 @@ from numba.np.arrayobj import make_array
 
 from .. import memory
 from ..errors import TinyshuffleError
+from ..ops.arguments import check_real, check_type
 
 __all__ = [
     "LANES",
@@ -137,11 +138,8 @@ def flat(a: np.ndarray, dtype: np.dtype, shape: tuple[int, ...] | None = None) -
 
     Raises unless ``dtype`` is float32 or float64 and ``a`` has the given shape: kernels trust it.
     """
-    if dtype != np.float32 and dtype != np.float64:
-        raise TinyshuffleError(
-            f"got numbers of type {dtype} where float32 or float64 is expected; "
-            "convert them, for example with x.astype('float32')"
-        )
+    check_real(a)
+    check_type(dtype)
     if shape is not None and a.shape != shape:
         raise TinyshuffleError(f"got an array of shape {a.shape} where {shape} fits the others")
     if a.dtype != dtype or not (a.flags.c_contiguous and a.flags.writeable):
@@ -189,8 +187,8 @@ def where_positive(v: np.ndarray, gate: np.ndarray) -> np.ndarray:
 
 
 def where_greater(v: np.ndarray, u: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return ``a`` where ``v`` > ``u``, or where ``v`` is NaN and ``u`` is not, else ``b``."""
-    return np.where((v > u) | (np.isnan(v) & ~np.isnan(u)), a, b)
+    """Return ``a`` where ``v`` > ``u``, or where ``v`` is NaN, else ``b``."""
+    return np.where((v > u) | np.isnan(v), a, b)
 
 
 def prefetch(a: np.ndarray, i: int) -> None:
@@ -316,9 +314,8 @@ def _lower_where_positive(context: Any, builder: Any, sig: Any, args: Any) -> An
 @lower_builtin(where_greater, Lanes, Lanes, Lanes, Lanes)
 def _lower_where_greater(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     v, u, a, b = args
-    greater_or_nan = builder.fcmp_unordered(">", v, u)
-    number = builder.fcmp_ordered("ord", u, u)
-    return builder.select(builder.and_(greater_or_nan, number), a, b)
+    greater, nan = builder.fcmp_ordered(">", v, u), builder.fcmp_unordered("uno", v, v)
+    return builder.select(builder.or_(greater, nan), a, b)
 
 
 def _arithmetic(function: Callable, instruction: str) -> None:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from .. import memory
-from ..errors import TinyshuffleError
+from ..ops.arguments import check_channels, fit
 from ..ops.pointwise import pointwise_conv2d_cost
-from ..ops.windows import check_groups
 from .jit import exact, flat
 from .sums import sum_pixels
 
@@ -26,7 +25,7 @@ def pointwise_conv2d(
 ) -> np.ndarray:
     """Convolve with a 1x1 kernel, stride 1; see ``ops.pointwise_conv2d``."""
     check_channels(x, w, groups)
-    cg, o = w.shape[2:]
+    w, o = w.astype(x.dtype, copy=False), w.shape[3]
     y = memory.empty((*x.shape[:3], o), x.dtype)
     product(by_group(x, groups), weights_by_group(w, groups), by_group(y, groups))
     if b is not None:
@@ -39,22 +38,12 @@ def pointwise_conv2d_backward(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return (dx, dw, db); see ``ops.pointwise_conv2d_backward``."""
     check_channels(x, w, groups)
+    w, dy = w.astype(x.dtype, copy=False), fit(dy, (*x.shape[:3], w.shape[3]), x.dtype)
     dx, dw = memory.empty(x.shape, x.dtype), memory.empty(w.shape, w.dtype)
     dyg = by_group(dy, groups)  # (G, M, Og)
     product(dyg, weights_by_group(w, groups).transpose(0, 2, 1), by_group(dx, groups))
     weight_gradient(by_group(x, groups), dyg, weights_by_group(dw, groups))
     return dx, dw, sum_pixels(dy).astype(dy.dtype) if bias else None
-
-
-def check_channels(x: np.ndarray, w: np.ndarray, groups: int) -> None:
-    """Raise unless ``x`` has the channels that the weights (Kh, Kw, C / G, O) are for."""
-    check_groups(groups, w.shape[3], "out_channels")
-    c = w.shape[2] * groups
-    if x.shape[-1] != c:
-        raise TinyshuffleError(
-            f"an input of {x.shape[-1]} channels (its shape is {x.shape}) does not fit weights "
-            f"for {c}; give an input of shape (N, H, W, {c})"
-        )
 
 
 def by_group(x: np.ndarray, groups: int) -> np.ndarray:

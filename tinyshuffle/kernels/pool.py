@@ -8,12 +8,14 @@ from __future__ import annotations
 import numpy as np
 
 from .. import memory
+from ..ops.arguments import check_images, fit
 from ..ops.pool import (
     _divisor,
     _pool_size,
     avg_pool2d_cost,
     global_avg_pool_cost,
     max_pool2d_cost,
+    winner_type,
 )
 from ..ops.windows import IntPair, pair, taps
 from .depthwise import depthwise_conv2d
@@ -36,11 +38,12 @@ def max_pool2d(
     x: np.ndarray, kernel_size: IntPair, stride: IntPair, padding: IntPair = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the largest value of each window and its tap; see ``ops.max_pool2d``."""
+    check_images(x)
     ho, wo = _pool_size(x.shape, kernel_size, stride, padding)
     y = memory.empty((x.shape[0], ho, wo, x.shape[3]), x.dtype)
-    winner = memory.empty(y.shape, np.dtype(np.uint8))
+    winner = memory.empty(y.shape, np.dtype(winner_type(kernel_size)))
     xf, window = flat(x, x.dtype), (*pair(kernel_size), *pair(stride), *pair(padding))
-    if x.shape[3] < LANES:
+    if x.shape[3] < LANES or winner.dtype != np.uint8:  # vectors of winners hold bytes
         _max_narrow(y, winner, xf.reshape(x.shape), *window)
     else:
         numbers = np.append(np.arange(window[0] * window[1]), -np.inf).astype(x.dtype)
@@ -59,8 +62,8 @@ def max_pool2d_backward(
 ) -> np.ndarray:
     """Return dx: each dy goes to the winner of its window."""
     out = _pool_size(x_shape, kernel_size, stride, padding)
-    dx = memory.zeros(x_shape, dy.dtype)
     dy4 = flat(dy, dy.dtype, (x_shape[0], *out, x_shape[3])).reshape(dy.shape)
+    dx = memory.zeros(x_shape, dy.dtype)
     winner = np.ascontiguousarray(winner).reshape(dy.shape)
     table = np.array(list(taps(kernel_size)))  # (Kh·Kw, 2)
     _max_backward(dx, dy4, winner, table, *pair(stride), *pair(padding))
@@ -75,6 +78,7 @@ def avg_pool2d(
     count_include_pad: bool = True,
 ) -> np.ndarray:
     """Return the mean of each window; see ``ops.avg_pool2d``."""
+    check_images(x)
     out = _pool_size(x.shape, kernel_size, stride, padding)
     kh, kw = pair(kernel_size)
     weights = np.full((kh, kw, x.shape[3]), 1 / (kh * kw), x.dtype)
@@ -97,14 +101,15 @@ def avg_pool2d_backward(
     out = _pool_size(x_shape, kernel_size, stride, padding)
     divisor = _divisor(x_shape, out, kernel_size, stride, padding, count_include_pad, dy.dtype)
     share = np.ascontiguousarray(np.broadcast_to(1 / divisor[0, :, :, 0], out))  # (Ho, Wo)
-    dx = memory.zeros(x_shape, dy.dtype)
     dy4 = flat(dy, dy.dtype, (x_shape[0], *out, x_shape[3])).reshape(dy.shape)
+    dx = memory.zeros(x_shape, dy.dtype)
     _avg_backward(dx, dy4, share, *pair(kernel_size), *pair(stride), *pair(padding))
     return dx
 
 
 def global_avg_pool(x: np.ndarray) -> np.ndarray:
     """Return the mean of each channel of each image: (N, H, W, C) -> (N, C)."""
+    check_images(x)
     y = np.zeros((x.shape[0], x.shape[3]), x.dtype)
     _global(y.reshape(-1), flat(x, x.dtype), x.shape[3], x.shape[1] * x.shape[2])
     return y
@@ -112,6 +117,7 @@ def global_avg_pool(x: np.ndarray) -> np.ndarray:
 
 def global_avg_pool_backward(dy: np.ndarray, x_shape: tuple[int, ...]) -> np.ndarray:
     """Return dx, given ``dy`` (N, C): dy / (H·W) at every pixel."""
+    dy = fit(dy, (x_shape[0], x_shape[3]))
     dx = memory.empty(x_shape, dy.dtype)
     dx[...] = (dy / (x_shape[1] * x_shape[2]))[:, None, None, :]
     return dx
@@ -129,7 +135,7 @@ def _max(y, winner, x, numbers, n_images, height, width, c, ho, wo, kh, kw, sh, 
                 to = ((n * ho + p) * wo + q) * c
                 for start in range(0, c, LANES):
                     c0 = min(start, c - LANES)
-                    best, tap = spread(numbers, kh * kw), spread(numbers, 0)
+                    best, tap = spread(numbers, kh * kw), spread(numbers, i0 * kw + j0)
                     for i in range(i0, i1):
                         for j in range(j0, j1):
                             v = load(x, corner + (i * width + j) * c + c0)
@@ -145,12 +151,13 @@ def _max_narrow(y, winner, x, kh, kw, sh, sw, ph, pw):
     for n in range(n_images):
         for p in range(y.shape[1]):
             for q in range(y.shape[2]):
+                i0, j0 = max(0, ph - p * sh), max(0, pw - q * sw)
                 for k in range(c):
-                    best, tap = x.dtype.type(-np.inf), 0
-                    for i in range(max(0, ph - p * sh), min(kh, height + ph - p * sh)):
-                        for j in range(max(0, pw - q * sw), min(kw, width + pw - q * sw)):
+                    best, tap = x.dtype.type(-np.inf), i0 * kw + j0
+                    for i in range(i0, min(kh, height + ph - p * sh)):
+                        for j in range(j0, min(kw, width + pw - q * sw)):
                             v = x[n, p * sh + i - ph, q * sw + j - pw, k]
-                            if v > best or (v != v and best == best):  # a NaN wins, and stays
+                            if v > best or v != v:  # a NaN wins
                                 best, tap = v, i * kw + j
                     y[n, p, q, k] = best
                     winner[n, p, q, k] = tap
@@ -166,7 +173,7 @@ def _max_backward(dx, dy, winner, table, sh, sw, ph, pw):
                 for k in range(c):
                     tap = winner[n, p, q, k]
                     row, col = p * sh - ph + table[tap, 0], q * sw - pw + table[tap, 1]
-                    if 0 <= row < height and 0 <= col < width:  # else nothing beat the padding
+                    if 0 <= row < height and 0 <= col < width:  # or it is another pool's winner
                         dx[n, row, col, k] += dy[n, p, q, k]
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import prod, sqrt
+from math import inf, isfinite, prod, sqrt
 
 import numpy as np
 
 from ..backend import F
 from ..errors import TinyshuffleError
-from ..ops.windows import IntPair, check_groups, pair
+from ..ops.arguments import IntPair, check_groups, check_pair, check_real, integer, number
+from ..ops.pool import check_padding
 from . import draw
 from .check import check_images, check_rows
 from .module import Module, Parameter
@@ -86,11 +87,14 @@ class Conv2d(Module):
         groups: int = 1,
         bias: bool = True,
     ) -> None:
+        self.in_channels = in_channels = integer(in_channels, "in_channels")
+        self.out_channels = out_channels = integer(out_channels, "out_channels")
+        self.groups = groups = integer(groups, "groups")
         check_groups(groups, in_channels, "in_channels")
         check_groups(groups, out_channels, "out_channels")
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size = pair(kernel_size)
-        self.stride, self.padding, self.dilation = pair(stride), pair(padding), pair(dilation)
+        self.kernel_size = check_pair(kernel_size, "kernel_size")
+        self.stride, self.padding = check_pair(stride, "stride"), check_pair(padding, "padding", 0)
+        self.dilation = check_pair(dilation, "dilation")
         fan_in = prod(self.kernel_size) * in_channels // groups
         if groups == in_channels == out_channels > 1:
             self.kind = "depthwise"
@@ -190,7 +194,9 @@ class BatchNorm2d(Module):
     sync: Callable[[np.ndarray], np.ndarray] = staticmethod(_alone)
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.num_features = num_features = integer(num_features, "num_features")
+        self.eps = number(eps, "eps", lambda e: 0 <= e < inf, "a finite number, 0 or more")
+        self.momentum = number(momentum, "momentum", lambda m: 0 <= m <= 1, "a number from 0 to 1")
         self.weight, self.bias = _ones((num_features,)), _zeros((num_features,))
         self.running_mean = np.zeros(num_features, np.float32)
         self.running_var = np.ones(num_features, np.float32)
@@ -296,7 +302,7 @@ class ChannelShuffle(Module):
     """The papers' channel shuffle, (G, n) → (n, G). V1, section 3.1."""
 
     def __init__(self, groups: int) -> None:
-        self.groups = groups
+        self.groups = integer(groups, "groups")
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         self.save()
@@ -323,9 +329,10 @@ class MaxPool2d(Module):
         padding: IntPair = 0,
         ceil_mode: bool = False,
     ) -> None:
-        self.kernel_size = pair(kernel_size)
-        self.stride = self.kernel_size if stride is None else pair(stride)
-        self.padding, self.ceil_mode = pair(padding), ceil_mode
+        self.kernel_size = check_pair(kernel_size, "kernel_size")
+        self.stride = self.kernel_size if stride is None else check_pair(stride, "stride")
+        self.padding, self.ceil_mode = check_pair(padding, "padding", 0), ceil_mode
+        check_padding(self.kernel_size, self.padding)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         over = self._overhang(x.shape) if self.ceil_mode else (0, 0)
@@ -368,9 +375,11 @@ class AvgPool2d(Module):
         padding: IntPair = 0,
         count_include_pad: bool = True,
     ) -> None:
-        self.kernel_size = pair(kernel_size)
-        self.stride = self.kernel_size if stride is None else pair(stride)
-        self.padding, self.count_include_pad = pair(padding), count_include_pad
+        self.kernel_size = check_pair(kernel_size, "kernel_size")
+        self.stride = self.kernel_size if stride is None else check_pair(stride, "stride")
+        self.padding = check_pair(padding, "padding", 0)
+        self.count_include_pad = count_include_pad
+        check_padding(self.kernel_size, self.padding)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         self.save(x.shape)
@@ -404,7 +413,8 @@ class Linear(Module):
     """A fully connected layer; ``weight`` is (in_features, out_features): PyTorch's, transposed."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
-        self.in_features, self.out_features = in_features, out_features
+        self.in_features = in_features = integer(in_features, "in_features")
+        self.out_features = out_features = integer(out_features, "out_features")
         self.weight = _uniform((in_features, out_features), in_features)
         self.bias = _uniform((out_features,), in_features) if bias else None
 
@@ -442,12 +452,11 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, rng: np.random.Generator | None = None) -> None:
-        if not 0 <= p < 1:
-            raise TinyshuffleError(f"dropout p={p} is not possible; use 0 <= p < 1")
-        self.p = p
+        self.p = number(p, "dropout p", lambda p: 0 <= p < 1, "0 <= p < 1")
         self.rng = rng or np.random.default_rng()
 
     def forward(self, x: np.ndarray) -> np.ndarray:
+        check_real(x)
         if not self.training:
             self.save(None)
             return x
@@ -478,7 +487,7 @@ class AdaptiveAvgPool2d(Module):
     """Average to ``output_size`` (one number, or height and width), whatever size comes in."""
 
     def __init__(self, output_size: IntPair) -> None:
-        self.output_size = pair(output_size)
+        self.output_size = check_pair(output_size, "output_size")
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         self.save(x.shape)
@@ -513,7 +522,11 @@ class LocalResponseNorm(Module):
     def __init__(
         self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
     ) -> None:
-        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+        self.size = integer(size, "size")
+        self.alpha, self.beta, self.k = (
+            number(value, name, isfinite, "a finite number")
+            for name, value in (("alpha", alpha), ("beta", beta), ("k", k))
+        )
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         self.save(x)

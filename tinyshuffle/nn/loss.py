@@ -6,6 +6,7 @@ import numpy as np
 
 from ..backend import F
 from ..errors import TinyshuffleError
+from ..ops.arguments import number
 
 __all__ = ["CrossEntropyLoss"]
 
@@ -26,31 +27,14 @@ class CrossEntropyLoss:
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
-        if not 0 <= label_smoothing <= 1:
-            raise TinyshuffleError(
-                f"label_smoothing={label_smoothing} is not possible; use a number from 0 to 1"
-            )
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = number(
+            label_smoothing, "label_smoothing", lambda a: 0 <= a <= 1, "a number from 0 to 1"
+        )
         self._saved: tuple[np.ndarray, np.ndarray] | None = None
 
     def __call__(self, logits: np.ndarray, labels: np.ndarray) -> float:
         """Return the mean loss, in nats, of logits (N, K) and integer labels (N,)."""
         labels = np.asarray(labels)
-        if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-            raise TinyshuffleError(
-                f"the loss expects logits (N, K) and labels (N,), got {logits.shape} and "
-                f"{labels.shape}; give one label for each image"
-            )
-        if labels.dtype.kind not in "iu":
-            raise TinyshuffleError(
-                f"labels must be whole numbers, got {labels.dtype}; use labels.astype(int)"
-            )
-        k = logits.shape[1]
-        if labels.min() < 0 or labels.max() >= k:
-            raise TinyshuffleError(
-                f"labels go from {labels.min()} to {labels.max()}, and the net has {k} classes "
-                f"(0 to {k - 1}); check num_classes or the data"
-            )
         value, p = F.cross_entropy(logits, labels, self.label_smoothing)
         self._saved = p, labels
         return value

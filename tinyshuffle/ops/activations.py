@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arguments import check_real, fit
 from .cost import Cost, size
 
 __all__ = [
@@ -29,12 +30,13 @@ __all__ = [
 
 def relu(x: np.ndarray) -> np.ndarray:
     """Return max(0, x), of any shape."""
+    check_real(x)
     return np.maximum(x, 0)
 
 
 def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return dx, given the output ``y``. At a kink the slope is taken to be 0, as PyTorch does."""
-    return dy * (y > 0)
+    return fit(dy, y.shape, y.dtype) * (y > 0)
 
 
 def relu_cost(x: tuple[int, ...]) -> Cost:
@@ -50,12 +52,13 @@ def relu_cost(x: tuple[int, ...]) -> Cost:
 
 def relu6(x: np.ndarray) -> np.ndarray:
     """Return max(0, min(x, 6)), of any shape."""
+    check_real(x)
     return np.clip(x, 0, 6)
 
 
 def relu6_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return dx, given the output ``y``."""
-    return dy * ((y > 0) & (y < 6))
+    return fit(dy, y.shape, y.dtype) * ((y > 0) & (y < 6))
 
 
 relu6_cost = relu_cost
@@ -63,12 +66,13 @@ relu6_cost = relu_cost
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """Return 1 / (1 + e⁻ˣ), of any shape; written with tanh so that no exponential overflows."""
+    check_real(x)
     return 0.5 * np.tanh(0.5 * x) + 0.5
 
 
 def sigmoid_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return dx, given the output ``y``."""
-    return dy * y * (1 - y)
+    return fit(dy, y.shape, y.dtype) * y * (1 - y)
 
 
 sigmoid_cost = relu_cost

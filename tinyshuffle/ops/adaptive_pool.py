@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arguments import IntPair, check_images, check_pair, check_real
 from .cost import Cost, size
-from .windows import IntPair, pair
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -23,8 +23,9 @@ __all__ = [
 
 def adaptive_avg_pool2d(x: np.ndarray, output_size: IntPair) -> np.ndarray:
     """Average ``x`` (N, H, W, C) down (or up) to (N, Ho, Wo, C)."""
+    check_images(x)
     n, h, w, c = x.shape
-    ho, wo = pair(output_size)
+    ho, wo = check_pair(output_size, "output_size")
     y = np.empty((n, ho, wo, c), x.dtype)
     for p, rows in enumerate(_parts(h, ho)):
         for q, columns in enumerate(_parts(w, wo)):
@@ -34,6 +35,7 @@ def adaptive_avg_pool2d(x: np.ndarray, output_size: IntPair) -> np.ndarray:
 
 def adaptive_avg_pool2d_backward(dy: np.ndarray, x_shape: tuple[int, ...]) -> np.ndarray:
     """Return dx (N, H, W, C): every pixel of a window gets an equal share of its dy."""
+    check_real(dy)
     _, h, w, _ = x_shape
     dx = np.zeros(x_shape, dy.dtype)
     for p, rows in enumerate(_parts(h, dy.shape[1])):
@@ -46,7 +48,7 @@ def adaptive_avg_pool2d_backward(dy: np.ndarray, x_shape: tuple[int, ...]) -> np
 def adaptive_avg_pool2d_cost(x: tuple[int, ...], output_size: IntPair) -> Cost:
     """Cost: one addition for each pixel of each window, and as many backward."""
     n, h, w, c = x
-    ho, wo = pair(output_size)
+    ho, wo = check_pair(output_size, "output_size")
     y = (n, ho, wo, c)
     rows = sum(part.stop - part.start for part in _parts(h, ho))
     columns = sum(part.stop - part.start for part in _parts(w, wo))

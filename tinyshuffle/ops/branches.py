@@ -13,6 +13,7 @@ from math import prod
 import numpy as np
 
 from ..errors import TinyshuffleError
+from .arguments import check_real, integer
 from .cost import Cost, size
 
 __all__ = [
@@ -30,7 +31,7 @@ __all__ = [
 
 def channel_split(x: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
     """Part the channels of ``x`` (N, H, W, C) into the first ``first`` and the rest: two views."""
-    if not 0 < first < x.shape[-1]:
+    if not 0 < integer(first, "first channels") < x.shape[-1]:
         raise TinyshuffleError(
             f"cannot split {x.shape[-1]} channels after channel {first}; "
             f"give a number from 1 to {x.shape[-1] - 1}"
@@ -73,6 +74,7 @@ def concat_cost(xs: Sequence[tuple[int, ...]]) -> Cost:
 
 def add(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
     """Add two tensors of one shape, element by element."""
+    check_real(x1, x2)
     if x1.shape != x2.shape:
         raise TinyshuffleError(
             f"cannot add tensors of shapes {x1.shape} and {x2.shape}; "

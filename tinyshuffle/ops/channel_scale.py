@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arguments import check_images, fit
 from .cost import Cost, size
 
 __all__ = ["channel_scale", "channel_scale_backward", "channel_scale_cost"]
@@ -17,13 +18,15 @@ __all__ = ["channel_scale", "channel_scale_backward", "channel_scale_cost"]
 
 def channel_scale(x: np.ndarray, s: np.ndarray) -> np.ndarray:
     """Scale ``x`` (N, H, W, C) by ``s`` (N, C)."""
-    return x * s[:, None, None, :]
+    check_images(x)
+    return x * fit(s, (x.shape[0], x.shape[3]), x.dtype)[:, None, None, :]
 
 
 def channel_scale_backward(
     dy: np.ndarray, x: np.ndarray, s: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (dx, ds) of shapes (N, H, W, C) and (N, C)."""
+    dy, s = fit(dy, x.shape, x.dtype), fit(s, (x.shape[0], x.shape[3]), x.dtype)
     return dy * s[:, None, None, :], (dy * x).sum(axis=(1, 2))
 
 

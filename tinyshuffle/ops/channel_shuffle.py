@@ -26,8 +26,8 @@ def channel_shuffle(x: np.ndarray, groups: int) -> np.ndarray:
     """
     c = x.shape[-1]
     check_groups(groups, c)
-    y = x.reshape(*x.shape[:3], groups, c // groups)  # (N, H, W, G, n)
-    return y.swapaxes(3, 4).reshape(x.shape)  # (N, H, W, n, G) -> (N, H, W, C)
+    y = x.reshape(*x.shape[:-1], groups, c // groups)  # (N, H, W, G, n)
+    return y.swapaxes(-1, -2).reshape(x.shape)  # (N, H, W, n, G) -> (N, H, W, C)
 
 
 def channel_shuffle_backward(dy: np.ndarray, groups: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arguments import check_channels, fit
 from .cost import Cost, size
 from .windows import IntPair, check_groups, crop, output_size, pad, pair, taps, window
 
@@ -43,8 +44,8 @@ def conv2d(
     -------
     y : (N, Ho, Wo, O)
     """
+    check_channels(x, w, groups)
     kh, kw, cg, o = w.shape
-    check_groups(groups, o, "out_channels")
     out = output_size(x.shape[1:3], (kh, kw), stride, padding, dilation)
     xp = pad(x, padding)
     y = np.zeros((groups, x.shape[0] * out[0] * out[1], o // groups), x.dtype)  # (G, N·Ho·Wo, Og)
@@ -53,7 +54,7 @@ def conv2d(
         wt = w[i, j].reshape(cg, groups, o // groups).transpose(1, 0, 2)  # (G, Cg, Og)
         y += xt @ wt
     y = y.transpose(1, 0, 2).reshape(x.shape[0], *out, o)  # (N, Ho, Wo, O)
-    return y if b is None else y + b
+    return y if b is None else y + fit(b, (o,), x.dtype)
 
 
 def conv2d_backward(
@@ -72,8 +73,10 @@ def conv2d_backward(
     Pixels that no window reaches, which a stride can leave at the border, get a zero.
     ``bias=False`` says that there is no b: db is None, and the pass over dy is spared.
     """
+    check_channels(x, w, groups)
     kh, kw, cg, o = w.shape
-    og, out = o // groups, dy.shape[1:3]
+    og, out = o // groups, output_size(x.shape[1:3], (kh, kw), stride, padding, dilation)
+    dy = fit(dy, (x.shape[0], *out, o), x.dtype)
     xp = pad(x, padding)
     dxp, dw = np.zeros_like(xp), np.empty_like(w)
     dyg = _by_group(dy, groups)  # (G, N·Ho·Wo, Og)

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import TinyshuffleError
+from .arguments import check_real
 from .cost import Cost, size
 
 __all__ = ["cross_entropy", "cross_entropy_backward", "cross_entropy_cost"]
@@ -37,12 +39,18 @@ def cross_entropy(
         In nats.
     p : (N, K)
     """
-    z = logits - logits.max(axis=1, keepdims=True)  # (N, K)
-    exp = np.exp(z)
-    total = exp.sum(axis=1, keepdims=True)  # (N, 1)
-    log_p = z - np.log(total)
-    at_label = log_p[np.arange(len(labels)), labels]  # (N,)
-    loss = -(1 - label_smoothing) * at_label - label_smoothing * log_p.mean(axis=1)
+    check_labels(logits, labels)
+    with np.errstate(over="ignore"):  # of logits as far apart as float32's ends: p is 0 there
+        z = logits - logits.max(axis=1, keepdims=True)  # (N, K)
+        exp = np.exp(z)
+        total = exp.sum(axis=1, keepdims=True)  # (N, 1)
+        log_p = z - np.log(total)
+        loss = np.zeros(len(labels), logits.dtype)  # (N,)
+        # A term without weight is left out: times the infinite log of p = 0 it would be NaN.
+        if label_smoothing < 1:
+            loss -= (1 - label_smoothing) * log_p[np.arange(len(labels)), labels]
+        if label_smoothing > 0:
+            loss -= label_smoothing * log_p.mean(axis=1)
     return float(loss.mean(dtype=np.float64)), exp / total
 
 
@@ -50,10 +58,33 @@ def cross_entropy_backward(
     p: np.ndarray, labels: np.ndarray, label_smoothing: float = 0.0
 ) -> np.ndarray:
     """Return dlogits = (p - t) / N, given the probabilities ``p`` (N, K)."""
+    check_labels(p, labels)
     n, k = p.shape
     dz = p - np.asarray(label_smoothing / k, p.dtype)
     dz[np.arange(n), labels] -= 1 - label_smoothing
     return dz / n
+
+
+def check_labels(logits: np.ndarray, labels: np.ndarray) -> None:
+    """Raise unless there is one class for each row of ``logits`` (N, K)."""
+    check_real(logits)
+    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+        raise TinyshuffleError(
+            f"the loss expects logits (N, K) and labels (N,), got {logits.shape} and "
+            f"{labels.shape}; give one label for each image"
+        )
+    if labels.size == 0:
+        raise TinyshuffleError("the loss got an empty batch; give it at least one image")
+    if labels.dtype.kind not in "iu":
+        raise TinyshuffleError(
+            f"labels must be whole numbers, got {labels.dtype}; use labels.astype(int)"
+        )
+    k = logits.shape[1]
+    if labels.min() < 0 or labels.max() >= k:
+        raise TinyshuffleError(
+            f"labels go from {labels.min()} to {labels.max()}, and the net has {k} classes "
+            f"(0 to {k - 1}); check num_classes or the data"
+        )
 
 
 def cross_entropy_cost(logits: tuple[int, ...], labels: tuple[int, ...]) -> Cost:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arguments import check_channels, fit
 from .cost import Cost, size
 from .windows import IntPair, crop, output_size, pad, taps, window
 
@@ -37,13 +38,14 @@ def depthwise_conv2d(
     -------
     y : (N, Ho, Wo, C)
     """
+    check_channels(x, w, 1)
     kh, kw, c = w.shape
     out = output_size(x.shape[1:3], (kh, kw), stride, padding, dilation)
     xp = pad(x, padding)
     y = np.zeros((x.shape[0], *out, c), x.dtype)
     for tap in taps((kh, kw)):
         y += window(xp, tap, out, stride, dilation) * w[tap]
-    return y if b is None else y + b
+    return y if b is None else y + fit(b, (c,), x.dtype)
 
 
 def depthwise_conv2d_backward(
@@ -60,10 +62,13 @@ def depthwise_conv2d_backward(
     Tap by tap: dw[i, j] = Σ_pixels (view of x) · dy, and the view of dx gains dy · w[i, j].
     ``bias=False`` says that there is no b: db is None, and the pass over dy is spared.
     """
-    out = dy.shape[1:3]
+    check_channels(x, w, 1)
+    kh, kw, c = w.shape
+    out = output_size(x.shape[1:3], (kh, kw), stride, padding, dilation)
+    dy = fit(dy, (x.shape[0], *out, c), x.dtype)
     xp = pad(x, padding)
     dxp, dw = np.zeros_like(xp), np.empty_like(w)
-    for tap in taps(w.shape[:2]):
+    for tap in taps((kh, kw)):
         dw[tap] = (window(xp, tap, out, stride, dilation) * dy).sum(axis=(0, 1, 2))
         window(dxp, tap, out, stride, dilation)[...] += dy * w[tap]
     return crop(dxp, padding).copy(), dw, dy.sum(axis=(0, 1, 2)) if bias else None

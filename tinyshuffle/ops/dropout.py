@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arguments import check_real, check_type, fit, number
 from .cost import Cost, size
 
 __all__ = ["dropout", "dropout_backward", "dropout_cost", "dropout_mask"]
@@ -17,18 +18,21 @@ def dropout_mask(
     rng: np.random.Generator, shape: tuple[int, ...], p: float, dtype: np.dtype
 ) -> np.ndarray:
     """Draw m: zeros with probability ``p``, else 1 / (1 - p)."""
+    p = number(p, "dropout p", lambda p: 0 <= p < 1, "0 <= p < 1")
+    check_type(np.dtype(dtype))
     kept = rng.random(shape, np.float32) >= p
     return (kept / (1 - p)).astype(dtype)
 
 
 def dropout(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return x · m."""
-    return x * mask
+    check_real(x)
+    return x * fit(mask, x.shape, x.dtype)
 
 
 def dropout_backward(dy: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return dx = dy · m."""
-    return dy * mask
+    return fit(dy, mask.shape, mask.dtype) * mask
 
 
 def dropout_cost(x: tuple[int, ...], mask: tuple[int, ...] | None = None) -> Cost:

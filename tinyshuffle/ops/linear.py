@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arguments import check_rows, fit
 from .cost import Cost, size
 
 __all__ = ["linear", "linear_backward", "linear_cost"]
@@ -15,14 +16,17 @@ __all__ = ["linear", "linear_backward", "linear_cost"]
 
 def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
     """Multiply ``x`` (N, C) by ``w`` (C, O) and add ``b`` (O,)."""
-    y = x @ w  # (N, O)
-    return y if b is None else y + b
+    check_rows(x, w)
+    y = x @ fit(w, w.shape, x.dtype)  # (N, O)
+    return y if b is None else y + fit(b, w.shape[1:], x.dtype)
 
 
 def linear_backward(
     dy: np.ndarray, x: np.ndarray, w: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (dx, dw, db) of shapes (N, C), (C, O), (O,), given ``dy`` (N, O)."""
+    check_rows(x, w)
+    w, dy = fit(w, w.shape, x.dtype), fit(dy, (len(x), w.shape[1]), x.dtype)
     return dy @ w.T, x.T @ dy, dy.sum(axis=0)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import TinyshuffleError
+from .arguments import check_real, fit, integer
 from .cost import Cost, size
 
 __all__ = [
@@ -30,7 +30,7 @@ def local_response_norm(
     x: np.ndarray, width: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> np.ndarray:
     """Normalise ``x`` (N, H, W, C) over windows of ``width`` channels."""
-    return x * _scale(x, width, alpha, k) ** -beta
+    return x * _scale(x, width, alpha, k) ** -float(beta)
 
 
 def local_response_norm_backward(
@@ -42,7 +42,8 @@ def local_response_norm_backward(
     k: float = 1.0,
 ) -> np.ndarray:
     """Return dx (N, H, W, C). s is computed again: cheaper than keeping it."""
-    s = _scale(x, width, alpha, k)
+    s, alpha, beta = _scale(x, width, alpha, k), float(alpha), float(beta)
+    dy = fit(dy, x.shape, x.dtype)
     heard = dy * x * s ** (-beta - 1)  # dy · y / s
     # the windows that hold channel i are those of i - ⌊(n-1)/2⌋ … i + ⌊n/2⌋
     return dy * s**-beta - (2 * alpha * beta / width) * x * _window_sum(
@@ -65,14 +66,17 @@ def local_response_norm_cost(
 
 def _scale(x: np.ndarray, width: int, alpha: float, k: float) -> np.ndarray:
     """s, (N, H, W, C)."""
-    if width < 1:
-        raise TinyshuffleError(f"a window of {width} channels is not possible; use 1 or more")
+    check_real(x)
+    integer(width, "size")
+    # Python's floats, as NumPy's float64 would make float32 tensors wider
+    alpha, k = float(alpha), float(k)
     return k + alpha / width * _window_sum(x * x, width // 2, (width - 1) // 2)
 
 
 def _window_sum(x: np.ndarray, before: int, after: int) -> np.ndarray:
     """Sum channels c - before … c + after of ``x``; beyond the ends there are zeros."""
     c = x.shape[-1]
+    before, after = min(before, c), min(after, c)
     padded = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(before, after)])
     total = np.zeros_like(x)
     for j in range(before + after + 1):

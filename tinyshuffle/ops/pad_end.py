@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arguments import check_images, integer
 from .cost import Cost, size
 
 __all__ = ["pad_end", "pad_end_backward", "pad_end_cost"]
@@ -18,6 +19,8 @@ __all__ = ["pad_end", "pad_end_backward", "pad_end_cost"]
 
 def pad_end(x: np.ndarray, bottom: int, right: int, value: float = 0.0) -> np.ndarray:
     """Add ``bottom`` rows and ``right`` columns of ``value`` to ``x`` (N, H, W, C)."""
+    check_images(x)
+    integer(bottom, "bottom", 0), integer(right, "right", 0)
     return np.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)), constant_values=value)
 
 

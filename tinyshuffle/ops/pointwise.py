@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arguments import check_channels, fit
 from .conv import conv2d_cost
 from .cost import Cost
-from .windows import check_groups
 
 __all__ = ["pointwise_conv2d", "pointwise_conv2d_backward", "pointwise_conv2d_cost"]
 
@@ -33,13 +33,13 @@ def pointwise_conv2d(
     -------
     y : (N, H, W, O)
     """
+    check_channels(x, w, groups)
     cg, o = w.shape[2:]
-    check_groups(groups, o, "out_channels")
     xg = x.reshape(-1, groups, cg).transpose(1, 0, 2)  # (G, M, Cg)
     wg = w.reshape(cg, groups, o // groups).transpose(1, 0, 2)  # (G, Cg, Og)
     y = (xg @ wg).transpose(1, 0, 2)  # (G, M, Og) -> (M, G, Og)
     y = y.reshape(*x.shape[:3], o)  # (N, H, W, O)
-    return y if b is None else y + b
+    return y if b is None else y + fit(b, (o,), x.dtype)
 
 
 def pointwise_conv2d_backward(
@@ -49,7 +49,9 @@ def pointwise_conv2d_backward(
 
     ``bias=False`` says that there is no b: db is None, and the pass over dy is spared.
     """
+    check_channels(x, w, groups)
     cg, o = w.shape[2:]
+    dy = fit(dy, (*x.shape[:3], o), x.dtype)
     og = o // groups
     xg = x.reshape(-1, groups, cg).transpose(1, 2, 0)  # (G, Cg, M)
     dyg = dy.reshape(-1, groups, og).transpose(1, 0, 2)  # (G, M, Og)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import TinyshuffleError
+from .arguments import check_images, check_pair, fit
 from .cost import Cost, size
 from .windows import IntPair, crop, output_size, pad, pair, taps, window
 
@@ -43,21 +44,26 @@ def max_pool2d(
     Returns
     -------
     y : (N, Ho, Wo, C)
-    winner : (N, Ho, Wo, C), uint8
-        Number i·Kw + j of the winning tap; of equals the first, as in PyTorch.
+    winner : (N, Ho, Wo, C), uint8, or int32 if there are more than 256 taps
+        Number i·Kw + j of the winning tap. As in PyTorch it is never one of the padding, of equals
+        the first wins, and a NaN beats whatever came before it: a broken input must not look
+        healthy.
     """
+    check_images(x)
     out = _pool_size(x.shape, kernel_size, stride, padding)
     xp = pad(x, padding, value=-np.inf)
+    image = pad(np.ones((1, x.shape[1], x.shape[2], 1), bool), padding, value=False)
     kw = pair(kernel_size)[1]
-    y = window(xp, (0, 0), out, stride).copy()
-    winner = np.zeros(y.shape, np.uint8)
+    y = np.full((x.shape[0], *out, x.shape[3]), -np.inf, x.dtype)
+    winner = np.full(y.shape, -1)
     for i, j in taps(kernel_size):
         xt = window(xp, (i, j), out, stride)
-        # a NaN beats everything, and stays: a broken input must not look healthy
-        better = (xt > y) | (np.isnan(xt) & ~np.isnan(y))
+        # the first pixel wins even if it is -inf
+        better = (xt > y) | np.isnan(xt) | (winner < 0)
+        better &= window(image, (i, j), out, stride)
         y[better] = xt[better]
         winner[better] = i * kw + j
-    return y, winner
+    return y, winner.astype(winner_type(kernel_size))
 
 
 def max_pool2d_backward(
@@ -69,6 +75,8 @@ def max_pool2d_backward(
     padding: IntPair = 0,
 ) -> np.ndarray:
     """Return dx (N, H, W, C): each dy goes to the winner of its window."""
+    out = _pool_size(x_shape, kernel_size, stride, padding)
+    dy = fit(dy, (x_shape[0], *out, x_shape[3]))
     ph, pw = pair(padding)
     n, h, w, c = x_shape
     kw = pair(kernel_size)[1]
@@ -76,6 +84,12 @@ def max_pool2d_backward(
     for i, j in taps(kernel_size):
         window(dxp, (i, j), dy.shape[1:3], stride)[...] += dy * (winner == i * kw + j)
     return crop(dxp, padding).copy()
+
+
+def winner_type(kernel_size: IntPair) -> type[np.unsignedinteger] | type[np.signedinteger]:
+    """The type of the winners' numbers: a byte as long as all taps fit into it."""
+    kh, kw = pair(kernel_size)
+    return np.uint8 if kh * kw <= 256 else np.int32
 
 
 def max_pool2d_cost(
@@ -109,6 +123,7 @@ def avg_pool2d(
         Whether padding counts as zeros (PyTorch's default, and what ShuffleNet V1's ports use in
         the stride-2 shortcut) or the mean is over the real pixels alone.
     """
+    check_images(x)
     out = _pool_size(x.shape, kernel_size, stride, padding)
     xp = pad(x, padding)
     y = np.zeros((x.shape[0], *out, x.shape[3]), x.dtype)
@@ -126,7 +141,8 @@ def avg_pool2d_backward(
     count_include_pad: bool = True,
 ) -> np.ndarray:
     """Return dx (N, H, W, C): every tap gets an equal share of its window's dy."""
-    out = dy.shape[1:3]
+    out = _pool_size(x_shape, kernel_size, stride, padding)
+    dy = fit(dy, (x_shape[0], *out, x_shape[3]))
     ph, pw = pair(padding)
     n, h, w, c = x_shape
     share = dy / _divisor(x_shape, out, kernel_size, stride, padding, count_include_pad, dy.dtype)
@@ -157,11 +173,13 @@ def avg_pool2d_cost(
 
 def global_avg_pool(x: np.ndarray) -> np.ndarray:
     """Return the mean of each channel of each image: (N, H, W, C) -> (N, C)."""
+    check_images(x)
     return x.mean(axis=(1, 2))
 
 
 def global_avg_pool_backward(dy: np.ndarray, x_shape: tuple[int, ...]) -> np.ndarray:
     """Return dx (N, H, W, C), given ``dy`` (N, C): dy / (H·W) at every pixel."""
+    dy = fit(dy, (x_shape[0], x_shape[3]))
     share = dy / (x_shape[1] * x_shape[2])
     return np.broadcast_to(share[:, None, None, :], x_shape).copy()
 
@@ -181,14 +199,19 @@ def global_avg_pool_cost(x: tuple[int, ...]) -> Cost:
 def _pool_size(
     x_shape: tuple[int, ...], kernel_size: IntPair, stride: IntPair, padding: IntPair
 ) -> tuple[int, int]:
-    kernel = pair(kernel_size)
-    for k, p in zip(kernel, pair(padding), strict=True):
+    kernel = check_pair(kernel_size, "kernel_size")
+    check_padding(kernel, check_pair(padding, "padding", 0))
+    return output_size((x_shape[1], x_shape[2]), kernel, stride, padding)
+
+
+def check_padding(kernel: tuple[int, int], padding: tuple[int, int]) -> None:
+    """Raise if some windows of a pool would see nothing but padding."""
+    for k, p in zip(kernel, padding, strict=True):
         if 2 * p > k:
             raise TinyshuffleError(
                 f"padding={p} is more than half of kernel_size={k}, so some windows would see "
                 f"nothing but padding; use at most {k // 2}"
             )
-    return output_size((x_shape[1], x_shape[2]), kernel, stride, padding)
 
 
 def _divisor(

@@ -13,15 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..errors import TinyshuffleError
+from .arguments import IntPair, check_groups, check_pair, pair
 
 __all__ = ["IntPair", "check_groups", "crop", "output_size", "pad", "pair", "taps", "window"]
-
-IntPair = int | tuple[int, int]
-
-
-def pair(value: IntPair) -> tuple[int, int]:
-    """Return ``value`` as (vertical, horizontal); one number serves both."""
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 def output_size(
@@ -38,7 +32,12 @@ def output_size(
     """
     out = []
     for n, k, s, p, d in zip(
-        size, kernel, pair(stride), pair(padding), pair(dilation), strict=True
+        size,
+        check_pair(kernel, "kernel_size"),
+        check_pair(stride, "stride"),
+        check_pair(padding, "padding", 0),
+        check_pair(dilation, "dilation"),
+        strict=True,
     ):
         span = d * (k - 1) + 1
         if n + 2 * p < span:
@@ -82,15 +81,3 @@ def window(
     (i, j), (ho, wo), (sh, sw), (dh, dw) = tap, out, pair(stride), pair(dilation)
     i, j = i * dh, j * dw
     return xp[:, i : i + (ho - 1) * sh + 1 : sh, j : j + (wo - 1) * sw + 1 : sw]
-
-
-def check_groups(groups: int, channels: int, what: str = "channels") -> None:
-    """Raise unless ``groups`` divides ``channels``; the sentence names the nearest that fit."""
-    if groups < 1:
-        raise TinyshuffleError(f"groups={groups} is not possible; use 1 or more")
-    if channels % groups:
-        lower = channels // groups * groups
-        near = f"{lower}, {lower + groups}" if lower else f"{groups}"
-        raise TinyshuffleError(
-            f"groups={groups} does not divide {what}={channels} (nearest that do: {near})"
-        )
