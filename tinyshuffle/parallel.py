@@ -316,7 +316,7 @@ class _Team:
             for twin in twins:
                 twin.refresh()
             for p, q in zip(self.parameters[0], self.parameters[i], strict=True):
-                q.data, q.grad = p.data, None
+                q.share(p)
 
     def _run(self, slices: list[slice], jobs: list[Callable[[], np.ndarray]]) -> np.ndarray:
         """Run one job a thread, the first in this one, and lay their results end to end."""
@@ -459,7 +459,7 @@ def _replica(net: Module) -> Module:
     memo: dict[int, Any] = {}
     for p in net.parameters():
         twin = copy.copy(p)
-        twin.grad = None
+        twin._grad = None
         memo[id(p)] = twin
     return copy.deepcopy(net, memo)
 

@@ -195,6 +195,35 @@ def test_a_users_own_layer_with_a_cost():
     assert profile.rows[1].elementwise == 4 * 256
 
 
+class Again(nn.Module):
+    """conv(conv(x)) with one convolution."""
+
+    def __init__(self):
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        y = self.conv(x)
+        self.save(x, y)
+        return self.conv(y)
+
+    def backward(self, dy):
+        for x in reversed(self.saved()):
+            self.conv.save(x)
+            dy = self.conv.backward(dy)
+        return dy
+
+
+def test_what_is_used_twice_has_its_parameters_once():
+    once = cost.profile(nn.Conv2d(4, 4, 3, padding=1), (1, 8, 8, 4)).total
+    twice = cost.profile(Again(), (1, 8, 8, 4)).total
+    assert twice.multiply_adds == 2 * once.multiply_adds
+    assert twice.params == once.params == 148
+    tied = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+    tied[1].weight = tied[0].weight  # and a bias of its own
+    assert cost.profile(tied, (1, 8, 8, 4)).total.params == 148 + 4 + 8
+    assert sum(p.data.size for p in tied.parameters()) == 148 + 4 + 8
+
+
 @pytest.mark.parametrize(
     ("act", "words"),
     [

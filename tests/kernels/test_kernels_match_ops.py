@@ -573,3 +573,40 @@ def test_same_input_same_bits():
 def test_bad_input_is_named(call, words):
     with pytest.raises(TinyshuffleError, match=words.replace("(", r"\(").replace(")", r"\)")):
         call(np.zeros((2, 4, 4, 16), np.float32))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("layout", ["transposed", "sliced", "velocity"])
+def test_a_step_writes_into_arrays_of_any_layout(momentum, layout):
+    p, grad, velocity = normal(0, (6, 5), (6, 5), (6, 5))
+    results = []
+    for backend in ops, kernels:
+        q, v = p.copy(), velocity.copy()
+        if layout == "transposed":
+            q, v = np.asfortranarray(q), np.asfortranarray(v)
+        elif layout == "sliced":
+            q, v = q.repeat(2, 1)[:, ::2], v.repeat(2, 1)[:, ::2]
+        else:
+            v = np.asfortranarray(v)
+        backend.sgd_step(q, grad, v if momentum else None, 0.1, momentum, True, 0.01)
+        results.append((q, v))
+    for mine, right in zip(*results, strict=True):
+        np.testing.assert_allclose(mine, right, rtol=1e-5, atol=1e-6)
+    assert np.abs(results[1][0] - p).min() > 1e-6
+
+
+@pytest.mark.parametrize("backend", [ops, kernels])
+def test_a_step_that_cannot_be_taken(backend):
+    p, g = np.ones(3), np.ones(3)
+    frozen = np.ones(3)
+    frozen.flags.writeable = False
+    for arguments, words in (
+        ((frozen, g, None), "read-only"),
+        ((p, g, frozen), "read-only"),
+        ((p, np.ones(1), None), "shape"),
+        ((p, g, np.ones(4)), "shape"),
+        ((p, g, np.ones(3, np.float32)), "velocity float32"),
+    ):
+        with pytest.raises(TinyshuffleError, match=words):
+            backend.sgd_step(*arguments, 0.1, 0.9)
+    np.testing.assert_array_equal(p, 1)

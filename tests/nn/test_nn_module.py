@@ -197,3 +197,151 @@ def test_backward_twice():
 def test_a_residual_without_its_relu_is_refused(layers):
     with pytest.raises(TinyshuffleError, match="has to be its ReLU"):
         nn.Residual(*layers)
+
+
+# ---- what a parameter owns
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda a: a,
+        lambda a: np.asfortranarray(a),
+        lambda a: a.repeat(2, 0)[::2],
+        lambda a: a[::-1, ::-1].copy()[::-1, ::-1],
+        lambda a: np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape),  # read-only
+    ],
+    ids=["plain", "transposed", "sliced", "reversed", "read-only"],
+)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_weights_of_any_layout_learn(layout, momentum, rng):
+    values = rng.standard_normal((6, 4)).astype(np.float32)
+    given = layout(values)
+    layer = nn.Linear(6, 4, bias=False)
+    layer.weight.data = given
+    sgd = ts.optim.SGD(layer.parameters(), lr=0.5, momentum=momentum)
+    x, dy = rng.standard_normal((3, 6)).astype("f4"), rng.standard_normal((3, 4)).astype("f4")
+    layer(x)
+    layer.backward(dy)
+    sgd.step()
+    np.testing.assert_allclose(layer.weight.data, values - 0.5 * x.T @ dy, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(given, values)  # the caller's, as it was
+
+
+def test_two_layers_given_one_array_are_two():
+    a, b = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+    a.weight.data = b.weight.data = np.ones((2, 2), np.float32)
+    a.weight.data[...] = 5
+    assert (b.weight.data == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (np.ones((3, 4)), r"has shape \(4, 3\) and was given an array of shape \(3, 4\)"),
+        (np.ones((4, 3), int), "float32 or float64"),
+        (np.ones((4, 3), np.float16), "float32 or float64"),
+        (np.ones((4, 3), complex), "float32 or float64"),
+        ([[1.0] * 3] * 4, "a list where a NumPy array is expected"),
+        (np.float32(1), "NumPy array is expected"),
+    ],
+)
+def test_values_and_gradients_that_do_not_fit(value, words):
+    p = nn.Linear(4, 3).weight
+    before = p.data.copy()
+    with pytest.raises(TinyshuffleError, match=words):
+        p.data = value
+    with pytest.raises(TinyshuffleError, match=words):
+        p.accumulate(value)
+    with pytest.raises(TinyshuffleError, match=words):
+        p.grad = value
+    p.accumulate(np.ones((4, 3), np.float32))
+    with pytest.raises(TinyshuffleError, match=words):
+        p.accumulate(value)
+    np.testing.assert_array_equal(p.data, before)
+
+
+class Twice(nn.Module):
+    """y = (a + b) x, whose two gradients are the same array."""
+
+    def __init__(self):
+        self.a, self.b = nn.Parameter(np.ones(4)), nn.Parameter(np.ones(4))
+
+    def forward(self, x):
+        self.save(x)
+        return x * (self.a.data + self.b.data)
+
+    def backward(self, dy):
+        (x,) = self.saved()
+        g = (dy * x).sum(axis=(0, 1, 2))
+        self.a.accumulate(g)
+        self.b.accumulate(g)
+        return dy * (self.a.data + self.b.data)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+def test_a_gradient_given_to_two_parameters_is_each_ones_own(threads):
+    layer = Twice()
+    net, x = ts.parallel.DataParallel(layer), np.ones((8, 4, 4, 4), np.float32)
+    ts.set_num_threads(threads)
+    try:
+        for times in 1, 2:
+            net.backward(np.ones_like(net(x)))
+            assert layer.a.grad.tolist() == layer.b.grad.tolist() == [128 * times] * 4
+    finally:
+        ts.set_num_threads(None)
+    layer.a.grad *= 0.5  # as one who clips gradients does
+    assert layer.a.grad.tolist() == [128] * 4 and layer.b.grad.tolist() == [256] * 4
+
+
+def test_a_gradient_stays_the_callers(rng):
+    p, g = nn.Parameter(np.ones(3)), rng.standard_normal(3).astype("f4")
+    before = g.copy()
+    p.accumulate(g)
+    p.accumulate(g)
+    np.testing.assert_array_equal(g, before)
+    g[:] = 7  # a buffer that is used again
+    np.testing.assert_allclose(p.grad, 2 * before)
+
+
+def test_a_parameter_of_an_array():
+    start = np.arange(6).reshape(2, 3)
+    p = nn.Parameter(start)
+    assert p.shape == (2, 3) and p.dtype == p.data.dtype == np.float32
+    p.data += 1
+    np.testing.assert_array_equal(start, np.arange(6).reshape(2, 3))
+    p.initialise(np.random.default_rng(0))  # begins again
+    np.testing.assert_array_equal(p.data, start)
+    for arguments in ((3, 4),), (3, lambda rng: 1), ([1.0, 2.0],), ((-1,), lambda rng: 1):
+        with pytest.raises(TinyshuffleError):
+            nn.Parameter(*arguments)
+    with pytest.raises(TinyshuffleError, match=r"shape \(2,\) and was given"):
+        nn.Parameter((2,), lambda rng: np.ones(3)).data  # noqa: B018
+
+
+def test_a_shared_parameter_is_one():
+    net = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    net[1].weight = net[0].weight
+    (p,) = net.parameters()
+    assert p.name == "0.weight"
+    assert list(net.state_dict()) == ["0.weight"]
+    sgd = ts.optim.SGD(net.parameters(), lr=0.1)
+    x = np.ones((1, 4), np.float32)
+    before = p.data.copy()
+    net.backward(np.ones_like(net(x)))
+    sgd.step()
+    hidden, w = x @ before, before
+    gradient = x.T @ (np.ones((1, 4)) @ w.T) + hidden.T @ np.ones((1, 4))
+    np.testing.assert_allclose(p.data, before - 0.1 * gradient, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [int, "bool", np.float16, complex])
+def test_a_net_computes_with_real_numbers(dtype):
+    net = small_net()
+    with pytest.raises(TinyshuffleError, match="float32 or float64"):
+        net.astype(dtype)
+    assert {p.dtype for p in net.parameters()} == {np.dtype(np.float32)}
+    state = net.state_dict()
+    state["0.bias"] = np.array(["a"] * 6)
+    with pytest.raises(TinyshuffleError, match="0.bias holds <U1 instead of real numbers"):
+        net.load_state_dict(state)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import tinyshuffle as ts
+from tinyshuffle import nn
 from tinyshuffle.errors import TinyshuffleError
 from tinyshuffle.nn import Parameter
 from tinyshuffle.train.optim import SGD, Adam
@@ -172,3 +174,28 @@ def test_load_names_all_that_is_wrong_and_changes_nothing():
 def test_bad_arguments(make, word):
     with pytest.raises(TinyshuffleError, match=word):
         make()
+
+
+@pytest.mark.parametrize("make", [lambda p: SGD(p, 0.1), lambda p: SGD(p, 0.1, 0.9, nesterov=True),
+                                  lambda p: Adam(p, 0.1)])  # fmt: skip
+def test_ported_weights_move_in_both_backends(make):
+    """PyTorch's weights are transposed views, and a step has to move them as it does any others."""
+    rng, moved = np.random.default_rng(0), {}
+    linear = rng.standard_normal((4, 6)).astype("f4")
+    conv = rng.standard_normal((5, 3, 2, 2)).astype("f4")
+    grads = [rng.standard_normal(s).astype("f4") for s in ((6, 4), (2, 2, 3, 5))]
+    for name, copied in (("numpy", False), ("numba", False), ("numba", True)):
+        with ts.backend(name):
+            layers = nn.Linear(6, 4, bias=False), nn.Conv2d(3, 5, 2, bias=False)
+            for layer, w in zip(layers, (linear.T, conv.transpose(2, 3, 1, 0)), strict=True):
+                layer.weight.data = w.copy() if copied else w
+            opt = make([layer.weight for layer in layers])
+            for _ in range(3):
+                for p, g in zip(opt.params, grads, strict=True):
+                    p.grad = g
+                opt.step()
+            moved[name, copied] = [p.data for p in opt.params]
+    for other in ("numpy", False), ("numba", True):
+        for a, b in zip(moved["numba", False], moved[other], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert np.abs(moved["numba", False][0] - linear.T).min() > 1e-3

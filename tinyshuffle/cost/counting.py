@@ -15,7 +15,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from ..backend import F
 from ..errors import TinyshuffleError
 from ..nn import Module, Residual, Sequential
 from ..ops import Cost
+from ..ops.pool import winner_type
 
 __all__ = ["Blank", "Count", "Recorder", "blank", "recording", "skeleton"]
 
@@ -85,6 +86,8 @@ class Recorder:
         self.bytes = 0  # of the tensors that are alive
         self.peak = 0
         self.path: list[tuple[str, Module]] = []
+        self.parameters: set[int] = set()  # their arrays, by id
+        self.counted: set[int] = set()  # those of them, and of layers, that were met before
 
     def tensor(self, shape: tuple[int, ...], dtype: Any) -> Blank:
         """Return a blank tensor whose bytes count as long as anybody holds it."""
@@ -95,6 +98,11 @@ class Recorder:
     def note(self, operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Cost:
         shapes = [_shape(a) for a in args]
         cost: Cost = getattr(ops, operation + "_cost")(*shapes, **kwargs)
+        for a in args:  # a parameter counts once, however many layers or calls use it
+            if id(a) in self.counted:
+                cost = replace(cost, params=cost.params - a.size)
+            elif id(a) in self.parameters:
+                self.counted.add(id(a))
         name, module = self.path[-1] if self.path else ("", None)
         inside = self.path[-2][1] if len(self.path) > 1 else None
         first = shapes[0][0] if isinstance(args[0], list) else shapes[0]
@@ -154,7 +162,7 @@ def __getattr__(name: str) -> Callable[..., Any]:
 
 def _max_pool2d(r: Recorder, x: Blank, *args: Any) -> tuple[Blank, Blank]:
     y = r.note("max_pool2d", (x, *args), {}).output
-    return r.tensor(y, x.dtype), r.tensor(y, np.uint8)
+    return r.tensor(y, x.dtype), r.tensor(y, winner_type(args[0]))
 
 
 def _channel_split(r: Recorder, x: Blank, first: int) -> tuple[np.ndarray, np.ndarray]:
@@ -240,7 +248,8 @@ def skeleton(net: Module, dtype: Any = np.float32) -> Module:
     memo: dict[int, Any] = {}
     for p in net.parameters():
         twin = copy.copy(p)
-        twin.data, twin.grad = blank(p.shape, dtype), None
+        twin._data, twin._dtype, twin._grad = blank(p.shape, dtype), np.dtype(dtype), None
+        twin.accumulate = lambda grad: None  # type: ignore[method-assign]
         memo[id(p)] = twin
     bones: Module = copy.deepcopy(net, memo)
     for module in bones.modules():
@@ -253,6 +262,7 @@ def skeleton(net: Module, dtype: Any = np.float32) -> Module:
 def recording(bones: Module) -> Iterator[Recorder]:
     """Note what a skeleton asks for, inside a ``with``. Changes the skeleton for good."""
     recorder = Recorder()
+    recorder.parameters = {id(p.data) for p in bones.parameters()}
     for path, module in bones.named_modules():
         _watch(recorder, path, module)
     before, token = F.name, _recorder.set(recorder)
@@ -275,6 +285,9 @@ def _watch(recorder: Recorder, path: str, module: Module) -> None:
         try:
             if own is not None:  # a user's own layer, which says itself what it costs
                 cost = own(x.shape)
+                if id(module) in recorder.counted:
+                    cost = replace(cost, params=0)
+                recorder.counted.add(id(module))
                 recorder.counts.append(
                     Count(path, module, True, type(module).__name__, x.shape, None, 1, cost)
                 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..ops import sgd as ops
+from ..ops.sgd import check_step
 from .jit import exact, flat
 
 __all__ = ["sgd_step"]
@@ -19,6 +21,10 @@ def sgd_step(
     weight_decay: float = 0.0,
 ) -> None:
     """Change ``p`` and ``velocity`` in place; see ``ops.sgd_step``."""
+    check_step(p, grad, velocity)
+    if not all(a is None or a.flags.c_contiguous for a in (p, velocity)):
+        # laid flat, they would be copies, and a step on a copy moves nothing
+        return ops.sgd_step(p, grad, velocity, lr, momentum, nesterov, weight_decay)
     dtype = p.dtype.type
     v = np.empty(0, p.dtype) if velocity is None else velocity.reshape(-1)
     _step(

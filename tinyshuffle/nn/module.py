@@ -8,12 +8,15 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from threading import RLock, get_ident
 from typing import Any
 
 import numpy as np
 
+from .. import memory
 from ..errors import TinyshuffleError
+from ..ops.arguments import check_real, check_type, integer
 from .part import this_part
 
 __all__ = ["Module", "Parameter", "inference", "inferring", "is_as_written"]
@@ -59,26 +62,52 @@ def _caller() -> int | None:
 class Parameter:
     """An array that is learned, and its gradient.
 
+    Both are its own: whatever is given to it is copied, so that an optimiser's step moves nothing
+    else, and nothing else moves it. Two layers share weights if they have the same parameter.
+
     Parameters
     ----------
-    shape : tuple of int
+    shape : tuple of int, or ndarray
+        An array is taken for the initial values, and converted to float32.
     draw : function of a numpy Generator
-        Returns the initial values. It is called when ``data`` is first read, so a net whose
-        weights are loaded, or only counted, never draws them.
+        Returns the initial values, if the first argument is a shape. It is called when ``data`` is
+        first read, so a net whose weights are loaded, or only counted, never draws them.
 
     Attributes
     ----------
     name : str
         Where it sits in its net, such as ``stage2.0.branch1.0.weight``.
     data : ndarray
+        C-contiguous, writable, float32 or float64. It may be set to an array of any layout that has
+        the shape and one of these types, which becomes the parameter's.
     grad : ndarray or None
-        Sum of the gradients of all backward passes since ``zero_grad``; None if there was none.
+        Sum of the gradients of all backward passes since ``zero_grad``; None if there was none. It
+        has the shape and the type of ``data``.
+
+    Raises
+    ------
+    TinyshuffleError
+        If values or a gradient are of another shape, or no float32 or float64 numbers.
+
+    >>> p = Parameter(np.ones((2, 3)))
+    >>> p.data = np.arange(6.0).reshape(3, 2).T
+    >>> p.data
+    array([[0., 2., 4.],
+           [1., 3., 5.]])
     """
 
-    def __init__(self, shape: tuple[int, ...], draw: Draw) -> None:
+    def __init__(self, shape: tuple[int, ...] | np.ndarray, draw: Draw | None = None) -> None:
+        if isinstance(shape, np.ndarray):
+            draw = partial(_given, np.array(shape, np.float32))
+            shape = shape.shape
+        elif draw is None or not isinstance(shape, tuple):
+            raise TinyshuffleError(
+                f"a Parameter cannot be made of {shape!r} alone; give it an array, "
+                "or a shape such as (3, 4) and a function that draws its values from a generator"
+            )
         self.name = ""
-        self.shape = shape
-        self.grad: np.ndarray | None = None
+        self.shape = tuple(integer(n, "a side of the shape", 0) for n in shape)
+        self._grad: np.ndarray | None = None
         self._draw = draw
         self._dtype = np.dtype(np.float32)
         self._rng: np.random.Generator | None = None
@@ -90,13 +119,34 @@ class Parameter:
             with _drawing:
                 if self._data is None:  # still, when this thread's turn has come
                     values = self._draw(self._rng or np.random.default_rng())
-                    self._data = np.ascontiguousarray(values, self._dtype)
+                    self._check_shape(values)
+                    self._data = np.array(values, self._dtype, order="C")
         return self._data
 
     @data.setter
     def data(self, value: np.ndarray) -> None:
-        self._data = value
-        self._dtype = value.dtype
+        if value is self._data:  # p.data -= …
+            return
+        check_real(value)
+        self._check_shape(value)
+        self._data, self._dtype = np.array(value, order="C"), value.dtype
+        if self._grad is not None:
+            self._grad = self._grad.astype(self._dtype, copy=False)
+
+    @property
+    def grad(self) -> np.ndarray | None:
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: np.ndarray | None) -> None:
+        if value is None:
+            self._grad = None
+        elif value is not self._grad:  # it is in p.grad *= …
+            check_real(value)
+            self._check_shape(value)
+            own = memory.empty(self.shape, self._dtype)
+            own[...] = value
+            self._grad = own
 
     @property
     def dtype(self) -> np.dtype:
@@ -104,20 +154,35 @@ class Parameter:
 
     def initialise(self, rng: np.random.Generator) -> None:
         """Forget the values and the gradient; draw new ones from ``rng`` when they are needed."""
-        self._data, self.grad, self._rng = None, None, rng
+        self._data, self._grad, self._rng = None, None, rng
 
     def astype(self, dtype: np.dtype) -> None:
         """Convert to another dtype; the gradient is cleared."""
+        dtype = np.dtype(dtype)
+        check_type(dtype)
         if self._data is not None:
             self._data = self._data.astype(dtype)
-        self._dtype, self.grad = np.dtype(dtype), None
+        self._dtype, self._grad = dtype, None
+
+    def share(self, other: Parameter) -> None:
+        """Take over the very array of another parameter, for a replica that learns with it."""
+        self._data, self._dtype, self._grad = other.data, other.dtype, None
 
     def accumulate(self, grad: np.ndarray) -> None:
-        """Add to the gradient. ``grad`` becomes the parameter's own if it is the first."""
-        if self.grad is None:
+        """Add to the gradient; ``grad`` itself stays the caller's."""
+        if self._grad is None:
             self.grad = grad
         else:
-            self.grad += grad
+            check_real(grad)
+            self._check_shape(grad)
+            self._grad += grad
+
+    def _check_shape(self, value: np.ndarray) -> None:
+        if np.shape(value) != self.shape:
+            raise TinyshuffleError(
+                f"{self.name or 'a parameter'} has shape {self.shape} and was given an array of "
+                f"shape {np.shape(value)}; give one of its shape"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a pickle holds. What it cannot hold, such as a lambda, draws now."""
@@ -142,6 +207,11 @@ class Parameter:
 
     def __repr__(self) -> str:
         return f"Parameter({self.name or 'unnamed'}, {self.shape}, {self._dtype})"
+
+
+def _given(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw what was given; a function with a name, as pickle needs it."""
+    return values
 
 
 class Module:
@@ -231,14 +301,17 @@ class Module:
         return (module for _, module in self.named_modules())
 
     def parameters(self) -> list[Parameter]:
-        """Return all parameters, and write into each where it sits."""
-        found = []
+        """Return all parameters, and write into each where it sits.
+
+        One that several layers share is listed once, under its first name.
+        """
+        found: dict[int, Parameter] = {}
         for path, module in self.named_modules():
             for name, value in vars(module).items():
-                if isinstance(value, Parameter):
+                if isinstance(value, Parameter) and id(value) not in found:
                     value.name = f"{path}.{name}" if path else name
-                    found.append(value)
-        return found
+                    found[id(value)] = value
+        return list(found.values())
 
     def train(self, mode: bool = True) -> Module:
         """Switch to training mode (batch statistics, dropout, gradients); return the module."""
@@ -269,8 +342,9 @@ class Module:
 
     def astype(self, dtype: Any) -> Module:
         """Convert parameters and running statistics to float32 or float64; return the module."""
+        check_type(np.dtype(dtype))
         for p in self.parameters():
-            p.astype(np.dtype(dtype))
+            p.astype(dtype)
         for module in self.modules():
             for name in module.buffers:
                 value = getattr(module, name)
@@ -298,13 +372,18 @@ class Module:
             for name, shape in mine.items()
             if name in state and np.shape(state[name]) != shape
         ]
+        wrong += [
+            f"{name} holds {np.asarray(state[name]).dtype} instead of real numbers"
+            for name in mine
+            if name in state and np.asarray(state[name]).dtype.kind not in "fiu"
+        ]
         if wrong:
             raise TinyshuffleError(
                 "the state does not fit this net, load one saved from the same net: "
                 + "; ".join(wrong)
             )
         for p in self.parameters():
-            p.data = np.array(state[p.name], p.dtype, order="C")
+            p.data = np.asarray(state[p.name], p.dtype)
         for path, module in self.named_modules():
             for name in module.buffers:
                 full = f"{path}.{name}" if path else name

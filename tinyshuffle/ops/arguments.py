@@ -137,7 +137,9 @@ def check_images(x: np.ndarray) -> None:
     check_real(x)
     if x.ndim != 4:
         hint = "; add the batch axis with x[None]" if x.ndim == 3 else ""
-        raise TinyshuffleError(f"images have to be of shape (N, H, W, C), got {x.shape}{hint}")
+        raise TinyshuffleError(
+            f"images have to be of shape (N, H, W, C), got an array of {x.ndim} axes{hint}"
+        )
 
 
 def fit(a: np.ndarray, shape: tuple[int, ...], dtype: np.dtype | None = None) -> np.ndarray:
