@@ -224,7 +224,7 @@ def this_machine(
     if not remeasure and file.is_file():
         try:
             return Speeds.from_dict(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass  # of another version, or damaged: measure anew
     if progress is None:
         with Progress() as progress:

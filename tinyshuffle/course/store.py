@@ -40,7 +40,9 @@ def load() -> dict[str, Record]:
         }
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError
+    ) as error:  # fmt: skip
         raise TinyshuffleError(
             f"the progress in {path.resolve()} cannot be read: move that file away to begin a "
             "new one"

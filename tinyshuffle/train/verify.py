@@ -85,7 +85,10 @@ def _check_net(saved: Checkpoint) -> tuple[Config, nn.Module]:
     fields = _field(header, "config", dict)
     for name in ("model", "data"):
         _field(fields, name, str)  # other fields may be younger than the checkpoint
-    config = Config.from_dict(fields)
+    try:
+        config = Config.from_dict(fields)
+    except (TinyshuffleError, OverflowError) as error:  # of a whole number that is no float
+        raise _Wrong(f"its configuration cannot be ({error})") from error
     _whole(_field(header, "epoch", int), "epoch", 0, MOST_EPOCHS)
     facts = _field(header, "data", dict)
     classes = _field(facts, "classes", list)
@@ -146,11 +149,13 @@ def _check_position(header: dict[str, Any], config: Config) -> None:
     rows = _field(header, "rows", list)
     if len(rows) != epoch:
         raise _Wrong(f"its header has {len(rows)} rows of the log after {epoch} epochs")
-    for row in rows:
+    for i, row in enumerate(rows):
         if not isinstance(row, dict):
             raise _Wrong(f"its header has {_short(row)} as a row of the log")
         for name in COLUMNS:
             _number(row, name)
+        if row["epoch"] != i + 1:
+            raise _Wrong(f"its header has epoch {row['epoch']} as row {i + 1} of the log")
     _field(header, "random_states", dict)
 
 
