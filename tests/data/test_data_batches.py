@@ -324,3 +324,19 @@ def test_mixup_blends_images_and_names_both_labels():
     # Beta(0.4, 0.4): mean 1/2, variance 1 / (4 (2 * 0.4 + 1))
     assert abs(np.mean(shares) - 0.5) < 0.08
     assert abs(np.var(shares) - 1 / 7.2) < 0.03
+
+
+@pytest.mark.parametrize("backend", [ops, kernels])
+def test_a_crop_reads_nothing_beyond_its_arrays(backend):
+    images, flip, at = np.zeros((2, 4, 4, 3), np.uint8), np.zeros(2, bool), np.zeros(2, int)
+    scale = np.ones(3, np.float32)
+    for arguments, words in (
+        ((images.astype(float), flip, at, at, scale, scale), "uint8 pixels"),
+        ((images[0], flip, at, at, scale, scale), "uint8 pixels"),
+        ((images, flip[:1], at, at, scale, scale), "flip has shape"),
+        ((images, flip, at, at[:1], scale, scale), "left has shape"),
+        ((images, flip, at, at, scale[:1], scale), "scale has shape"),
+        ((np.zeros((2, 4, 4, 4), np.uint8), flip, at, at, scale, scale), "of 4 channels need"),
+    ):
+        with pytest.raises(TinyshuffleError, match=words):
+            backend.crop(*arguments)

@@ -54,6 +54,8 @@ NAN, INF = float("nan"), float("inf")
         (lambda: nn.LocalResponseNorm(5, beta=None), "beta=None"),
         (lambda: nn.ChannelShuffle(0), "groups=0"),
         (lambda: nn.ChannelShuffle("2"), "groups='2'"),
+        (lambda: nn.SqueezeExcitation(8, 0), "reduction=0"),
+        (lambda: nn.SqueezeExcitation(8.0), "channels=8.0"),
         (lambda: nn.CrossEntropyLoss(label_smoothing=NAN), "label_smoothing=nan"),
         (lambda: nn.CrossEntropyLoss(label_smoothing="0.1"), "label_smoothing='0.1'"),
     ],

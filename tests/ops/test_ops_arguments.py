@@ -66,6 +66,8 @@ def test_what_only_moves_numbers_moves_all_of_them(dtype):
     a, b = F.channel_split(x, 2)
     np.testing.assert_array_equal(F.concat([a, b]), x)
     np.testing.assert_array_equal(F.flatten_backward(F.flatten(x), x.shape), x)
+    both = F.concat_shuffle(x, x)
+    assert both.dtype == x.dtype and both[0, 0, 0].tolist() == x[0, 0, 0].repeat(2).tolist()
 
 
 @pytest.mark.parametrize(
@@ -80,6 +82,7 @@ def test_what_only_moves_numbers_moves_all_of_them(dtype):
         {"padding": -1},
         {"padding": (0, -2)},
         {"padding": np.float64(1)},
+        {"stride": 2**70},
         {"dilation": 0},
         {"dilation": None},
     ],
@@ -166,13 +169,15 @@ def test_images_without_their_batch_axis():
     ):
         with pytest.raises(TinyshuffleError, match="add the batch axis"):
             call(X[0])
+    with pytest.raises(TinyshuffleError, match="images of 0x3 pixels"):
+        F.global_avg_pool(np.zeros((2, 0, 3, 4)))
     with pytest.raises(TinyshuffleError, match="a list where a NumPy array is expected"):
         F.relu([1.0, 2.0])
 
 
 def test_a_window_of_channels_wider_than_any_image_ends_at_once(rng):
     x = rng.standard_normal((1, 2, 2, 3))
-    y = F.local_response_norm(x, 10**12, alpha=10.0**12)
+    y = F.local_response_norm(x, 10**9, alpha=10.0**9)
     np.testing.assert_allclose(y, x * (1 + (x * x).sum(-1, keepdims=True)) ** -0.75)
     y = F.local_response_norm(x.astype(np.float32), 3, np.float64(1), np.float64(2))
     assert y.dtype == np.float32

@@ -199,3 +199,23 @@ def test_ported_weights_move_in_both_backends(make):
         for a, b in zip(moved["numba", False], moved[other], strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     assert np.abs(moved["numba", False][0] - linear.T).min() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda p: SGD(p, "0.1"), "lr='0.1' is not possible"),
+        (lambda p: SGD(p, float("nan")), "lr=nan"),
+        (lambda p: SGD(p, float("inf")), "lr=inf"),
+        (lambda p: SGD(p, True), "lr=True"),
+        (lambda p: SGD(p, 0.1, momentum=None), "momentum=None"),
+        (lambda p: SGD(p, 0.1, weight_decay="x"), "weight_decay='x'"),
+        (lambda p: Adam(p, 0.1, betas=0.9), "betas=0.9"),
+        (lambda p: Adam(p, 0.1, betas=(0.9, "x")), "one of betas='x'"),
+        (lambda p: Adam(p, 0.1, eps=float("nan")), "eps=nan"),
+    ],
+)
+def test_numbers_that_cannot_be(make, words):
+    with pytest.raises(TinyshuffleError, match=words):
+        make(parameters())
+    assert SGD(parameters(), np.float32(0.5)).lr == 0.5

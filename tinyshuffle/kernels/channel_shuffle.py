@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import memory
 from ..ops import channel_shuffle as definition
+from ..ops.arguments import is_real
 from ..ops.channel_shuffle import channel_shuffle_cost
 from ..ops.windows import check_groups
 from .jit import exact, flat
@@ -21,7 +22,7 @@ def channel_shuffle(x: np.ndarray, groups: int) -> np.ndarray:
     """Shuffle the channels of ``x``; see ``ops.channel_shuffle``."""
     c = x.shape[-1]
     check_groups(groups, c)
-    if x.dtype != np.float32 and x.dtype != np.float64:  # numbers that only move
+    if not is_real(x.dtype):  # numbers that only move
         return definition(x, groups)
     n = c // groups
     y = memory.empty(x.shape, x.dtype)

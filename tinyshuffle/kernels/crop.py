@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..ops.crop import check_crop
 from .jit import exact
 
 __all__ = ["crop"]
@@ -18,6 +19,7 @@ def crop(
     offset: np.ndarray,
 ) -> np.ndarray:
     """Return a float32 batch; see ``ops.crop``."""
+    check_crop(images, flip, top, left, scale, offset)
     y = np.empty(images.shape, np.float32)
     _crop(y, images, flip, top, left, scale, offset)
     return y

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import memory
+from ..ops.arguments import is_real
 from ..ops.meeting import overwrite
 from .batch_norm import (
     add_backward_sums,
@@ -36,7 +37,7 @@ def concat_shuffle(
 ) -> np.ndarray:
     """Return two tensors, normalised, side by side and shuffled; see ``ops.concat_shuffle``."""
     (n, h, w, c), dtype = x1.shape, x1.dtype
-    if x1.shape != x2.shape or dtype != x2.dtype:
+    if x1.shape != x2.shape or dtype != x2.dtype or not is_real(dtype):
         return channel_shuffle(concat([normalised(x1, norm1), normalised(x2, norm2)]), 2)
     y = memory.empty((n, h, w, 2 * c), dtype)
     _side_by_side(y.reshape(-1), *_side(x1, norm1), *_side(x2, norm2), n * h * w, c, period_of(c))

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..backend import F
 from ..errors import TinyshuffleError
+from ..ops.arguments import integer
 from ..ops.norm_conv import Norm
 from . import chain
 from .layers import BatchNorm2d, GlobalAvgPool, Linear, ReLU, Sigmoid
@@ -172,6 +173,7 @@ class SqueezeExcitation(Module):
     """
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
+        channels, reduction = integer(channels, "channels"), integer(reduction, "reduction")
         squeezed = max(1, channels // reduction)
         self.squeeze = GlobalAvgPool()
         self.fc1 = Linear(channels, squeezed)

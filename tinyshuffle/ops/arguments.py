@@ -30,9 +30,13 @@ __all__ = [
     "number",
     "pair",
     "integer",
+    "is_real",
 ]
 
 IntPair = int | tuple[int, int]
+
+MOST = 2**31 - 1
+"""No side, stride or number of channels is larger; the kernels' places are products of them."""
 
 
 def integer(value: Any, name: str, least: int = 1) -> int:
@@ -49,9 +53,10 @@ def integer(value: Any, name: str, least: int = 1) -> int:
         out = operator.index(value)
     except TypeError:
         out = least - 1
-    if out < least:
+    if not least <= out <= MOST:
         raise TinyshuffleError(
             f"{name}={value!r} is not possible; use {least} or more, a whole number"
+            + (f", at most {MOST}" if out > MOST else "")
         )
     return out
 
@@ -61,10 +66,13 @@ def pair(value: IntPair) -> tuple[int, int]:
 
     It is taken to be possible; :func:`check_pair` says whether it is.
     """
-    if isinstance(value, (tuple, list, np.ndarray)) and np.ndim(value):
-        vertical, horizontal = value
-        return operator.index(vertical), operator.index(horizontal)
-    return (operator.index(value),) * 2  # type: ignore[arg-type]
+    vertical, horizontal = _two(value)
+    return operator.index(vertical), operator.index(horizontal)
+
+
+def _two(value: Any) -> Any:
+    several = isinstance(value, (tuple, list)) or isinstance(value, np.ndarray) and value.ndim
+    return value if several else (value, value)
 
 
 def check_pair(value: IntPair, name: str, least: int = 1) -> tuple[int, int]:
@@ -76,13 +84,12 @@ def check_pair(value: IntPair, name: str, least: int = 1) -> tuple[int, int]:
         If it is of another type or number, or less than ``least``.
     """
     try:
-        several = isinstance(value, (tuple, list, np.ndarray)) and np.ndim(value)
-        vertical, horizontal = value if several else (value, value)  # type: ignore[misc]
+        vertical, horizontal = _two(value)
         return integer(vertical, name, least), integer(horizontal, name, least)
     except ValueError:  # TinyshuffleError is one
         raise TinyshuffleError(
-            f"{name}={value!r} is not possible; use {least} or more, a whole number "
-            "or a pair of them, (vertical, horizontal)"
+            f"{name}={value!r} is not possible; use {least} or more (at most {MOST}), a whole "
+            "number or a pair of them, (vertical, horizontal)"
         ) from None
 
 
@@ -123,9 +130,14 @@ def check_real(*arrays: np.ndarray | None) -> None:
         check_type(a.dtype)
 
 
+def is_real(dtype: np.dtype) -> bool:
+    """Whether operations compute with this type."""
+    return dtype == np.float32 or dtype == np.float64
+
+
 def check_type(dtype: np.dtype) -> None:
-    """Raise unless ``dtype`` is one that operations compute with: float32 or float64."""
-    if dtype != np.float32 and dtype != np.float64:
+    """Raise unless ``dtype`` is one that operations compute with."""
+    if not is_real(dtype):
         raise TinyshuffleError(
             f"got numbers of type {dtype} where float32 or float64 is expected; "
             "convert them, for example with x.astype('float32')"
@@ -133,12 +145,17 @@ def check_type(dtype: np.dtype) -> None:
 
 
 def check_images(x: np.ndarray) -> None:
-    """Raise unless ``x`` is real and of shape (N, H, W, C)."""
+    """Raise unless ``x`` is real and of shape (N, H, W, C), with pixels in it."""
     check_real(x)
     if x.ndim != 4:
         hint = "; add the batch axis with x[None]" if x.ndim == 3 else ""
         raise TinyshuffleError(
             f"images have to be of shape (N, H, W, C), got an array of {x.ndim} axes{hint}"
+        )
+    if 0 in x.shape[1:]:
+        n, h, w, c = x.shape
+        raise TinyshuffleError(
+            f"images of {h}x{w} pixels with {c} channels are empty; give at least one of each"
         )
 
 

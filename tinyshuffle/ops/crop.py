@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import TinyshuffleError
+
 __all__ = ["crop"]
 
 
@@ -36,6 +38,7 @@ def crop(
     -------
     float32 (N, H, W, C)
     """
+    check_crop(images, flip, top, left, scale, offset)
     n, h, w, _ = images.shape
     rows, columns = np.arange(h) + top[:, None], np.arange(w) + left[:, None]  # (N, H), (N, W)
     inside = ((rows >= 0) & (rows < h))[:, :, None] & ((columns >= 0) & (columns < w))[:, None]
@@ -43,3 +46,29 @@ def crop(
     rows, columns = rows.clip(0, h - 1)[:, :, None], columns.clip(0, w - 1)[:, None]
     y = images[np.arange(n)[:, None, None], rows, columns] * scale + offset  # (N, H, W, C)
     return np.where(inside[..., None], y, np.float32(0))
+
+
+def check_crop(
+    images: np.ndarray,
+    flip: np.ndarray,
+    top: np.ndarray,
+    left: np.ndarray,
+    scale: np.ndarray,
+    offset: np.ndarray,
+) -> None:
+    """Raise unless ``images`` are uint8 (N, H, W, C), and there is one of each for all of them."""
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise TinyshuffleError(
+            f"images of {images.dtype} numbers and shape {images.shape} cannot be cropped; "
+            "give uint8 pixels (N, H, W, C)"
+        )
+    n, c = images.shape[0], images.shape[3]
+    for name, array, length in (
+        ("flip", flip, n), ("top", top, n), ("left", left, n), ("scale", scale, c),
+        ("offset", offset, c),
+    ):  # fmt: skip
+        if array.shape != (length,):
+            raise TinyshuffleError(
+                f"{name} has shape {array.shape}, and {images.shape[0]} images of {c} channels "
+                f"need ({length},)"
+            )

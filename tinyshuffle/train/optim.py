@@ -9,12 +9,14 @@ batch norm's scale and shift and the biases are one-dimensional and are left alo
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..backend import F
 from ..errors import TinyshuffleError
+from ..ops.arguments import number
 
 if TYPE_CHECKING:
     from ..nn import Parameter
@@ -38,10 +40,10 @@ class Optimizer:
             raise TinyshuffleError("the optimiser was given no parameters: pass net.parameters()")
         if len({id(p) for p in self.params}) < len(self.params):
             raise TinyshuffleError("the optimiser was given the same parameter twice: pass it once")
-        _check(lr >= 0, "lr", lr, "zero or more")
-        _check(weight_decay >= 0, "weight_decay", weight_decay, "zero or more")
-        self.lr = float(lr)
-        self.weight_decay = float(weight_decay)
+        self.lr = number(lr, "lr", _not_negative, "a finite number, zero or more")
+        self.weight_decay = number(
+            weight_decay, "weight_decay", _not_negative, "a finite number, zero or more"
+        )
         self.decay_all = decay_all
         self._state = {slot: [np.zeros_like(p.data) for p in self.params] for slot in self.slots}
         self._memory = np.empty((2, 0))
@@ -168,12 +170,12 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         decay_all: bool = False,
     ) -> None:
-        _check(0 <= momentum < 1, "momentum", momentum, "in [0, 1)")
+        momentum = number(momentum, "momentum", _decays, "a number in [0, 1)")
         if nesterov and momentum == 0:
             raise TinyshuffleError("nesterov=True needs a momentum above zero, usually 0.9")
         self.slots = ("momentum",) if momentum else ()
         super().__init__(params, lr, weight_decay, decay_all)
-        self.momentum = float(momentum)
+        self.momentum = momentum
         self.nesterov = nesterov
 
     def _update(self, i: int, p: Parameter) -> None:
@@ -221,12 +223,12 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         decay_all: bool = False,
     ) -> None:
-        for beta in betas:
-            _check(0 <= beta < 1, "betas", betas, "two numbers in [0, 1)")
-        _check(eps >= 0, "eps", eps, "zero or more")
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise TinyshuffleError(f"betas={betas!r} is not possible; use two numbers in [0, 1)")
+        beta1, beta2 = (number(b, "one of betas", _decays, "a number in [0, 1)") for b in betas)
         super().__init__(params, lr, weight_decay, decay_all)
-        self.betas = (float(betas[0]), float(betas[1]))
-        self.eps = float(eps)
+        self.betas = (beta1, beta2)
+        self.eps = number(eps, "eps", _not_negative, "a finite number, zero or more")
         self._steps = np.zeros(len(self.params), np.int64)  # a parameter's own count: some may rest
 
     def _named_state(self) -> dict[str, np.ndarray]:
@@ -256,6 +258,9 @@ class Adam(Optimizer):
         p.data -= np.multiply(u, self.lr / (1 - beta1**count), out=u)
 
 
-def _check(good: bool, name: str, value: object, wanted: str) -> None:
-    if not good:
-        raise TinyshuffleError(f"{name}={value} was given to the optimiser: it must be {wanted}")
+def _not_negative(value: float) -> bool:
+    return 0 <= value < inf
+
+
+def _decays(value: float) -> bool:
+    return 0 <= value < 1
