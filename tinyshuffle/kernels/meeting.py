@@ -158,7 +158,7 @@ def _apart(
 @exact
 def _normalise_add(y, x, shortcut, row, constants, eps, c, period):
     table = table_of(constants, eps, period, x)
-    mu, scale, shift = table[0], table[2], table[3]
+    k, scale, shift = table[0], table[2], table[3]
     zero = y.dtype.type(0)
     block = max(1, _BLOCK // period) * period // c  # pixels
     spare, m = scratch(block * c, x), x.size // c
@@ -170,7 +170,7 @@ def _normalise_add(y, x, shortcut, row, constants, eps, c, period):
             a, s = x[first * c + start : first * c + end], there[start:end]
             b = y[first * c + start : first * c + end]
             for i in range(a.size):
-                v = (a[i] - mu[i]) * scale[i] + shift[i] + s[i]
+                v = (a[i] - k[i]) * scale[i] + shift[i] + s[i]
                 b[i] = zero if v <= zero else v  # a NaN stays one
 
 

@@ -66,6 +66,7 @@ __all__ = ["Gradient", "Norm", "conv_norm", "norm_conv", "norm_conv_backward"]
 _BLOCK = 2**14  # numbers of a tensor to take through all the steps at a time: 64 KB in float32
 _WEIGHTS = 2**16  # of a group, whose gradient stays in the cache; more are left to BLAS
 _WEIGHTS_FORWARD = 2**20  # where there is no gradient
+_LARGE = 1e18  # a factor or a shift that is not folded into weights
 _SLACK = 64  # numbers behind a scratch array that a tile may read
 
 
@@ -126,18 +127,17 @@ def _forward(
         s = way
         y = memory.empty((n, -(-h // s), -(-wd // s), c), dtype)
         _depthwise(
-            y.reshape(-1), sums[1:], xf, x_row, before, eps, relu, shuffle, wf,
+            y.reshape(-1), sums, xf, x_row, before, eps, relu, shuffle, wf,
             after, after_eps, after_relu, n, h, wd, c, s, _images(n, h * wd * c), period_of(c),
         )  # fmt: skip
     else:
         check_channels(x, w, groups)
         y = memory.empty((n, h, wd, o), dtype)
         _pointwise(
-            y.reshape(-1), sums[1:], xf, x_row, before, eps, relu, shuffle, wf,
+            y.reshape(-1), sums, xf, x_row, before, eps, relu, shuffle, wf,
             after, after_eps, after_relu,
             n * h * wd, c, o, groups, _rows(c, o), period_of(c), period_of(o),
         )  # fmt: skip
-    sums[0] = y.size // o
     return y, sums
 
 
@@ -306,15 +306,21 @@ def _panels(w, groups, k, n, k_step, n_step, group_step):
 
 @fused
 def _folded(w, k, table):
-    """The weights (K, O) of a convolution and the batch norm behind it, and a row of shifts."""
+    """The weights (K, O) of a convolution and the batch norm behind it, and a row of shifts.
+
+    Nothing, if that makes them so large that sums might be infinite which are not without the norm.
+    """
     o = w.size // k
-    mean, scale, beta = table[0], table[2], table[3]
+    centre, scale, shift = table[0], table[2], table[3]
     out = scratch((k + 1) * o, w)
     for i in range(k):
         for j in range(o):
             out[i * o + j] = w[i * o + j] * scale[j]
     for j in range(o):
-        out[k * o + j] = beta[j] - mean[j] * scale[j]
+        out[k * o + j] = np.float64(shift[j]) - np.float64(centre[j]) * scale[j]
+    for j in range(o):
+        if not max(abs(scale[j]), abs(out[k * o + j])) < _LARGE:
+            return out[:0]
     return out
 
 
@@ -392,8 +398,9 @@ def _pointwise(
     sy = scratch((block + ROWS) * groups * row_of(og), x)
     table, after = table_of(before, eps, x_period, x), table_of(behind, behind_eps, period, x)
     row, k, end = row_of(og), cg, WRITE
-    if after.size > 0:
-        w, k, end = _folded(w, cg, after), cg + 1, RECTIFY if behind_relu else SHIFT
+    folded = _folded(w, cg, after) if after.size > 0 else w[:0]
+    if folded.size > 0:
+        w, k, end = folded, cg + 1, RECTIFY if behind_relu else SHIFT
     panels = _panels(w, groups, k, og, o, 1, og)
     for first in range(0, m, block):
         rows = min(block, m - first)
@@ -415,6 +422,8 @@ def _pointwise(
             _unpad(here, o, sy, rows, groups, og, row)
         if after.size == 0:
             add_sums(sums, here, period)
+        elif folded.size == 0:
+            normalise(here, here, after, behind_relu)
 
 
 @fused
@@ -478,9 +487,9 @@ def _depthwise(
     zeros = np.zeros(wd * c, x.dtype)
     shifts = zeros
     table, after = table_of(before, eps, period, x), table_of(behind, behind_eps, period, x)
-    if after.size > 0:
-        w = _folded(w, 9, after)
-        shifts = w[9 * c :]
+    folded = _folded(w, 9, after) if after.size > 0 else w[:0]
+    if folded.size > 0:
+        w, shifts = folded, folded[9 * c :]
     ho, wo = (h + stride - 1) // stride, (wd + stride - 1) // stride
     for first in range(0, n, images):
         count = min(images, n - first)
@@ -496,6 +505,8 @@ def _depthwise(
             forward_2(here, z, w, shifts, zeros, count, h, wd, c)
         if after.size == 0:
             add_sums(sums, here, period)
+        elif folded.size == 0:
+            normalise(here, here, after, behind_relu)
         elif behind_relu:
             _rectify(here)
 

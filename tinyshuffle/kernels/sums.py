@@ -50,11 +50,19 @@ def ending(x, size):
 @exact
 def fold(sums, parts):
     """Add the sums over a period (K, period) to those of the channels (K, C), and clear them."""
-    c = sums.shape[1]
+    c, width = sums.shape[1], parts.shape[1]
+    while width % (2 * c) == 0:  # long loops over halves are faster than short ones over pixels
+        width //= 2
+        for part in parts:
+            half = part[width:]
+            for i in range(width):
+                part[i] += half[i]
     for k in range(len(parts)):
-        for start in range(0, parts.shape[1], c):
+        total = sums[k]
+        for start in range(0, width, c):
+            part = parts[k, start:]
             for i in range(c):
-                sums[k, i] += parts[k, start + i]
+                total[i] += part[i]
     parts[:] = 0
 
 

@@ -19,7 +19,11 @@ pass, from x: cheaper than keeping them.
 
 The work is cut where sums over the batch are needed, so that a batch which lies in several slices
 can add the slices' sums in between (``tinyshuffle.parallel``). The sums are float64: BN-2 then
-loses nothing that float32 data had, up to |μ| / σ of about 10⁴.
+loses nothing that float32 data had, up to |μ| / σ of about 10⁴. There μ itself is no float32 number
+any more, so BN-3 takes away the float32 number k next to it, and what is left of it after the
+division::
+
+    x̂ = (x - k) / √(σ² + ε) + r,   r = (k - μ) / √(σ² + ε)
 """
 
 from __future__ import annotations
@@ -37,6 +41,9 @@ __all__ = [
     "batch_norm_statistics",
     "batch_norm_sums",
 ]
+
+HUGE = 1e68
+"""σ² above which x - μ can be too large for float32, and k = 0 instead of μ."""
 
 
 def batch_norm_sums(x: np.ndarray) -> np.ndarray:
@@ -67,8 +74,8 @@ def batch_norm(
 
     In training they are the batch's, in evaluation the running ones.
     """
-    mean, inv_std = _constants(x.dtype, mean, var, eps)
-    y = (x - mean) * (gamma * inv_std) + beta
+    k, _, scale, shift, _ = _constants(x.dtype, gamma, beta, mean, var, eps)
+    y = (x - k) * scale + shift
     return np.maximum(y, 0) if relu else y
 
 
@@ -106,9 +113,9 @@ def batch_norm_backward(
 
     ``sums`` (2, C) are dβ and dγ over the whole batch, ``count`` (C,) its M.
     """
-    dz, xhat, inv_std = _dz_xhat(dy, x, gamma, beta, mean, var, eps, relu)
+    dz, xhat, scale = _dz_xhat(dy, x, gamma, beta, mean, var, eps, relu)
     mean_dz, mean_dz_xhat = (sums / count).astype(x.dtype)
-    return (gamma * inv_std) * (dz - mean_dz - xhat * mean_dz_xhat)
+    return scale * (dz - mean_dz - xhat * mean_dz_xhat)
 
 
 def batch_norm_eval_backward(
@@ -122,8 +129,8 @@ def batch_norm_eval_backward(
     relu: bool = False,
 ) -> np.ndarray:
     """Return dx (N, H, W, C) when μ and σ² are constants: the first term of BN-7."""
-    dz, _, inv_std = _dz_xhat(dy, x, gamma, beta, mean, var, eps, relu)
-    return (gamma * inv_std) * dz
+    dz, _, scale = _dz_xhat(dy, x, gamma, beta, mean, var, eps, relu)
+    return scale * dz
 
 
 def batch_norm_cost(
@@ -145,9 +152,23 @@ def batch_norm_cost(
 
 
 def _constants(
-    dtype: np.dtype, mean: np.ndarray, var: np.ndarray, eps: float
-) -> tuple[np.ndarray, np.ndarray]:
-    return mean.astype(dtype), (1 / np.sqrt(var + eps)).astype(dtype)
+    dtype: np.dtype,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    mean: np.ndarray,
+    var: np.ndarray,
+    eps: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return k, s = 1 / √(σ² + ε), γ s, β + γ r and r, all (C,) and of type ``dtype``.
+
+    With them x̂ = (x - k) s + r and y = (x - k) γ s + (β + γ r).
+    """
+    mean, var = np.asarray(mean, np.float64), np.asarray(var, np.float64)
+    k = np.where(var > HUGE, 0, mean).astype(dtype)
+    inv_std = 1 / np.sqrt(var + eps)
+    r = (k - mean) * inv_std
+    scale = gamma * inv_std.astype(dtype)
+    return k, inv_std.astype(dtype), scale, (beta + gamma * r).astype(dtype), r.astype(dtype)
 
 
 def _dz_xhat(
@@ -160,8 +181,9 @@ def _dz_xhat(
     eps: float,
     relu: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute again what the backward pass needs of the forward: dz, x̂ and 1 / √(σ² + ε)."""
-    mean, inv_std = _constants(x.dtype, mean, var, eps)
+    """Compute again what the backward pass needs of the forward: dz, x̂ and γ / √(σ² + ε)."""
+    k, inv_std, scale, shift, r = _constants(x.dtype, gamma, beta, mean, var, eps)
+    v = x - k
     if relu:  # the same expression as in the forward pass, so the mask is the same to the bit
-        dy = dy * ((x - mean) * (gamma * inv_std) + beta > 0)
-    return dy, (x - mean) * inv_std, inv_std
+        dy = np.where(v * scale + shift > 0, dy, dy.dtype.type(0))
+    return dy, v * inv_std + r, scale
