@@ -8,8 +8,18 @@ from click.testing import CliRunner
 
 import tinyshuffle as ts
 from tinyshuffle.bench import search
-from tinyshuffle.bench.search import Entry, Genome, Space, best, evolve, front, parse_latency
+from tinyshuffle.bench.search import (
+    Entry,
+    Genome,
+    Space,
+    best,
+    evolve,
+    front,
+    parse_latency,
+    within,
+)
 from tinyshuffle.cli import cli
+from tinyshuffle.data import shapes
 
 SPACE = Space(32, 10, groups=(0, 3), widths=(48, 96), depths=(2, 4))
 
@@ -115,11 +125,39 @@ def test_the_front_is_beaten_by_none():
     assert front(seen) == [a, c, d]
 
 
+@pytest.mark.parametrize("slower", [0.9, 1.0, 1.4])
+def test_what_is_found_fits_as_measured(table, slower):
+    """Though a net takes longer, or less, than the sum of its parts."""
+
+    def measure(genome):
+        return slower * SPACE.cost(genome, table).seconds
+
+    latency = 2 * SPACE.fastest(table)[1].seconds
+    found = within(SPACE, table, latency, measure, seed=3)
+    *tried, last = found.measured.items()
+    assert last == (found.genome, measure(found.genome)) and last[1] <= latency
+    assert all(seconds > latency for _, seconds in tried) and len(tried) <= 1
+    best_there_is = max(
+        SPACE.cost(genome, table).multiply_adds
+        for genome in every_net()
+        if SPACE.cost(genome, table).seconds <= min(1.0, 1 / slower) * latency
+    )
+    assert found.seen[found.genome].multiply_adds == best_there_is
+
+
+def test_no_net_that_fits_as_measured_is_one_sentence(table):
+    latency = 1.2 * SPACE.fastest(table)[1].seconds
+    with pytest.raises(ts.TinyshuffleError) as caught:
+        within(SPACE, table, latency, lambda genome: 3 * latency)
+    assert f"the fastest one there is takes {3e3 * latency:.3g} ms" in str(caught.value)
+
+
 # ---- the whole command
 
 
 @pytest.fixture
-def tiny(monkeypatch):
+def tiny(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     init = search.Clock.__init__
     small = {"groups": (0, 2), "widths": (48,), "depths": (2, 3)}
     monkeypatch.setattr(
@@ -142,6 +180,44 @@ def test_the_command(tiny, tmp_path):
     # no budget: the deepest net there is
     assert "widths 48, 96, 192, depths 3, 3, 3" in result.stdout
     assert figure.read_bytes().startswith(b"\x89PNG")
+    again = run("--latency", "100s")
+    assert again.exit_code == 1 and "search-100s.toml exists already" in again.stderr
+
+
+def test_what_is_found_is_shown_once_and_can_be_trained(tiny, tmp_path, monkeypatch):
+    """The whole way, on a machine where a net takes 1.4 times as long as its parts."""
+    small, counts = Space(8, 10, (0, 2), (48,), (2, 3)), {}
+
+    def net(clock, genome):
+        counts[genome] = 1.4 * small.cost(genome, table).seconds
+        return counts[genome]
+
+    table = counted(small)
+    monkeypatch.setattr(search.Clock, "table", lambda self, progress: table)
+    monkeypatch.setattr(search.Clock, "net", net)
+    budget = 1.01 * max(small.cost(g, table).seconds for g in [
+        Genome(g, (48, 96, 192), (3, 3, 3)) for g in (0, 2)
+    ])  # fmt: skip
+    result = run("--latency", f"{1e6 * budget:.0f}us", "--recipe", "mine.toml")
+    assert result.exit_code == 0, result.output
+    *tried, winner = counts
+    assert tried and counts[winner] <= budget
+    rows = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert sum(row.startswith("found ") for row in rows) == 1
+    assert sum(row.startswith("too slow ") for row in rows) == len(tried)
+    for genome in counts:
+        depths = ", ".join(map(str, genome.depths))
+        entry = f"{genome.groups or 'V2'} 48, 96, 192 {depths} "
+        assert sum(entry in row for row in rows) == 1, result.stdout
+
+    config = ts.train.Config.make("mine.toml")
+    made = ts.models.create(config.model, num_classes=10, stem="cifar", **config.variant)
+    adds = ts.cost.profile(made, (1, 8, 8, 3)).total.multiply_adds
+    assert adds == small.cost(winner, table).multiply_adds
+    few = shapes.load(64, 16)
+    monkeypatch.setattr(ts.data, "load", lambda *_, **__: few)
+    trained = CliRunner().invoke(cli, ["train", "--recipe", "mine.toml", "--epochs", "1"])
+    assert trained.exit_code == 0 and "test accuracy" in trained.stdout, trained.output
 
 
 @pytest.mark.parametrize(

@@ -171,3 +171,13 @@ def test_unknown_names_and_variants():
         models.ShuffleNetV1(width=0.75)
     with pytest.raises(TinyshuffleError, match="the shallow net"):
         models.ShuffleNetV1(shallow=True)
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v1_x0_25_g2", "shufflenet_v2_x0_5"])
+def test_stages_of_other_depths(name):
+    net = models.create(name, num_classes=10, stem="cifar", stage_repeats=[1, 3, 2])
+    assert [len(stage) for stage in (net.stage2, net.stage3, net.stage4)] == [1, 3, 2]
+    assert net.eval()(np.zeros((1, 32, 32, 3), np.float32)).shape == (1, 10)
+    for wrong in ([1, 2], [0, 1, 1], "121", [1, 1, 10**9], [1.0, 1, 1]):
+        with pytest.raises(TinyshuffleError, match="give three whole numbers from 1 to 1000"):
+            models.create(name, num_classes=10, stem="cifar", stage_repeats=wrong)

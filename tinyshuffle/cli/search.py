@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from .group import THREADS, cli, new_table, print_table, save_figure
@@ -11,54 +13,81 @@ from .group import THREADS, cli, new_table, print_table, save_figure
 @click.option("--latency", metavar="TIME", required=True, help="For one image, such as 2ms.")
 @click.option("--input-size", metavar="N", type=int, default=32, help="[default: 32]")
 @click.option("--seed", metavar="N", type=int, default=0, help="Of the search.  [default: 0]")
+@click.option(
+    "--recipe", metavar="FILE", help="Where to write it (.toml).  [default: search-TIME.toml]"
+)
 @click.option("--plot", metavar="FILE", help="Draw it (.png, .svg or .pdf).")
 @THREADS
 def search(
-    latency: str, input_size: int, seed: int, plot: str | None, threads: int | None
+    latency: str,
+    input_size: int,
+    seed: int,
+    recipe: str | None,
+    plot: str | None,
+    threads: int | None,
 ) -> None:
     """Search ShuffleNets for the most multiply-adds within a time for one image.
 
     Every unit of the space is timed on this machine first; a net's time is the sum of its units'.
-    An evolution then varies widths, depths and groups. Multiply-adds stand in for accuracy:
-    nothing is trained.
+    An evolution then varies widths, depths and groups. What it finds is timed as a whole, and the
+    next net is tried if that is too slow. Multiply-adds stand in for accuracy: nothing is trained,
+    but a recipe for `train` is written.
     """
     from .. import plots
     from ..bench.progress import Progress
-    from ..bench.search import Clock, Space, best, evolve, front, parse_latency
+    from ..bench.search import Clock, Space, front, parse_latency, within
     from ..errors import TinyshuffleError
     from ..parallel import get_num_threads
+    from ..train.checkpoint import atomic_write
 
     budget = parse_latency(latency)
     if input_size < 8:
         raise TinyshuffleError(f"--input-size {input_size} is too small: give 8 or more")
     if threads is not None and threads < 1:
         raise TinyshuffleError(f"--threads {threads} is not possible: give 1 or more")
+    path = Path(recipe or f"search-{latency.replace(' ', '')}.toml")
+    if path.suffix != ".toml":
+        raise TinyshuffleError(
+            f"--recipe {recipe} is not the name of a recipe file: let it end in .toml"
+        )
+    if path.exists():
+        raise TinyshuffleError(
+            f"{path} exists already: choose another file with --recipe, or move that one away"
+        )
     space = Space(input_size, 10 if input_size < 64 else 1000)
     with Progress() as progress, Clock(space, threads or get_num_threads()) as clock:
         table = clock.table(progress)
-        seen = evolve(space, table, budget, seed)
-        winner = best(seen, budget)
-        measured = clock.net(winner)
-    rows = new_table("", "groups", "widths", "depths", "ms", "mult-adds, M")
-    edge = [genome for genome in front(seen) if seen[genome].seconds <= budget]
-    for genome in edge[:: max(1, len(edge) // 10)] + [winner]:
+        found = within(space, table, budget, clock.net, seed)
+    seen, measured, winner = found.seen, found.measured, found.genome
+    edge = [genome for genome in front(seen) if seen[genome].seconds < seen[winner].seconds]
+    shown = {*edge[:: max(1, len(edge) // 10)], *measured}
+    rows = new_table("", "groups", "widths", "depths", "ms by parts", "ms", "mult-adds, M")
+    for genome in sorted(shown, key=lambda genome: seen[genome].multiply_adds):
+        whole = measured.get(genome)
         rows.add_row(
-            "found" if genome is winner else "",
+            "found" if genome == winner else "too slow" if whole else "",
             str(genome.groups) if genome.groups else "V2",
             ", ".join(map(str, genome.widths)),
             ", ".join(map(str, genome.depths)),
             f"{1e3 * seen[genome].seconds:.3f}",
+            f"{1e3 * whole:.3f}" if whole else "",
             f"{seen[genome].multiply_adds / 1e6:.1f}",
         )
     print_table(rows)
     click.echo(
-        f"{winner}: {1e3 * seen[winner].seconds:.3f} ms by the look-up table, "
-        f"{1e3 * measured:.3f} ms measured as a whole"
+        f"{winner}: {1e3 * measured[winner]:.3f} ms measured as a whole (the median of several "
+        f"series), {1e3 * seen[winner].seconds:.3f} ms by the sum of its parts"
     )
     click.echo(
         f"1 image of {input_size}x{input_size}, {space.stem} stem, {len(table)} parts timed, "
-        f"{len(seen)} nets looked at. More rows: nets that no other beats in both. V2: units with "
-        "a channel split."
+        f"{len(seen)} nets looked at, {len(measured)} timed as a whole. Rows without that: nets "
+        "that no other beats in both. V2: units with a channel split."
     )
+    fields = [f'model = "{winner.model}"']
+    fields += [f"variant = {{ {', '.join(f'{k} = {v}' for k, v in winner.variant.items())} }}"]
+    fields += [f"sizes = [{input_size}]"] if input_size < 32 else []  # CIFAR's have 32 pixels
+    with atomic_write(path) as file:
+        file.write(("\n".join(fields) + "\n").encode())
+    click.echo(f"to train it: python -m tinyshuffle train --recipe {path}")
     if plot:
         save_figure(plots.search_front(seen, budget, winner), plot)

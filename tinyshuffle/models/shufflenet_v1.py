@@ -38,7 +38,7 @@ from ..nn import (
     SqueezeExcitation,
 )
 from ..nn.containers import backward_open
-from .stages import check_channels, check_stages
+from .stages import check_channels, check_repeats, check_stages
 from .stem import stem_layers
 
 __all__ = ["ShuffleNetV1", "ShuffleUnitV1", "stage_widths", "stem_width"]
@@ -174,6 +174,8 @@ class ShuffleNetV1(Module):
         False is the authors' released head.
     stage_channels : three int, optional
         Widths of stages 2, 3 and 4 between those of the paper: growing multiples of 4 g.
+    stage_repeats : three int, optional
+        Other numbers of units in stages 2, 3 and 4.
     stem_channels : int, optional
         Width of the first convolution: a multiple of g, below that of stage 2.
     """
@@ -189,6 +191,7 @@ class ShuffleNetV1(Module):
         shallow: bool = False,
         fc_bias: bool = True,
         stage_channels: Sequence[int] | None = None,
+        stage_repeats: Sequence[int] | None = None,
         stem_channels: int | None = None,
     ) -> None:
         if width not in (0.25, *STEM_WIDTH) or groups not in STAGE2_WIDTH:
@@ -197,7 +200,7 @@ class ShuffleNetV1(Module):
                 "widths are 0.25, 0.5, 1, 1.5, 2 and groups 1, 2, 3, 4, 8"
             )
         widths: Sequence[int] = stage_widths(width, groups)
-        repeats = REPEATS
+        repeats: Sequence[int] = REPEATS
         if shallow:
             if (width, groups) != (0.5, 3):
                 raise TinyshuffleError(
@@ -211,6 +214,8 @@ class ShuffleNetV1(Module):
             channels = check_channels("stem_channels", stem_channels)
         if stage_channels is not None:
             widths = check_stages(stage_channels, 4 * groups)
+        if stage_repeats is not None:
+            repeats = check_repeats(stage_repeats)
         steps = [channels, *widths]
         if channels % groups or any(a >= b for a, b in pairwise(steps)):
             raise TinyshuffleError(

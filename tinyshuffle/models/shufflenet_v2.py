@@ -24,7 +24,7 @@ from ..nn import (
     SqueezeExcitation,
 )
 from ..nn.containers import backward_open, forward_open
-from .stages import check_channels, check_stages
+from .stages import check_channels, check_repeats, check_stages
 from .stem import stem_layers
 
 __all__ = ["ShuffleNetV2", "ShuffleUnitV2"]
@@ -140,6 +140,8 @@ class ShuffleNetV2(Module):
         False is the authors' released head.
     stage_channels : three int, optional
         Other widths of stages 2, 3 and 4 than Table 5's: even numbers.
+    stage_repeats : three int, optional
+        Other numbers of units in stages 2, 3 and 4.
     conv5_channels : int, optional
         Another width of the last convolution.
     """
@@ -154,6 +156,7 @@ class ShuffleNetV2(Module):
         residual: bool = False,
         fc_bias: bool = True,
         stage_channels: Sequence[int] | None = None,
+        stage_repeats: Sequence[int] | None = None,
         conv5_channels: int | None = None,
     ) -> None:
         if width not in WIDTHS:
@@ -169,10 +172,11 @@ class ShuffleNetV2(Module):
             stages = check_stages(stage_channels, 2)
         if conv5_channels is not None:
             last = check_channels("conv5_channels", conv5_channels)
+        repeats = REPEATS if stage_repeats is None else check_repeats(stage_repeats)
         channels = STEM_WIDTH
         self.conv1, self.maxpool = stem_layers(channels, stem)
         built = []
-        for out, repeat in zip(stages, REPEATS, strict=True):
+        for out, repeat in zip(stages, repeats, strict=True):
             units = [ShuffleUnitV2(channels, out, 2, downsample, se)]
             units += [
                 ShuffleUnitV2(out, out, 1, se=se, residual=residual) for _ in range(repeat - 1)
