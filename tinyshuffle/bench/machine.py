@@ -122,9 +122,8 @@ class Ceilings:
 
 def describe(threads: int) -> Machine:
     """Look at this machine and at the libraries of this process."""
-    from ..parallel import get_num_threads
+    from ..parallel import usable_cores
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = {"Python": platform.python_version()}
     packages = {"NumPy": "numpy", "numba": "numba", **{name: p for p, name in PEERS.items()}}
     for name, package in packages.items():
@@ -135,7 +134,7 @@ def describe(threads: int) -> Machine:
     return Machine(
         cpu=_cpu(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        cores=cores or get_num_threads(),
+        cores=usable_cores(),
         threads=threads,
         memory=_memory(),
         cache=last_level_cache(),

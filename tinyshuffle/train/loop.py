@@ -61,6 +61,9 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(message)
         self.signum = signum
 
+    def __reduce__(self) -> tuple:  # a pool of processes that cannot send it on hangs
+        return type(self), (str(self), self.signum)
+
 
 @dataclass(frozen=True)
 class Evaluation:
