@@ -18,6 +18,7 @@ import pytest
 
 import tinyshuffle as ts
 from tinyshuffle import TinyshuffleError, nn
+from tinyshuffle.backend import F
 
 SLICES = (1, 2, 3, 5)
 
@@ -688,20 +689,29 @@ def test_more_threads_than_cores_are_not_used(monkeypatch):
         assert seen == [24, 24]
 
 
-def test_the_default_is_the_share_of_a_container():
-    """cgroup v2 says how much time, in microseconds, a container has of how much."""
-    script = """
+CGROUPS = {
+    "v2": {"/sys/fs/cgroup/cpu.max": "100000 100000"},
+    "v1": {
+        "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "100000",
+        "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+    },
+}
+
+
+@pytest.mark.parametrize("version", CGROUPS)
+def test_the_default_is_the_share_of_a_container(version):
+    """A cgroup says how much time, in microseconds, a container has of how much: here one core."""
+    script = f"FILES = {CGROUPS[version]}" + """
 import builtins, io, os
 real_open, real_exists = builtins.open, os.path.exists
 def fake_open(path, *a, **k):
     if "cgroup" in str(path):
-        if str(path).endswith("cpu.max"):
-            return io.StringIO("100000 100000\\n")
-        raise FileNotFoundError(path)
+        if str(path) not in FILES:
+            raise FileNotFoundError(path)
+        return io.StringIO(FILES[str(path)] + "\\n")
     return real_open(path, *a, **k)
 builtins.open = io.open = fake_open
-os.path.exists = lambda p: str(p).endswith("cpu.max") or (
-    "cgroup" not in str(p) and real_exists(p))
+os.path.exists = lambda p: str(p) in FILES if "cgroup" in str(p) else real_exists(p)
 os.sched_getaffinity = lambda pid: {0, 1, 2, 3}
 os.cpu_count = lambda: 4
 import tinyshuffle as ts
@@ -726,6 +736,32 @@ def test_errors_speak_of_the_batch_that_was_given(threads, train):
     net = ts.DataParallel(nn.Sequential(nn.Linear(3, 4))).train(train)
     with pytest.raises(TinyshuffleError, match=r"got \(70, 5\)"):
         net(np.zeros((70, 5), np.float32))
+
+
+class Unfit(nn.Module):
+    """A shortcut around a convolution that changes the size."""
+
+    def __init__(self):
+        self.conv = nn.Conv2d(3, 3, 3)
+
+    def forward(self, x):
+        return F.add(x, self.conv(x))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_errors_inside_of_a_net_speak_of_the_batch_that_was_given(threads, each_backend):
+    ts.set_num_threads(threads)
+    with pytest.raises(TinyshuffleError, match=r"\(70, 32, 32, 3\) and \(70, 30, 30, 3\)"):
+        ts.DataParallel(Unfit())(np.zeros((70, 32, 32, 3), np.float32))
+
+
+def test_a_gradient_of_another_shape_is_refused():
+    ts.set_num_threads(2)
+    net = small()
+    y = net(images(7))
+    with pytest.raises(TinyshuffleError, match=r"has shape \(7, 3\).* returned \(7, 4\)"):
+        net.backward(y[:, :3])
+    assert net.backward(y).shape == (7, 8, 8, 3)
 
 
 def test_a_net_works_on_after_ctrl_c(monkeypatch):

@@ -2,7 +2,7 @@
 
 Layers are serial and know nothing of this. The slices meet only where the mathematics makes them:
 
-* batch norm's sums, forward and backward, are added over the slices (``nn.part``), so that every
+* batch norm's sums, forward and backward, are added over the slices (``part.py``), so that every
   slice is normalised with the statistics of the whole batch;
 * the gradients of the parameters are added when all slices are through.
 
@@ -40,7 +40,7 @@ from .backend import F
 from .errors import TinyshuffleError
 from .memory import Pool
 from .nn import Module, inference
-from .nn.part import Part, part_of_batch, this_part
+from .part import Part, part_of_batch, this_part
 
 __all__ = ["DataParallel", "get_num_threads", "set_num_threads", "usable_cores"]
 
@@ -82,6 +82,10 @@ def usable_cores() -> int:
     return _cores(os.cpu_count() or 1)
 
 
+def _threads() -> int:
+    return min(get_num_threads(), usable_cores())
+
+
 @cache  # reading a container's share takes longer than a layer, and it is given for good
 def _cores(allowed: int) -> int:
     from joblib import cpu_count
@@ -121,7 +125,7 @@ class DataParallel(Module):
             return self._forward_in(part, x)
         if np.ndim(x) == 0 or len(x) == 0:
             raise TinyshuffleError("the net got an empty batch; give it at least one image")
-        slices = _cut(len(x), min(get_num_threads(), usable_cores()))
+        slices = _cut(len(x), _threads())
         with self._lock:
             team = self._team_of(len(slices))
             if not self.training:
@@ -132,7 +136,7 @@ class DataParallel(Module):
             except BaseException:
                 self._saved = None
                 raise
-            self.save(slices)
+            self.save(slices, out.shape)
         return out
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
@@ -146,13 +150,13 @@ class DataParallel(Module):
                     "call net.train() before the forward pass"
                 )
             waiting = self._saved
-            (slices,) = self.saved()
-            if len(dy) != slices[-1].stop:
+            slices, shape = self.saved()
+            if np.shape(dy) != shape:
                 self._saved = waiting  # for the right one
-                raise TinyshuffleError(
-                    f"the gradient is for {len(dy)} images, and the forward pass had "
-                    f"{slices[-1].stop}; give the gradient of that pass"
-                )
+                what = f"has shape {np.shape(dy)}, and the forward pass returned {shape}"
+                if len(np.shape(dy)) == len(shape) and np.shape(dy)[1:] == shape[1:]:
+                    what = f"is for {len(dy)} images, and the forward pass had {shape[0]}"
+                raise TinyshuffleError(f"the gradient {what}; give the gradient of that pass")
             assert self._team is not None
             return self._team.backward(dy, slices)
 
@@ -343,7 +347,7 @@ class _Team:
                 raise
 
         # a single slice leaves the matrix products' own threads to work
-        with blas.limit(min(get_num_threads(), usable_cores()) if alone else 1):
+        with blas.limit(_threads() if alone else 1):
             results: list[Any] = []
             try:
                 if self.threads is not None:

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -910,3 +911,9 @@ def test_a_confusion_matrix_of_many_classes_counts_every_image(dtype):
     seen = Evaluation(0.0, 1.0, classes, labels, np.eye(100, dtype=np.float32))
     np.testing.assert_array_equal(seen.confusion, np.eye(100, dtype=int))
     assert seen.right.sum() == seen.count.sum() == 100
+
+
+def test_an_interrupted_run_can_be_reported_to_another_process():
+    """An exception that cannot be unpickled leaves a pool of processes waiting for ever."""
+    error = pickle.loads(pickle.dumps(Interrupted("stopped", signal.SIGTERM)))
+    assert (str(error), error.signum) == ("stopped", signal.SIGTERM)

@@ -40,6 +40,7 @@ from numba.np.arrayobj import make_array
 from .. import memory
 from ..errors import TinyshuffleError
 from ..ops.arguments import check_real, check_type
+from ..part import whole
 
 __all__ = [
     "LANES",
@@ -141,7 +142,9 @@ def flat(a: np.ndarray, dtype: np.dtype, shape: tuple[int, ...] | None = None) -
     check_real(a)
     check_type(dtype)
     if shape is not None and a.shape != shape:
-        raise TinyshuffleError(f"got an array of shape {a.shape} where {shape} fits the others")
+        raise TinyshuffleError(
+            f"got an array of shape {whole(a.shape)} where {whole(shape)} fits the others"
+        )
     if a.dtype != dtype or not (a.flags.c_contiguous and a.flags.writeable):
         copy = memory.empty(a.shape, dtype)
         copy[...] = a

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import TinyshuffleError
 from ..ops.arguments import check_real
-from .part import whole
+from ..part import whole
 
 __all__ = ["check_images", "check_rows"]
 

@@ -11,10 +11,10 @@ from ..backend import F
 from ..errors import TinyshuffleError
 from ..ops.arguments import IntPair, check_groups, check_pair, check_real, integer, number
 from ..ops.pool import check_padding
+from ..part import add_up, this_part
 from . import draw
 from .check import check_images, check_rows
 from .module import Module, Parameter
-from .part import add_up, this_part
 
 __all__ = [
     "AdaptiveAvgPool2d",

@@ -17,7 +17,7 @@ import numpy as np
 from .. import memory
 from ..errors import TinyshuffleError
 from ..ops.arguments import check_real, check_type, integer
-from .part import this_part
+from ..part import this_part
 
 __all__ = ["Module", "Parameter", "inference", "inferring", "is_as_written"]
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TinyshuffleError
+from ..part import whole
 
 __all__ = [
     "IntPair",
@@ -164,7 +165,7 @@ def fit(a: np.ndarray, shape: tuple[int, ...], dtype: np.dtype | None = None) ->
     check_real(a)
     if a.shape != tuple(shape):
         raise TinyshuffleError(
-            f"got an array of shape {a.shape} where {tuple(shape)} fits the others"
+            f"got an array of shape {whole(a.shape)} where {whole(tuple(shape))} fits the others"
         )
     return a.astype(a.dtype if dtype is None else dtype, copy=False)
 
@@ -185,7 +186,7 @@ def check_channels(x: np.ndarray, w: np.ndarray, groups: int) -> None:
         )
     if x.shape[-1] != c:
         raise TinyshuffleError(
-            f"an input of {x.shape[-1]} channels (its shape is {x.shape}) does not fit {what} "
+            f"an input of {x.shape[-1]} channels (its shape is {whole(x.shape)}) does not fit {what} "
             f"for {c}; give an input of shape (N, H, W, {c})"
         )
 
@@ -195,6 +196,6 @@ def check_rows(x: np.ndarray, w: np.ndarray) -> None:
     check_real(x, w)
     if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0]:
         raise TinyshuffleError(
-            f"an input of shape {x.shape} does not fit weights of shape {w.shape}; "
+            f"an input of shape {whole(x.shape)} does not fit weights of shape {w.shape}; "
             "give (N, C) and (C, O)"
         )

@@ -61,8 +61,8 @@ def add_up(sums: np.ndarray) -> np.ndarray:
 
 
 def whole(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of the array of which one of this ``shape`` is this thread's part."""
+    """Return, for an error to name, the shape of the array of which this thread has a part."""
     part = _part.get()
-    if part is None or not shape or shape[0] != part.last - part.first:
+    if part is None or len(shape) < 2 or shape[0] != part.last - part.first:
         return shape
     return (part.total, *shape[1:])
