@@ -186,8 +186,8 @@ def check_channels(x: np.ndarray, w: np.ndarray, groups: int) -> None:
         )
     if x.shape[-1] != c:
         raise TinyshuffleError(
-            f"an input of {x.shape[-1]} channels (its shape is {whole(x.shape)}) does not fit {what} "
-            f"for {c}; give an input of shape (N, H, W, {c})"
+            f"an input of {x.shape[-1]} channels (its shape is {whole(x.shape)}) does not fit "
+            f"{what} for {c}; give an input of shape (N, H, W, {c})"
         )
 
 
