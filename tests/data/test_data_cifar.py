@@ -21,6 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*is whole, but its:UserWarning"
 
 TEN = replace(cifar.CIFAR10, records=(20, 10))
 HUNDRED = replace(cifar.CIFAR100, records=(200, 100))
+NAMES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
 
 def contents(source, seed=0):
@@ -151,13 +152,13 @@ def in_each_others_place():
     """What can go wrong with whole files: a name, {file: bytes} for CIFAR-10, and the reason."""
     files = contents(TEN)
     first, second, names = files["data_batch_1.bin"], "data_batch_2.bin", TEN.names
-    official = "\n".join(TEN.classes)
+    official = "\n".join(NAMES)
     uneven = bytearray(first)
     uneven[0] = 1  # the label had been 0
     yield "copy", {second: first}, "data_batch_2.bin and data_batch_1.bin are the same file"
     yield "zeros", {second: bytes(len(first))}, "data_batch_2.bin holds nothing but zeros"
     yield "uneven", {"data_batch_1.bin": bytes(uneven)}, "11 images .*label 1 and 9 .*label 0"
-    reverse = "\n".join(reversed(TEN.classes))
+    reverse = "\n".join(reversed(NAMES))
     yield "reversed", {names: reverse.encode()}, "in another order, truck as number 0"
     yield "twice", {names: official.replace("dog", "cat").encode()}, "names the class cat twice"
     yield "UTF-16", {names: official.encode("utf-16")}, "is not a text in UTF-8"
@@ -183,9 +184,9 @@ def test_a_training_batch_as_the_test_batch(tmp_path):
 
 
 def test_class_names_with_an_editors_mark(tmp_path):
-    names = "\ufeff" + "\r\n".join(TEN.classes)  # as Notepad writes them
+    names = "\ufeff" + "\r\n".join(NAMES)  # as Notepad writes them
     write(tmp_path, contents(TEN) | {TEN.names: names.encode()})
-    assert cifar.load(TEN, tmp_path, download=False)[0].classes == TEN.classes
+    assert cifar.load(TEN, tmp_path, download=False)[0].classes == NAMES
 
 
 def test_whole_files_that_are_not_the_official_ones_are_named_and_used(tmp_path):
@@ -193,12 +194,13 @@ def test_whole_files_that_are_not_the_official_ones_are_named_and_used(tmp_path)
     with pytest.warns(UserWarning, match="whole, but its training images are not") as said:
         train, _ = cifar.load(TEN, tmp_path, download=False)
     assert len(said) == 1 and str(tmp_path) in str(said[0].message)
+    assert cifar.CIFAR10.classes == NAMES
     official = replace(TEN, mean=tuple(train.mean), std=tuple(train.std), classes=train.classes)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # and of those that are, there is nothing to say
         cifar.load(official, tmp_path, download=False)
     with pytest.warns(UserWarning, match="class names are not"):
-        cifar.load(replace(official, classes=TEN.classes), tmp_path, download=False)
+        cifar.load(replace(official, classes=NAMES), tmp_path, download=False)
 
 
 @pytest.mark.parametrize("found", [set(), {"test_batch.bin", "batches.meta.txt"}])

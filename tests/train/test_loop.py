@@ -154,6 +154,12 @@ def test_evaluate_counts_each_class_and_keeps_the_mode():
     assert net.training
 
 
+def test_evaluate_refuses_a_net_of_other_classes():
+    _, test = tiny_run.load("shapes")
+    with pytest.raises(TinyshuffleError, match=r"has 3 classes: build it with num_classes=3"):
+        evaluate(tiny_run.create("any", 4, "cifar"), test)
+
+
 def test_settings_are_put_back(runs):
     before = ts.get_num_threads()
     start(runs, threads=3, epochs=1)

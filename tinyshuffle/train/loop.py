@@ -167,6 +167,12 @@ def evaluate(
             logits = net(x)
             if flip:
                 logits = (logits + net(np.ascontiguousarray(x[:, :, ::-1]))) / 2
+            if logits.shape != (len(labels), len(dataset.classes)):
+                raise TinyshuffleError(
+                    f"the net gives {logits.shape} for {len(labels)} images of {dataset.name!r}, "
+                    f"which has {len(dataset.classes)} classes: build it with "
+                    f"num_classes={len(dataset.classes)}"
+                )
             total += float(loss(logits, labels)) * len(labels)
             parts.append(softmax(logits))
             if after_batch is not None:
