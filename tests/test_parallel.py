@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -404,10 +403,21 @@ def images(n: int, seed: int = 0) -> np.ndarray:
 
 
 def in_threads(*jobs):
-    """Run jobs in threads of their own; return what each returned, or raised."""
-    with ThreadPoolExecutor(len(jobs)) as pool:
-        futures = [pool.submit(job) for job in jobs]
-        return [f.exception(60) or f.result() for f in futures]
+    """Run jobs in threads of their own, a minute at most; return what each returned, or raised."""
+    outs = [TimeoutError("a thread hangs")] * len(jobs)
+
+    def run(i):
+        try:
+            outs[i] = jobs[i]()
+        except Exception as error:
+            outs[i] = error
+
+    threads = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(len(jobs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return outs
 
 
 def test_one_net_evaluates_batches_of_several_sizes_in_several_threads():
@@ -422,6 +432,35 @@ def test_one_net_evaluates_batches_of_several_sizes_in_several_threads():
     for n, outs in zip(sizes, in_threads(*(lambda n=n: evaluate(n) for n in sizes)), strict=True):
         for out in outs:
             np.testing.assert_array_equal(out, expected[n])
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_a_thread_that_calls_a_net_in_the_middle_of_anothers_pass(train):
+    """Both get what they would have got alone."""
+    ts.set_num_threads(2)
+    inside, done = threading.Event(), threading.Event()
+
+    class Pauses(nn.Module):
+        def forward(self, x):
+            if not inside.is_set():
+                inside.set()
+                done.wait(0.3)  # in vain, if the other thread has to wait
+            return x
+
+    def build():
+        return ts.DataParallel(nn.Sequential(nn.BatchNorm2d(3), Pauses(), nn.BatchNorm2d(3)))
+
+    def late():
+        assert inside.wait(60)
+        y = net(images(9))
+        done.set()
+        return y
+
+    net = build().train(train)
+    first, second = in_threads(lambda: net(images(6)), late)
+    alone = build().train(train)  # which does not pause any more
+    np.testing.assert_array_equal(first, alone(images(6)))
+    np.testing.assert_array_equal(second, alone(images(9)))
 
 
 def taking_turns(net, x):
