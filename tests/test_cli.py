@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tinyshuffle import data, models
+from tinyshuffle import data, models, nn
 from tinyshuffle.cli import cli
 from tinyshuffle.train import checkpoint
 
@@ -203,6 +203,33 @@ def test_gradcheck_passes_and_fails(monkeypatch):
     result = CliRunner().invoke(cli, ["gradcheck", "relu", "linear"])
     assert result.exit_code == 1
     assert "dx" in result.stdout and "gradients of linear are wrong" in result.stderr
+
+
+class OnItsKink(nn.Module):
+    """|x - x₀| at x₀, where every slope from -1 to 1 is right."""
+
+    def forward(self, x):
+        return np.abs(x - np.random.default_rng(1).standard_normal(x.shape))
+
+    def backward(self, dy):
+        return 0.3 * dy
+
+
+def test_gradcheck_tells_three_verdicts(monkeypatch):
+    from tinyshuffle.gradcheck import CASES
+
+    assert "3 right, 0 wrong, 0 not judged" in run("gradcheck", "relu", "linear", "flatten")
+    monkeypatch.setitem(CASES, "on_its_kink", (OnItsKink, (2, 3)))
+    assert "1 right, 0 wrong, 1 not judged" in run("gradcheck", "relu", "on_its_kink", code=1)
+    backward = nn.Linear.backward
+    monkeypatch.setattr(nn.Linear, "backward", lambda self, dy: -backward(self, dy))
+    result = CliRunner().invoke(cli, ["gradcheck", "relu", "linear", "on_its_kink"])
+    assert result.exit_code == 1
+    assert "1 right, 1 wrong, 1 not judged" in result.stdout
+    assert result.stderr == (
+        "Error: the gradients of linear are wrong, and the gradients of on_its_kink are not "
+        "judged: see above\n"
+    )
 
 
 def test_help_is_quick_and_complete():

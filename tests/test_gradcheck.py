@@ -182,7 +182,16 @@ def test_every_case_passes(each_backend, case):
     assert all(row.checked > 0 for row in report.rows)
 
 
-@pytest.mark.parametrize("name", ["shufflenet_v1_x0_25_g3", "shufflenet_v2_x0_5"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shufflenet_v1_x0_25_g3",
+        "shufflenet_v2_x0_5",
+        "mobilenet_v1_x0_25",  # with β = 0, channels of zeros sit on their ReLU's kink
+        "vgg11",  # five poolings: 16x16 pixels are too few
+        *[pytest.param(f"vgg{d}", marks=pytest.mark.slow) for d in ("11_bn", "13", "16_bn")],
+    ],
+)
 def test_whole_nets_pass(name):
     ((_, report),) = run_named([name])
     assert report.passed, "\n".join(report.failures)
@@ -280,3 +289,502 @@ def test_shapes_that_do_not_fit_are_named():
 
     with pytest.raises(TinyshuffleError, match="must return the gradient of the input"):
         ts.gradcheck(Wrong(), np.ones((2, 2)))
+
+
+# ---- what cannot be repeated is refused
+
+
+class Noisy(nn.Module):
+    """Its output moves by itself, and its gradient has nothing to do with it."""
+
+    def __init__(self):
+        self.generator = np.random.default_rng(0)
+
+    def forward(self, x):
+        return x + self.generator.standard_normal(x.shape)
+
+    def backward(self, dy):
+        return -37 * dy
+
+
+class NoisyLinear(nn.Linear):
+    """A little noise, and dW of the other sign."""
+
+    size = 1e-6
+
+    def forward(self, x):
+        return super().forward(x) + self.size * np.random.standard_normal(self.weight.shape[1])
+
+    def backward(self, dy):
+        before = self.weight.grad
+        dx = super().backward(dy)
+        if before is None:
+            self.weight.grad = -self.weight.grad
+        return dx
+
+
+class OwnMask(Noisy):
+    """A dropout with a generator that nobody knows of, and the wrong half of its mask."""
+
+    def forward(self, x):
+        mask = self.generator.random(x.shape) < 0.5
+        self.save(mask)
+        return x * mask
+
+    def backward(self, dy):
+        (mask,) = self.saved()
+        return dy * ~mask
+
+
+class CountsItsCalls(nn.Module):
+    """Forward multiplies by a number that changes after so many calls; dx forgets it."""
+
+    calls, every = 0, 1
+
+    def forward(self, x):
+        self.calls += 1
+        return x * (1 + self.calls // self.every)
+
+    def backward(self, dy):
+        return np.zeros_like(dy)
+
+
+class CountsLate(CountsItsCalls):
+    every = 30
+
+
+class RandomBackward(Noisy):
+    def forward(self, x):
+        return x.copy()
+
+    def backward(self, dy):
+        return dy + 1e-9 * self.generator.standard_normal(dy.shape)
+
+
+class RandomBias(nn.Linear):
+    """dx and dW repeat themselves, db does not."""
+
+    def backward(self, dy):
+        dx = super().backward(dy)
+        self.bias.grad = self.bias.grad + 1e-12 * np.random.standard_normal(self.bias.shape)
+        return dx
+
+
+@pytest.mark.parametrize(
+    ("layer", "what"),
+    [
+        (Noisy(), "output"),
+        (NoisyLinear(3, 4), "output"),
+        (OwnMask(), "output"),
+        (CountsItsCalls(), "output"),
+        (CountsLate(), "output"),
+        (RandomBackward(), "dx"),
+        (RandomBias(3, 4), "gradient of bias"),
+        (nn.Sequential(nn.Linear(3, 5), Noisy()), "output"),
+    ],
+)
+def test_what_does_not_repeat_itself_is_refused(rng, layer, what):
+    layer.astype("float64")
+    with pytest.raises(TinyshuffleError, match=f"two runs on the same x differ in the {what}, by"):
+        ts.gradcheck(layer, rng.standard_normal((2, 3)))
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e-6, 1e-9, 1e-12, 1e-15])
+def test_noise_of_any_size_is_refused(rng, size):
+    layer = NoisyLinear(3, 4).astype("float64")
+    layer.size = size
+    with pytest.raises(TinyshuffleError, match=r"self\.rng.*buffers.*eval\(\)"):
+        ts.gradcheck(layer, rng.standard_normal((2, 3)))
+
+
+class KnownMask(OwnMask):
+    """The same from a generator that gradcheck rewinds: checkable."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
+
+    @property
+    def generator(self):
+        return self.rng
+
+
+class RightMask(KnownMask):
+    def backward(self, dy):
+        (mask,) = self.saved()
+        return dy * mask
+
+
+def test_layers_that_draw_from_self_rng_are_checked(rng):
+    x = rng.standard_normal((4, 6))
+    assert ts.gradcheck(RightMask(), x).passed
+    assert ts.gradcheck(nn.Dropout(0.5), x).passed
+    report = ts.gradcheck(KnownMask(), x)
+    assert not report.passed
+    assert report.verdict == "wrong"
+
+
+class HashedNoise(NoisyLinear):
+    """Noise that repeats itself: it is the same for the same x, and another for the next x."""
+
+    def forward(self, x):
+        noise = np.random.default_rng(np.frombuffer(x.tobytes(), np.uint32))
+        return nn.Linear.forward(self, x) + 1e-6 * noise.standard_normal(self.weight.shape[1])
+
+
+class Offset(nn.Module):
+    """1e12 + x: the digits in which x moves the output are rounded away."""
+
+    def forward(self, x):
+        return 1e12 + x
+
+    def backward(self, dy):
+        return -dy
+
+
+def test_what_drowns_in_rounding_does_not_pass(rng):
+    x = rng.standard_normal((2, 3))
+    assert not ts.gradcheck(HashedNoise(3, 4).astype("float64"), x).passed
+    assert not ts.gradcheck(Offset(), x).passed
+
+
+# ---- right, wrong, not judged
+
+
+class Mutated(nn.Module):
+    """A layer whose dx is changed by a function."""
+
+    def __init__(self, layer, change):
+        self.layer = layer
+        self.change = change
+
+    def forward(self, x):
+        return self.layer(x)
+
+    def backward(self, dy):
+        return self.change(self.layer.backward(dy))
+
+
+def test_there_are_three_verdicts(rng):
+    x = rng.standard_normal((3, 5))
+    for layer, at, verdict in [
+        (nn.ReLU(), x, "right"),
+        (nn.ReLU(), np.zeros((3, 5)), "not judged"),
+        (Mutated(nn.ReLU(), flipped), x, "wrong"),
+    ]:
+        report = ts.gradcheck(layer, at)
+        assert report.verdict == verdict
+        assert [row.verdict for row in report.rows] == [verdict]
+        assert report.passed == (verdict == "right")
+    assert "not judged: " in str(ts.gradcheck(nn.ReLU(), np.zeros((3, 5))))
+
+
+def test_a_few_entries_on_a_kink_pass_and_are_printed():
+    x = np.arange(-10.0, 10.0)[None]
+    report = ts.gradcheck(nn.ReLU(), x)
+    assert report.passed
+    assert "1 of 20 not judged" in str(report)
+    x[0, :3] = 0
+    assert ts.gradcheck(nn.ReLU(), x).verdict == "not judged"
+
+
+@pytest.mark.parametrize("change", [flipped, lambda dx: 2 * dx, lambda dx: dx + 0.5])
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+def test_a_kink_is_no_excuse(rng, change, share):
+    """However many entries sit on the kink: what no slope next to them explains is wrong."""
+    x = rng.standard_normal((4, 10))
+    x[:, : int(10 * share)] = 0
+
+    class Kinked(nn.Module):
+        def forward(self, x):
+            self.save(x)
+            return np.maximum(x, 0)
+
+        def backward(self, dy):
+            (x,) = self.saved()
+            return change(dy * (x >= 0))
+
+    assert ts.gradcheck(Kinked(), x).verdict == "wrong"
+
+
+def test_ties_of_max_pooling_are_not_judged_and_wrong_signs_are_wrong(rng):
+    x = np.ones((1, 4, 4, 2))
+    pool = nn.MaxPool2d(2, stride=2)
+    assert ts.gradcheck(pool, x).verdict == "not judged"
+    assert ts.gradcheck(Mutated(pool, flipped), x).verdict == "wrong"
+    x = rng.standard_normal((2, 6, 6, 3))
+    assert ts.gradcheck(pool, x).verdict == "right"
+    assert ts.gradcheck(Mutated(pool, flipped), x).verdict == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("name", "which", "mutate"),
+    [
+        ("linear_backward", 1, flipped),
+        ("norm_conv_backward", 1, flipped),
+        ("norm_conv_backward", 0, one_percent_off),
+    ],
+)
+def test_wrong_gradients_of_a_net_with_many_kinks_are_wrong(monkeypatch, name, which, mutate):
+    breaks(monkeypatch, name, which, mutate)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Conv2d(16, 16, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.GlobalAvgPool(), nn.Linear(16, 4),
+    )  # fmt: skip
+    net.initialise(0).astype("float64")
+    x = np.random.default_rng(1).standard_normal((2, 16, 16, 3))
+    assert ts.gradcheck(net, x).verdict == "wrong"
+
+
+def test_an_entry_that_is_missing_in_a_large_tensor_is_wrong(monkeypatch, rng):
+    breaks(monkeypatch, "linear_backward", 1, first_missing)
+    layer = nn.Linear(200, 100).initialise(0).astype("float64")
+    report = ts.gradcheck(layer, rng.standard_normal((2, 200)))
+    assert {row.name: row.verdict for row in report.rows} == {
+        "dx": "right", "weight": "wrong", "bias": "right",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("elementwise", [True, False])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_is_wrong(rng, elementwise, bad):
+    def spoil(dx):
+        dx = dx.copy()
+        dx[1, 2] = bad
+        return dx
+
+    report = ts.gradcheck(
+        Mutated(nn.Sigmoid(), spoil), rng.standard_normal((3, 4)), elementwise=elementwise
+    )
+    assert report.verdict == "wrong"
+    assert report.max_relative_error == np.inf
+    assert "dx (3, 4) is wrong at index (1, 2)" in report.failures[0]
+
+
+# ---- losses
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize(
+    ("loss", "width"), [(nn.CrossEntropyLoss, 5), (ts.models.AuxiliaryLoss, 15)]
+)
+def test_losses_are_checked(each_backend, rng, loss, width, smoothing):
+    logits, labels = rng.standard_normal((4, width)), np.array([0, 4, 2, 2])
+    report = ts.gradcheck(loss(smoothing), logits, labels)
+    assert report.passed
+    assert [row.name for row in report.rows] == ["dx"]
+    assert report.rows[0].checked == logits.size
+
+
+def test_wrong_gradients_of_losses_are_wrong(monkeypatch, rng):
+    logits, labels = rng.standard_normal((4, 5)), np.array([0, 4, 2, 2])
+    for mutate in (flipped, one_percent_off, first_missing, lambda g: g * 4):
+        with monkeypatch.context() as patch:
+            breaks(patch, "cross_entropy_backward", None, mutate)
+            assert ts.gradcheck(nn.CrossEntropyLoss(), logits, labels).verdict == "wrong"
+
+
+class MeanSquare:
+    """A loss as somebody would write it in a notebook."""
+
+    def __call__(self, y, target):
+        self.difference = y - target
+        return (self.difference**2).mean()
+
+    def backward(self):
+        return 2 * self.difference / self.difference.size
+
+
+def test_a_users_own_loss(rng):
+    y, target = rng.standard_normal((2, 3, 4))
+    assert ts.gradcheck(MeanSquare(), y, target).passed
+    with pytest.raises(TinyshuffleError, match="cannot be called with 1 input.*'target'"):
+        ts.gradcheck(MeanSquare(), y)
+
+
+# ---- what nets could not work with is refused
+
+
+class InPlace(nn.Module):
+    def forward(self, x):
+        x *= 2
+        return x
+
+    def backward(self, dy):
+        return 2 * dy
+
+
+class InPlaceBackward(InPlace):
+    def forward(self, x):
+        return 2 * x
+
+    def backward(self, dy):
+        dy *= 2
+        return dy
+
+
+class InPlaceOfX(Cubed):
+    def backward(self, dy):
+        self.x **= 2
+        return 3 * self.x * dy
+
+
+@pytest.mark.parametrize(
+    ("layer", "which"),
+    [(InPlace(), "forward"), (InPlaceBackward(), "backward"), (InPlaceOfX(), "backward")],
+)
+def test_layers_that_write_into_what_they_are_given_are_refused(rng, layer, which):
+    x = rng.standard_normal((2, 3))
+    kept = x.copy()
+    with pytest.raises(TinyshuffleError, match=rf"\.{which} writes into the array"):
+        ts.gradcheck(layer, x)
+    np.testing.assert_array_equal(x, kept)
+
+
+@pytest.mark.parametrize(
+    ("x", "sentence"),
+    [
+        (np.zeros((0, 3)), "x is empty"),
+        (np.zeros((2, 3), int), "x is int64.*astype"),
+        (np.zeros((2, 3), np.uint8), "x is uint8"),
+        ([[1.0, 2.0, 3.0]], "x is a list"),
+        (np.full((2, 3), np.nan), "NaN or infinite"),
+        (np.full((2, 3), np.inf), "NaN or infinite"),
+    ],
+)
+def test_an_x_that_says_nothing_is_refused(x, sentence):
+    for layer in (nn.ReLU(), Cubed()):
+        with pytest.raises(TinyshuffleError, match=sentence):
+            ts.gradcheck(layer, x)
+
+
+class Returns(nn.Module):
+    """Returns what it is told to."""
+
+    def __init__(self, y=None, dx=None, grad=None):
+        self.y, self.dx, self.grad = y, dx, grad
+        self.scale = nn.Parameter((3,), lambda rng: np.ones(3))
+
+    def forward(self, x):
+        return x * self.scale.data if self.y is None else self.y(x)
+
+    def backward(self, dy):
+        self.scale.grad = dy.sum(axis=0) if self.grad is None else self.grad
+        return dy if self.dx is None else self.dx(dy)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"dx": lambda dy: np.float32(dy)}, "returned float32 of shape"),
+        ({"dx": lambda dy: (dy, dy)}, "returned a tuple for an input"),
+        ({"dx": lambda dy: [1.0]}, "returned a list for an input"),
+        ({"dx": lambda dy: dy[:1]}, r"returned float64 of shape \(1, 3\) for an input of \(2, 3\)"),
+        ({"y": lambda x: (x, x)}, "returned a tuple; gradcheck needs one float64 array"),
+        ({"y": lambda x: {}}, "returned a dict; gradcheck needs one float64 array"),
+        ({"y": lambda x: np.float32(x)}, "returned float32 .*; gradcheck needs one float64 array"),
+        ({"y": lambda x: x[:0]}, "needs one float64 array that is not empty"),
+        ({"grad": np.ones(4)}, r"shape \(4,\)"),
+    ],
+)
+def test_what_passes_return_has_to_fit(rng, wrong, sentence):
+    with pytest.raises(TinyshuffleError, match=sentence):
+        ts.gradcheck(Returns(**wrong).astype("float64"), rng.standard_normal((2, 3)))
+
+
+def test_a_backward_that_returns_nothing_is_refused(rng):
+    class Forgets(Cubed):
+        def backward(self, dy):
+            pass
+
+    with pytest.raises(TinyshuffleError, match="returned None for an input of"):
+        ts.gradcheck(Forgets(), rng.standard_normal((2, 3)))
+
+
+class Forgetful(Scaled):
+    def backward(self, dy):
+        self.saved()
+        return dy * self.scale.data
+
+
+class Unused(Cubed, nn.Module):
+    def __init__(self):
+        self.idle = nn.Parameter((3,), lambda rng: np.ones(3))
+
+
+def test_a_parameter_without_a_gradient_has_to_be_one_that_does_nothing(rng):
+    x = rng.standard_normal((4, 3))
+    report = ts.gradcheck(Forgetful().astype("float64"), x)
+    assert {row.name: row.verdict for row in report.rows} == {"dx": "right", "scale": "wrong"}
+    assert ts.gradcheck(Unused().astype("float64"), x).passed
+
+
+@pytest.mark.parametrize("what", [nn.ReLU, np.tanh, None, "relu"])
+def test_what_is_no_layer_is_refused(what):
+    with pytest.raises(TinyshuffleError, match="needs a layer, an object with forward and back"):
+        ts.gradcheck(what, np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("tolerance", [0, -1, 2, np.nan, np.inf])
+def test_a_tolerance_that_lets_everything_pass_is_refused(tolerance):
+    with pytest.raises(TinyshuffleError, match="tolerance="):
+        ts.gradcheck(nn.ReLU(), np.ones((2, 3)), tolerance=tolerance)
+
+
+class Inside(nn.Module):
+    """Calls a layer that sits somewhere inside, and turns its weight's gradient round."""
+
+    def __init__(self, hide):
+        self.layer = lambda: linear
+        linear = nn.Linear(3, 3).initialise(0).astype("float64")
+        self.hidden = hide(linear)
+
+    def forward(self, x):
+        return self.layer()(x)
+
+    def backward(self, dy):
+        linear = self.layer()
+        linear.weight.grad = None
+        dx = linear.backward(dy)
+        linear.weight.grad = -linear.weight.grad
+        return dx
+
+
+@pytest.mark.parametrize(
+    "hide",
+    [
+        lambda layer: [layer],
+        lambda layer: (layer,),
+        lambda layer: {"a": layer},
+        lambda layer: [[nn.ReLU()], {"a": (layer,)}],
+        lambda layer: [layer.weight, layer.bias],
+    ],
+)
+def test_layers_in_plain_lists_are_refused(rng, hide):
+    with pytest.raises(TinyshuffleError, match=r"Inside\.hidden is a .* with layers.*Sequential"):
+        ts.gradcheck(Inside(hide), rng.standard_normal((2, 3)))
+
+
+def test_layers_inside_what_is_no_module_are_refused(rng):
+    class Plain(Cubed):
+        def __init__(self):
+            self.layer = nn.Linear(3, 3)
+
+    with pytest.raises(TinyshuffleError, match="derive it from nn.Module"):
+        ts.gradcheck(Plain(), rng.standard_normal((2, 3)))
+
+
+def test_a_check_that_is_refused_leaves_the_module_as_it_was(rng):
+    net = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.5), Noisy()).astype("float64")
+    x = rng.standard_normal((2, 4, 4, 3))
+    net.backward(net(x))
+    state, randoms = net.state_dict(), net.random_states()
+    grads = [p.grad.copy() for p in net.parameters()]
+    with pytest.raises(TinyshuffleError):
+        ts.gradcheck(net, x)
+    assert net.random_states() == randoms
+    for name, value in net.state_dict().items():
+        np.testing.assert_array_equal(value, state[name])
+    for p, grad in zip(net.parameters(), grads, strict=True):
+        np.testing.assert_array_equal(p.grad, grad)

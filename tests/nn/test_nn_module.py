@@ -345,3 +345,48 @@ def test_a_net_computes_with_real_numbers(dtype):
     state["0.bias"] = np.array(["a"] * 6)
     with pytest.raises(TinyshuffleError, match="0.bias holds <U1 instead of real numbers"):
         net.load_state_dict(state)
+
+
+class Hides(nn.Module):
+    def __init__(self, hidden):
+        self.seen = nn.Linear(3, 3)
+        self.blocks = hidden
+
+
+class MoreThanAChain(nn.Sequential):
+    """A chain does not list what is set on it as an attribute."""
+
+    def __init__(self):
+        super().__init__(nn.ReLU())
+        self.head = nn.Linear(3, 3)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        [nn.Linear(3, 3)],
+        (nn.ReLU(), nn.ReLU()),
+        {"a": nn.Linear(3, 3)},
+        {1: [("name", nn.Linear(3, 3))]},
+        [nn.Linear(3, 3).weight],
+    ],
+)
+def test_layers_that_nobody_would_see_are_refused(hidden):
+    net = nn.Sequential(nn.ReLU(), Hides(hidden))
+    for use in (
+        net.parameters, net.state_dict, net.eval, net.zero_grad, net.initialise,
+        lambda: net.astype("float64"), lambda: list(net.modules()),
+        lambda: ts.DataParallel(net).parameters(),
+    ):  # fmt: skip
+        with pytest.raises(TinyshuffleError, match=r"Hides\.blocks is a .*nn\.Sequential\(\*lay"):
+            use()
+
+
+def test_layers_set_on_a_sequential_are_refused():
+    with pytest.raises(TinyshuffleError, match=r"MoreThanAChain\.head is a Linear with layers"):
+        MoreThanAChain().parameters()
+
+
+def test_lists_of_other_things_are_no_layers():
+    net = Hides([1, "a", None, {"b": np.ones(2)}])
+    assert [p.name for p in net.parameters()] == ["seen.weight", "seen.bias"]

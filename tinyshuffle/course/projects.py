@@ -58,7 +58,7 @@ def measure_unit(submission: Any) -> dict[str, float]:
     unit = make().initialise(0).astype("float64")
     report = gradcheck(unit, rng.standard_normal((2, 5, 4, CHANNELS)))
     if not report.passed:
-        raise TinyshuffleError(f"the unit's gradient is wrong: {report.rows[0].name} and others")
+        raise TinyshuffleError(f"the unit's gradient is {report.verdict}: {report.failures[0]}")
     return {
         "score": 100 * _accuracy(make),
         "multiply_adds": counted.multiply_adds,

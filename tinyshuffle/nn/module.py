@@ -214,6 +214,15 @@ def _given(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return values
 
 
+def layers_inside(value: Any) -> Iterator[Module | Parameter]:
+    """Visit the layers and parameters in ``value``: itself, or in lists, tuples, sets and dicts."""
+    if isinstance(value, Module | Parameter):
+        yield value
+    elif isinstance(value, dict | list | tuple | set):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from layers_inside(item)
+
+
 class Module:
     """Base of all layers, units and nets.
 
@@ -291,9 +300,28 @@ class Module:
                 yield name, value
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """Visit this module (named ``""``) and all below it, depth first, with dotted names."""
+        """Visit this module (named ``""``) and all below it, depth first, with dotted names.
+
+        Raises
+        ------
+        TinyshuffleError
+            If an attribute holds layers or parameters that are not visited: they would be neither
+            trained, nor saved, nor checked.
+        """
         yield prefix, self
-        for name, child in self.children():
+        children = list(self.children())
+        seen = {id(child) for _, child in children}
+        for name, value in vars(self).items():
+            if name == "_saved" or isinstance(value, Parameter):
+                continue
+            if any(id(hidden) not in seen for hidden in layers_inside(value)):
+                raise TinyshuffleError(
+                    f"{type(self).__name__}.{name} is a {type(value).__name__} with layers or "
+                    "parameters that would be neither trained nor saved nor checked; give layers "
+                    "to nn.Sequential(*layers), or each layer and parameter to an nn.Module as an "
+                    "attribute of its own"
+                )
+        for name, child in children:
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
 
     def modules(self) -> Iterator[Module]:
