@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from ..text import console as plain_console
 from ..train.progress import duration
 
 __all__ = ["Progress"]
@@ -14,13 +15,12 @@ class Progress:
     """A line with a bar and the time left. Use as ``with progress:``."""
 
     def __init__(self) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar
 
-        console = Console(stderr=True, highlight=False)
+        console = plain_console(stderr=True)
         self._bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[left]}"),
             console=console,

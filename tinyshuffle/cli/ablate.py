@@ -11,7 +11,7 @@ import click
 
 from ..errors import TinyshuffleError
 from ..train.config import Config
-from .group import DATA_DIR, RUNS_DIR, THREADS, cli, new_table, print_table
+from .group import DATA_DIR, PATH, RUNS_DIR, THREADS, cli, new_table, positive, print_table, say
 
 
 @cli.command(short_help="Train a paper's comparison.")
@@ -19,7 +19,11 @@ from .group import DATA_DIR, RUNS_DIR, THREADS, cli, new_table, print_table
 @click.option("--seeds", metavar="N", type=int, default=3, help="[default: 3]")
 @click.option("--budget", metavar="N", type=int, help="Multiply-adds of each net.")
 @click.option(
-    "--recipe", metavar="NAME", default="coffee", help="How to train.  [default: coffee]"
+    "--recipe",
+    metavar="NAME",
+    type=PATH,
+    default="coffee",
+    help="How to train.  [default: coffee]",
 )
 @click.option("--epochs", metavar="N", type=int, help="Instead of the recipe's.")
 @click.option("--data", metavar="NAME", help="Instead of the recipe's.")
@@ -45,6 +49,7 @@ def ablate(
     """
     from .. import train as training
 
+    positive("--threads", options["threads"], 4096)
     given = {option: value for option, value in options.items() if value is not None}
     if "data_dir" in given:
         given["data_dir"] = str(Path(given["data_dir"]).absolute())
@@ -57,9 +62,9 @@ def ablate(
         table.add_row(*line)
     print_table(table)
     for verdict in report.verdicts:
-        click.echo(str(verdict))
-    click.echo(report.verdict)
-    click.echo(report.published)
+        say(str(verdict))
+    say(report.verdict)
+    say(report.published)
 
 
 @contextmanager

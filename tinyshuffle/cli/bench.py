@@ -11,8 +11,7 @@ from typing import Any
 
 import click
 
-from ..errors import TinyshuffleError
-from .group import THREADS, cli, new_table, one_of, print_table, save_figure
+from .group import PATH, PLOT, THREADS, cli, new_table, one_of, positive, print_table, save_figure
 
 
 @cli.group(short_help="Measure steps, inference, layers and start-up.")
@@ -105,7 +104,7 @@ def _compare(
     from ..bench.progress import Progress
 
     one_of("--format", style, ("table", "json"))
-    _positive("--rounds", rounds)
+    positive("--rounds", rounds, 100_000)
     cases = [
         _case(task, model, batch, input_size, stem, threads)
         for model in models or ["shufflenet_v2_x0_5"]
@@ -164,7 +163,7 @@ def _compare(
 @click.option("--by", metavar="WHAT", default="unit", help="layer, unit, stage, type.  "
               "[default: unit]")  # fmt: skip
 @click.option("--inference", is_flag=True, help="A forward pass in evaluation, not a step.")
-@click.option("--plot", metavar="FILE", help="Draw it (.png, .svg or .pdf).")
+@PLOT
 @_options("shufflenet_v2_x1_0", 20, several=False)
 def layers(
     by: str,
@@ -191,7 +190,7 @@ def layers(
 
     one_of("--format", style, ("table", "json"))
     one_of("--by", by, ("layer", "unit", "stage", "type"))
-    _positive("--rounds", rounds)
+    positive("--rounds", rounds, 100_000)
     task = "inference" if inference else "step"
     case = _case(task, models, batch, input_size, stem, threads)
     with Progress() as progress:
@@ -268,7 +267,7 @@ def startup(
     from ..bench.spread import spread
 
     one_of("--format", style, ("table", "json"))
-    _positive("--rounds", rounds)
+    positive("--rounds", rounds, 100_000)
     case = _case("step", models, batch, input_size, stem, threads)
     with Progress() as progress:
         found = measure_startup(case, rounds, progress)
@@ -293,7 +292,7 @@ def startup(
 
 @bench.command(short_help="The papers' nets: time, and what foretells it.")
 @_QUICK
-@click.option("--plot", metavar="FILE", help="Draw it (.png, .svg or .pdf).")
+@PLOT
 @THREADS
 @_FORMAT
 def nets(quick: bool, plot: str | None, threads: int | None, style: str) -> None:
@@ -309,7 +308,7 @@ def nets(quick: bool, plot: str | None, threads: int | None, style: str) -> None
 
 @bench.command(short_help="Ten units at equal multiply-adds.")
 @_QUICK
-@click.option("--plot", metavar="FILE", help="Draw it (.png, .svg or .pdf).")
+@PLOT
 @THREADS
 @_FORMAT
 def units(quick: bool, plot: str | None, threads: int | None, style: str) -> None:
@@ -332,7 +331,7 @@ def _foretell(
     from ..parallel import get_num_threads
 
     one_of("--format", style, ("table", "json"))
-    _positive("--threads", 1 if threads is None else threads)
+    positive("--threads", threads, 4096)
     count = threads or get_num_threads()
     with Progress() as progress:
         speeds = this_machine(1, count, progress=progress)
@@ -385,7 +384,7 @@ def _relative(mine: dict[str, float], first: dict[str, float], column: str) -> s
 
 @bench.command(short_help="Predicted beside measured time.")
 @click.option("--remeasure", is_flag=True, help="Measure the machine anew.")
-@click.option("--plot", metavar="FILE", help="Draw it (.png, .svg or .pdf).")
+@PLOT
 @_options("shufflenet_v2_x1_0", 20, several=False)
 def roofline(
     remeasure: bool,
@@ -410,7 +409,7 @@ def roofline(
     from ..bench.progress import Progress
 
     one_of("--format", style, ("table", "json"))
-    _positive("--rounds", rounds)
+    positive("--rounds", rounds, 100_000)
     case = _case("inference", models, batch, input_size, stem, threads)
     with Progress() as progress:
         speeds = this_machine(min(batch, case.threads), case.threads, remeasure, progress)
@@ -446,7 +445,7 @@ def roofline(
 @bench.command(short_help="ShuffleNet V2's four guidelines.")
 @click.argument("names", nargs=-1, metavar="[g1] [g2] [g3] [g4]")
 @_QUICK
-@click.option("--plots", metavar="DIR", help="Draw a figure for each guideline there.")
+@click.option("--plots", metavar="DIR", type=PATH, help="Draw a figure for each guideline there.")
 @THREADS
 @_FORMAT
 def guidelines(
@@ -471,7 +470,7 @@ def guidelines(
     from ..parallel import get_num_threads
 
     one_of("--format", style, ("table", "json"))
-    _positive("--threads", 1 if threads is None else threads)
+    positive("--threads", threads, 4096)
     chosen = list(dict.fromkeys(names)) or list(tables.GUIDELINES)
     effort = tables.QUICK if quick else tables.FULL
     with Progress() as progress:
@@ -551,19 +550,14 @@ def _case(
     from ..bench import Case
     from ..parallel import get_num_threads
 
-    _positive("--batch", batch)
-    _positive("--input-size", input_size)
-    _positive("--threads", 1 if threads is None else threads)
+    positive("--batch", batch)
+    positive("--input-size", input_size, 10_000)
+    positive("--threads", threads, 4096)
     if stem is not None:
         one_of("--stem", stem, ("cifar", "imagenet"))
     models.create(model)  # an unknown name is refused here
     stem = stem or ("cifar" if input_size < 64 else "imagenet")
     return Case(task, model, batch, input_size, threads or get_num_threads(), stem)
-
-
-def _positive(option: str, value: int) -> None:
-    if value < 1:
-        raise TinyshuffleError(f"{option} {value} is not possible: give 1 or more")
 
 
 def _milliseconds(seconds: float) -> str:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
-from .group import RUNS_DIR, cli, find_run, new_table, print_table, save_figure
+from .group import PATH, RUNS_DIR, cli, find_run, new_table, print_table, save_figure
 
 
 @cli.command(short_help="Put training runs side by side.")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN…")
-@click.option("--plot", metavar="FILE", help="The figure.  [default: RUNS_DIR/compare.png]")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN…", type=PATH)
+@click.option(
+    "--plot", metavar="FILE", type=PATH, help="The figure.  [default: RUNS_DIR/compare.png]"
+)
 @RUNS_DIR
 def compare(runs: tuple[str, ...], plot: str | None, runs_dir: str) -> None:
     """One table and one figure of several runs, finished or not.

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..errors import TinyshuffleError
-from .group import cli, new_table, one_of, print_table, save_figure
+from .group import PLOT, cli, new_table, one_of, positive, print_table, save_figure
 
 
 @cli.command(short_help="Count multiply-adds, parameters and memory access.")
@@ -28,7 +28,7 @@ from .group import cli, new_table, one_of, print_table, save_figure
 @click.option(
     "--format", "style", metavar="NAME", help="table, json, csv, markdown.  [default: table]"
 )
-@click.option("--plot", metavar="FILE", help="Draw it (.png, .svg or .pdf).")
+@PLOT
 def cost(
     model: str | None,
     table: str | None,
@@ -62,9 +62,8 @@ def cost(
             save_figure(plots.accuracy_against_cost(tables), plot)
         return
     assert model is not None
-    for option, value in (("--input-size", input_size), ("--batch", batch)):
-        if value < 1:
-            raise TinyshuffleError(f"{option} {value} is not possible: give 1 or more")
+    positive("--input-size", input_size, 10_000)
+    positive("--batch", batch)
     one_of("--dtype", dtype, ("float32", "float64", "float16"))
     by = one_of("--by", by or "unit", ("layer", "unit", "stage", "type"))
     style = one_of("--format", style or "table", ("table", "json", "csv", "markdown"))

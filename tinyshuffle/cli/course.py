@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 
 import click
 
 from ..errors import TinyshuffleError
-from .group import cli, new_table, one_of, print_table
+from ..text import csv_text
+from .group import PATH, cli, new_table, one_of, print_table, say
+
+MOST_SECONDS = 86_400
+MOST_MEGABYTES = 1_000_000
+"""A day, and more memory than machines have, are more than a submission can want."""
 
 
 @cli.group(short_help="Exercises, a student's progress, and scores for a class.")
@@ -27,7 +30,7 @@ def progress() -> None:
 
 @course.command(short_help="Score a folder of submissions.")
 @click.argument("project")
-@click.argument("folder")
+@click.argument("folder", type=PATH)
 @click.option("--seconds", metavar="S", type=float, default=300, help="For each.  [default: 300]")
 @click.option("--memory", metavar="MB", type=int, default=4096, help="For each.  [default: 4096]")
 @click.option("--format", "style", metavar="NAME", help="table, json, csv.  [default: table]")
@@ -44,8 +47,11 @@ def score(project: str, folder: str, seconds: float, memory: int, style: str | N
 
     one_of("PROJECT", project, PROJECTS)
     style = one_of("--format", style or "table", ("table", "json", "csv"))
-    if seconds <= 0 or memory < 1:
-        raise TinyshuffleError("--seconds and --memory have to be above zero: give larger ones")
+    if not (0 < seconds <= MOST_SECONDS and 1 <= memory <= MOST_MEGABYTES):
+        raise TinyshuffleError(
+            "--seconds and --memory have to be above zero, and at most "
+            f"{MOST_SECONDS:,} s and {MOST_MEGABYTES:,} MB: give other ones"
+        )
     submissions = find_submissions(folder)
     scores, spent = [], 0.0
     for i, one in enumerate(run(project, submissions, seconds, memory), 1):
@@ -53,7 +59,7 @@ def score(project: str, folder: str, seconds: float, memory: int, style: str | N
         spent += one.seconds
         left = spent / i * (len(submissions) - i)
         what = one.error or f"{one.figures['score']:.2f}"
-        click.echo(
+        say(
             f"{i} of {len(submissions)}: {one.student}: {what} (about {left:.0f} s left)", err=True
         )
     scores = rank(scores)
@@ -69,9 +75,7 @@ def score(project: str, folder: str, seconds: float, memory: int, style: str | N
     ]
     headings = ["place", "student", *figures, "what is wrong"]
     if style == "csv":
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([headings, *cells])
-        click.echo(out.getvalue(), nl=False)
+        click.echo(csv_text([headings, *cells]), nl=False)
         return
     shown = new_table(headings[0], *(name.replace("_", " ") for name in headings[1:]))
     for column in (shown.columns[1], shown.columns[-1]):

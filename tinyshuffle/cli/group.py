@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import errno
+import io
+import os
 import sys
 import warnings
 from contextlib import suppress
@@ -13,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import TinyshuffleError
+from ..paths import expand
+from ..text import message, shown, visible
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from .table import Table
 
 __all__ = [
     "DATA_DIR",
+    "PATH",
+    "PLOT",
     "RUNS_DIR",
     "THREADS",
     "cli",
@@ -26,13 +32,19 @@ __all__ = [
     "main",
     "new_table",
     "one_of",
+    "positive",
     "print_table",
     "save_figure",
+    "say",
 ]
 
 
 class _Commands(click.Group):
-    """Mistakes end in one sentence, and Ctrl-C in the exit code that shells expect."""
+    """The one place where every command ends: in its output, in a sentence, or in a traceback.
+
+    A mistake that its reader can mend is a sentence and exit code 1 (2: of the options). Ctrl-C is
+    the exit code that shells expect. What is left is a fault of ours, and shows where it is.
+    """
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         near = difflib.get_close_matches(args[0], self.commands, n=1)
@@ -43,22 +55,90 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except TinyshuffleError as error:
-            raise click.ClickException(str(error)) from error
-        except KeyboardInterrupt as stop:
-            click.echo(str(stop) or "stopped", err=True)
-            sys.exit(128 + getattr(stop, "signum", 2))
-        except MemoryError as error:
-            raise click.ClickException(
-                f"there is not enough memory ({error}): use a smaller --batch-size or model"
-            ) from error
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # our reader has gone, as in `… | head`
-                raise
-            where = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(
-                f"{where}{error.strerror or error}: check the path and its permissions"
-            ) from error
+        except KeyboardInterrupt as stop:  # which click would call "Aborted!"
+            raise _Stopped(str(stop), getattr(stop, "signum", 2)) from stop
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        extra["standalone_mode"] = False  # the ends are below
+        try:
+            try:
+                code = super().main(*args, **extra)
+                if sys.stdout is not None:  # which it is when it was closed from the start
+                    sys.stdout.flush()
+                code = code if isinstance(code, int) else 0
+            except Exception as error:
+                code = _sentence(error)
+        except OSError as error:  # not even the sentence can be written
+            code = 1 if error.errno == errno.EPIPE else _lost(error)
+        sys.exit(code)
+
+
+class _Stopped(Exception):
+    """Ctrl-C, or another signal that ends the process."""
+
+    def __init__(self, text: str, signum: int) -> None:
+        super().__init__(text)
+        self.signum = signum
+
+
+def _sentence(error: Exception) -> int:
+    """Print what went wrong and return the exit code; an error that is ours is raised again."""
+    if isinstance(error, click.Abort):
+        error = _Stopped("", 2)
+    if isinstance(error, _Stopped):
+        say(str(error) or "stopped", err=True)
+        return 128 + error.signum
+    if isinstance(error, click.ClickException):
+        said = io.StringIO()
+        error.show(said)
+        say(said.getvalue().rstrip("\n"), err=True)
+        return error.exit_code
+    if isinstance(error, TinyshuffleError):
+        text = str(error)
+    elif isinstance(error, MemoryError):
+        text = (
+            f"there is not enough memory ({message(error)}): use a smaller --batch-size or model"
+        )
+    elif isinstance(error, OSError):
+        if error.errno == errno.EPIPE:  # our reader has gone, as in `… | head`
+            _discard()
+            return 1
+        if error.errno == errno.ENOSPC and error.filename is None:
+            return _lost(error)
+        where = f"{error.filename}: " if error.filename else ""
+        text = f"{where}{error.strerror or error}: check the path and its permissions"
+    else:
+        raise error
+    say(f"Error: {text}", err=True)
+    return 1
+
+
+def _lost(error: OSError) -> int:
+    """Say that what was printed could not be written, if that at least can be."""
+    _discard()
+    with suppress(OSError):
+        say(
+            f"Error: the output cannot be written ({error.strerror or error}): make room, or let "
+            "it go elsewhere",
+            err=True,
+        )
+    return 1
+
+
+def _discard() -> None:
+    """Let what is still in the output's buffer go nowhere, or Python's last flush would fail too.
+
+    So does Python's documentation, in its note on SIGPIPE.
+    """
+    with suppress(OSError, ValueError, AttributeError):  # a test's stream has no descriptor
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print text in which names and messages of others may be: control characters are shown."""
+    click.echo(visible(text), err=err)
 
 
 def main() -> None:
@@ -70,10 +150,10 @@ def main() -> None:
     cli(prog_name="python -m tinyshuffle")
 
 
-def _warn(message: Warning | str, *_: Any) -> None:
+def _warn(warning: Warning | str, *_: Any) -> None:
     """Print a warning as a sentence, without the line of code that it came from."""
     with suppress(OSError):  # nobody reads it: no reason to stop
-        click.echo(f"Warning: {message}", err=True)
+        say(f"Warning: {warning}", err=True)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -81,15 +161,39 @@ def cli() -> None:
     """ShuffleNets that train on a CPU, every gradient written by hand."""
 
 
+class _Path(click.ParamType):
+    """A path, or a name that may be one. ``~`` is the home directory, after ``=`` too."""
+
+    name = "path"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        try:
+            # as it was written but for ~: "./x" may be the path where "x" is a name
+            return str(expand(value)) if value[:1] in ("~", "") or "\0" in value else value
+        except TinyshuffleError as error:
+            self.fail(str(error), param, ctx)
+
+
+PATH = _Path()
 RUNS_DIR = click.option(
-    "--runs-dir", metavar="DIR", default="runs", help="Where runs are kept.  [default: runs]"
+    "--runs-dir",
+    metavar="DIR",
+    type=PATH,
+    default="runs",
+    help="Where runs are kept.  [default: runs]",
 )
 DATA_DIR = click.option(
     "--data-dir",
     metavar="DIR",
+    type=PATH,
     help="Where CIFAR's files are, or shall be.  [default: $TINYSHUFFLE_DATA or a cache]",
 )
 THREADS = click.option("--threads", metavar="N", type=int, help="Cores to use.  [default: all]")
+PLOT = click.option(
+    "--plot", metavar="FILE", type=PATH, help="Draw it (.png, .svg or .pdf)."
+)
 
 
 def find_run(run: str, runs_dir: str) -> Path:
@@ -100,27 +204,25 @@ def find_run(run: str, runs_dir: str) -> Path:
     there = sorted(p.parent.name for p in Path(runs_dir).glob("*/config.json"))
     near = difflib.get_close_matches(Path(run).name, there, n=1, cutoff=0.4) or there[-1:]
     hint = f"did you mean {Path(runs_dir) / near[0]}?" if near else f"{runs_dir} has no runs yet"
-    raise TinyshuffleError(f"there is no run {run!r}, as a directory or in {runs_dir}; {hint}")
+    raise TinyshuffleError(f"there is no run {shown(run)}, as a directory or in {runs_dir}; {hint}")
 
 
 def new_table(first: str, *others: str) -> Table:
-    from rich import box
-    from rich.table import Table
+    from .table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first, no_wrap=True)
-    for heading in others:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
+    return Table(first, *others)
 
 
 def print_table(table: Table) -> None:
-    from rich.console import Console
+    table.print()
 
-    console = Console(highlight=False)
-    # lines that wrap in a narrow terminal are better than figures that are cut off
-    console.width = max(console.width, 120)
-    console.print(table)
+
+def positive(option: str, value: int | None, most: int = 1_000_000) -> None:
+    """Refuse what is no count; None was not given."""
+    if value is not None and value < 1:
+        raise TinyshuffleError(f"{option} {value} is not possible: give 1 or more")
+    if value is not None and value > most:
+        raise TinyshuffleError(f"{option} {shown(value)} is too large: give at most {most:,}")
 
 
 def one_of(option: str, value: str, known: tuple[str, ...]) -> str:
@@ -138,4 +240,4 @@ def save_figure(figure: Any, path: str) -> None:
         raise TinyshuffleError(f"--plot {path} has no format: let it end in .png, .svg or .pdf")
     with atomic_write(path) as file:
         figure.savefig(file, format=kind)
-    click.echo(f"drawn: {path}")
+    say(f"drawn: {path}")

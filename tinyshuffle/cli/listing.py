@@ -8,7 +8,7 @@ from math import prod
 import click
 
 from ..errors import TinyshuffleError
-from .group import DATA_DIR, cli, new_table, print_table
+from .group import DATA_DIR, cli, new_table, print_table, say
 
 
 @cli.command(short_help="List the nets.")
@@ -56,7 +56,7 @@ def data(name: str | None, data_dir: str | None) -> None:
         for row in zip(*columns, strict=True):
             table.add_row(*map(str, row))
         print_table(table)
-        click.echo(f"{name}: {about['where']}")
+        say(f"{name}: {about['where']}")
         return
     table = new_table("data", "classes", "training images", "test images", "where")
     absent = []
@@ -71,4 +71,4 @@ def data(name: str | None, data_dir: str | None) -> None:
         table.add_row(name, *counts, about["where"])
     print_table(table)
     for sentence in absent:
-        click.echo(sentence)
+        say(sentence)

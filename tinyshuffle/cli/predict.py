@@ -7,12 +7,12 @@ import sys
 import click
 
 from ..errors import TinyshuffleError
-from .group import RUNS_DIR, THREADS, cli, find_run, new_table, print_table
+from .group import PATH, RUNS_DIR, THREADS, cli, find_run, new_table, print_table, say
 
 
 @cli.command(short_help="Ask a trained net about pictures.")
-@click.argument("run")
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE…")
+@click.argument("run", type=PATH)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE…", type=PATH)
 @click.option("--top", metavar="N", type=click.IntRange(1), default=5, help="[default: 5]")
 @THREADS
 @RUNS_DIR
@@ -42,6 +42,6 @@ def predict(
     if table.row_count:
         print_table(table)
     for failure in failures:
-        click.echo(f"Error: {failure}", err=True)
+        say(f"Error: {failure}", err=True)
     if failures:
         sys.exit(1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .group import THREADS, cli, new_table, print_table, save_figure
+from .group import PATH, PLOT, THREADS, cli, new_table, positive, print_table, save_figure, say
 
 
 @cli.command(short_help="Find the largest ShuffleNet that fits a time budget.")
@@ -14,9 +14,12 @@ from .group import THREADS, cli, new_table, print_table, save_figure
 @click.option("--input-size", metavar="N", type=int, default=32, help="[default: 32]")
 @click.option("--seed", metavar="N", type=int, default=0, help="Of the search.  [default: 0]")
 @click.option(
-    "--recipe", metavar="FILE", help="Where to write it (.toml).  [default: search-TIME.toml]"
+    "--recipe",
+    metavar="FILE",
+    type=PATH,
+    help="Where to write it (.toml).  [default: search-TIME.toml]",
 )
-@click.option("--plot", metavar="FILE", help="Draw it (.png, .svg or .pdf).")
+@PLOT
 @THREADS
 def search(
     latency: str,
@@ -43,8 +46,8 @@ def search(
     budget = parse_latency(latency)
     if input_size < 8:
         raise TinyshuffleError(f"--input-size {input_size} is too small: give 8 or more")
-    if threads is not None and threads < 1:
-        raise TinyshuffleError(f"--threads {threads} is not possible: give 1 or more")
+    positive("--input-size", input_size, 10_000)
+    positive("--threads", threads, 4096)
     path = Path(recipe or f"search-{latency.replace(' ', '')}.toml")
     if path.suffix != ".toml":
         raise TinyshuffleError(
@@ -88,6 +91,6 @@ def search(
     fields += [f"sizes = [{input_size}]"] if input_size < 32 else []  # CIFAR's have 32 pixels
     with atomic_write(path) as file:
         file.write(("\n".join(fields) + "\n").encode())
-    click.echo(f"to train it: python -m tinyshuffle train --recipe {path}")
+    say(f"to train it: python -m tinyshuffle train --recipe {path}")
     if plot:
         save_figure(plots.search_front(seen, budget, winner), plot)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..errors import TinyshuffleError
+from ..text import visible
 from ..train import recipe as recipes
 from ..train.config import DEFAULTS, LEARNING_RATES, Config
 from ..train.progress import output
 from ..train.schedule import ONE_CYCLE_RISE, SCHEDULES
-from .group import DATA_DIR, RUNS_DIR, THREADS, cli, find_run, new_table, print_table
+from ..values import read
+from .group import DATA_DIR, PATH, RUNS_DIR, THREADS, cli, find_run, new_table, print_table, say
 
 
 def _field(name: str, text: str, default: object = None, **arguments: Any) -> Any:
@@ -25,24 +26,23 @@ def _field(name: str, text: str, default: object = None, **arguments: Any) -> An
     )
 
 
-def _sizes(ctx: click.Context, option: click.Parameter, text: str | None) -> list[int] | None:
+def _sizes(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
     try:
-        return None if text is None else [int(part) for part in text.split(",") if part]
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not a list of sizes such as 16,24,32") from None
+        return None if text is None else read("--sizes", text, tuple[int, ...])
+    except TinyshuffleError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _variant(ctx: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> Any:
-    """KEY=VALUE pairs as a dictionary; a value is what JSON takes it for, or else text."""
-    variant = {}
+    """KEY=VALUE pairs as a dictionary of texts; the model's own types decide what they mean."""
+    variant: dict[str, str] = {}
     for text in texts:
-        key, equals, value = text.partition("=")
-        if not key or not equals:
+        key, _, value = (part.strip() for part in text.partition("="))
+        if not key or not value:
             raise click.BadParameter(f"{text!r} is not of the form KEY=VALUE, such as se=true")
-        try:
-            variant[key] = json.loads(value)
-        except ValueError:
-            variant[key] = value
+        if variant.get(key, value) != value:
+            raise click.BadParameter(f"{key} was given twice, as {variant[key]!r} and {value!r}")
+        variant[key] = value
     return variant or None
 
 
@@ -58,6 +58,7 @@ _LR += "; scaled if --batch-size is given alone"
 @click.option(
     "--recipe",
     metavar="NAME",
+    type=PATH,
     help=f"Begin with the fields of a recipe: {', '.join(recipes.names())}, or a .toml file.",
 )
 @_field("model", "One of `models`.", metavar="NAME")
@@ -111,7 +112,9 @@ _LR += "; scaled if --batch-size is given alone"
 @_field("backend", "numba, numpy.", metavar="NAME")
 @click.option("--name", metavar="NAME", help="Of the run.  [default: recipe, data, model, time]")
 @RUNS_DIR
-@click.option("--resume", metavar="RUN", help="Continue a run that was stopped, with its options.")
+@click.option(
+    "--resume", metavar="RUN", type=PATH, help="Continue a run that was stopped, with its options."
+)
 @click.option("--show", is_flag=True, help="Print the configuration as a recipe, and do nothing.")
 def train(
     recipe: str | None,
@@ -135,7 +138,7 @@ def train(
     if resume is None:
         config = Config.make(recipe, **given)
         if show:
-            click.echo(config.to_toml())
+            say(config.to_toml())
             return
         stem = Path(recipe).stem if recipe else None
         result = training.train(config, name, runs_dir, prefix=stem)
@@ -148,11 +151,11 @@ def train(
                     "from the run: leave one of them out"
                 )
         result = training.resume(find_run(resume, runs_dir), **given)
-    click.echo(str(result), file=output())
+    click.echo(visible(str(result)), file=output())
 
 
 @cli.command("eval", short_help="Test a trained net.")
-@click.argument("run")
+@click.argument("run", type=PATH)
 @DATA_DIR
 @THREADS
 @click.option("--flip", is_flag=True, help="Average over each image and its mirror image too.")
@@ -169,13 +172,13 @@ def evaluate(
         share = f"{100 * right / count:.1f} %" if count else "-"
         table.add_row(name, str(right), str(count), share)
     print_table(table)
-    click.echo(
+    say(
         f"test accuracy {100 * tested.accuracy:.2f} %, loss {tested.loss:.4f}, "
         f"{tested.count.sum():,} images; {path} (epoch {epoch})"
     )
     if flip:
         tested, _, _ = training.evaluate_run(find_run(run, runs_dir), data_dir, threads, flip=True)
-        click.echo(
+        say(
             f"with mirror images (test-time flip): {100 * tested.accuracy:.2f} %, loss "
             f"{tested.loss:.4f}"
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -13,6 +11,7 @@ import numpy as np
 
 from ..errors import TinyshuffleError
 from ..nn import Module, inference
+from ..text import csv_text
 from .conventions import CONVENTIONS, Convention
 from .counting import Count, recording, skeleton
 from .smallest import too_small
@@ -194,12 +193,8 @@ class Profile:
     def to_csv(self, by: str = "layer") -> str:
         """Return the rows as CSV, the total last."""
         records = self.records(by)
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, records[0], lineterminator="\n")
-        writer.writeheader()
-        for record in records:
-            writer.writerow(record | {"output": "x".join(map(str, record["output"]))})
-        return text.getvalue()
+        lines = [record | {"output": "x".join(map(str, record["output"]))} for record in records]
+        return csv_text([list(records[0]), *(list(line.values()) for line in lines)])
 
     def table(self, by: str = "layer", exact: bool = False) -> tuple[list[str], list[list[str]]]:
         """Return headings and cells for people, the total last; ``exact`` leaves no digit out."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import reprlib
 import textwrap
 import traceback
 import warnings
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import backend
+from ..text import message, shown, visible
 
 __all__ = ["Exercise", "Mistake", "Reply", "describe", "judge"]
 
@@ -101,7 +101,9 @@ class Reply:
         return self.right
 
     def __repr__(self) -> str:
-        return textwrap.fill(self.sentence, WIDTH, break_long_words=False, break_on_hyphens=False)
+        return textwrap.fill(
+            visible(self.sentence), WIDTH, break_long_words=False, break_on_hyphens=False
+        )
 
 
 def judge(exercise: Exercise, answer: Any) -> Reply:
@@ -122,7 +124,7 @@ def _judge_number(exercise: Exercise, answer: Any) -> str | None:
         return f"asks for a number, and {name} is a function: give the number."
     number = _numbers(answer)
     if number is None or number.ndim or np.isnan(number):
-        return f"asks for a number, and {name} is {reprlib.repr(answer)}: give the number."
+        return f"asks for a number, and {name} is {shown(answer)}: give the number."
     if _same(number, exercise.reference(), exercise.tolerance):
         return None
     # the right number is not given away; whether one is above or below helps to find it
@@ -199,14 +201,13 @@ def _call(
     try:
         result = exercise.observe(result)
     except Exception as error:
-        return f"its result cannot be used: {error}.", None
+        return f"its result cannot be used: {message(error)}.", None
     return _difference(exercise, result, expected), result
 
 
 def describe(error: BaseException) -> str:
-    """Return an error's type and message in one line."""
-    text = " ".join(re.sub(r"\x1b\[[\d;]*m", "", str(error)).split())  # numba's has colours
-    return f"{type(error).__name__}: {text[:200] or 'no message'}"
+    """Return an error's type and message in one line, though its ``__str__`` may raise."""
+    return f"{visible(type(error).__name__)}: {message(error)}"
 
 
 def _raised(error: BaseException, answer: Any) -> str:

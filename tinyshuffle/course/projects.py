@@ -24,6 +24,7 @@ import numba
 import numpy as np
 
 from ..errors import TinyshuffleError
+from ..text import message
 from ..train.checkpoint import atomic_write
 from .exercise import describe
 
@@ -184,7 +185,7 @@ def measure(project: str, file: str) -> dict[str, Any]:
     try:
         return dict(PROJECTS[project](load(file)))
     except TinyshuffleError as error:
-        return {"error": str(error).splitlines()[0]}
+        return {"error": message(error)}
     except MemoryError:
         return {"error": "it asks for more memory than is allowed"}
     except BaseException as error:  # sys.exit() too

@@ -14,10 +14,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import TinyshuffleError
+from ..text import message
+from ..values import read
 
 __all__ = ["PROJECTS", "Score", "find_submissions", "rank", "score"]
 
-PROJECTS = ("unit", "kernel")
+FIGURES = {
+    "unit": ("score", "multiply_adds", "memory_access", "params"),
+    "kernel": ("score", "milliseconds"),
+}
+"""What each project measures."""
+
+PROJECTS = tuple(FIGURES)
+
+MOST_BYTES = 10_000
+"""Of a result file; what the library writes has some two hundred."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +128,33 @@ def _run(project: str, student: str, file: Path, seconds: float, megabytes: int)
         took = time.perf_counter() - start
         if not ended:
             return Score(student, error=f"it did not end within {seconds:g} s", seconds=took)
-        try:
-            figures = json.loads(result.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return Score(student, error=_how_it_died(process.returncode), seconds=took)
-    if "error" in figures:
-        return Score(student, error=figures["error"], seconds=took)
-    return Score(student, figures, seconds=took)
+        figures, error = _read(project, result, process.returncode)
+    return Score(student, figures, error, took)
+
+
+def _read(project: str, result: Path, code: int) -> tuple[dict[str, float], str]:
+    """Return the figures in a result file, or why there are none.
+
+    The process that wrote it also ran a student's code, which may have written something else.
+    """
+    try:
+        with open(result, "rb") as file:
+            text = file.read(MOST_BYTES + 1)
+    except OSError:
+        return {}, _how_it_died(code)
+    try:
+        if len(text) > MOST_BYTES:
+            raise ValueError
+        found = json.loads(text)
+        if isinstance(found, dict) and isinstance(found.get("error"), str):
+            return {}, message(ValueError(found["error"]))
+        if set(found) != set(FIGURES[project]):
+            raise ValueError
+        for name, value in found.items():
+            read(name, value, float, text=False)
+        return found, ""
+    except (ValueError, TypeError, RecursionError):
+        return {}, "its result is not what the scoring writes: did it write that file itself?"
 
 
 def _environment() -> dict[str, str]:

@@ -30,6 +30,7 @@ import numpy as np
 
 from tinyshuffle.data.dataset import Dataset, channel_statistics
 from tinyshuffle.errors import TinyshuffleError
+from tinyshuffle.paths import expand
 
 PIXELS = 3 * 32 * 32
 
@@ -239,7 +240,7 @@ def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     """`root` if given, else ``TINYSHUFFLE_DATA``, else the user's cache directory."""
     chosen = root or os.environ.get("TINYSHUFFLE_DATA")
     if chosen:
-        return Path(chosen).expanduser()
+        return expand(chosen, "the directory of the data")
     import pooch
 
     return Path(pooch.os_cache("tinyshuffle"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import inspect
+import typing
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,6 +15,8 @@ import numpy as np
 from ..errors import TinyshuffleError
 from ..nn import Module
 from ..parallel import DataParallel
+from ..text import shown
+from ..values import read, whole
 from .alexnet import AlexNet, AlexNetOriginal
 from .densenet import DenseNet
 from .googlenet import AuxiliaryLoss, GoogLeNet
@@ -26,6 +29,8 @@ from .shufflenet_v2 import ShuffleNetV2, ShuffleUnitV2
 from .shufflenet_v2_large import SEShuffleNetV2_164, ShuffleNetV1_50, ShuffleNetV2_50
 from .shufflenet_v2_star import ShuffleNetV2Star, ShuffleUnitV2Star
 from .squeezenet import SqueezeNet
+from .stages import check_count
+from .stem import check_stem
 from .v1_table4 import OtherUnits
 from .vgg import VGG
 
@@ -53,6 +58,7 @@ __all__ = [
     "SqueezeNet",
     "create",
     "list_models",
+    "read_variant",
 ]
 
 _WIDTHS_V1 = {"0_25": 0.25, "0_5": 0.5, "1_0": 1.0, "1_5": 1.5, "2_0": 2.0}
@@ -113,6 +119,12 @@ _MODELS: dict[str, Callable[..., Module]] = {
 }
 
 
+_OF_THE_TASK = ("name", "num_classes", "stem", "seed")
+"""Arguments of :func:`create` that are no variant of a net."""
+
+MOST_CLASSES = 1_000_000
+
+
 def list_models(pattern: str = "*") -> list[str]:
     """Return the names of all models that fit a glob pattern.
 
@@ -152,20 +164,51 @@ def create(
     >>> net(np.zeros((2, 32, 32, 3), np.float32)).shape
     (2, 10)
     """
-    if name not in _MODELS:
-        near = difflib.get_close_matches(name, _MODELS, n=3, cutoff=0.4)
+    variant = _typed(name, variant, text=False)
+    num_classes = check_count("num_classes", num_classes, MOST_CLASSES)
+    check_stem(stem)
+    if not isinstance(seed, np.random.Generator) and (whole(seed) is None or seed < 0):
+        raise TinyshuffleError(f"seed={shown(seed)} is not possible: give a whole number from 0 up")
+    net = _MODELS[name](num_classes=num_classes, stem=stem, **variant)
+    net.initialise(seed)
+    return DataParallel(net)
+
+
+def read_variant(name: str, variant: dict[str, Any]) -> dict[str, Any]:
+    """Return a variant, as somebody wrote it on the command line or in a recipe, with its types.
+
+    Raises
+    ------
+    TinyshuffleError
+        If there is no such model, it has no such argument, or a value is not of its type.
+
+    >>> read_variant("shufflenet_v1_x0_25_g3", {"shuffle": "False", "stage_channels": "24,48,96"})
+    {'shuffle': False, 'stage_channels': [24, 48, 96]}
+    """
+    return _typed(name, variant, text=True)
+
+
+def _typed(name: str, variant: dict[str, Any], text: bool) -> dict[str, Any]:
+    if not isinstance(name, str) or name not in _MODELS:
+        near = difflib.get_close_matches(str(name), _MODELS, n=3, cutoff=0.4)
         raise TinyshuffleError(
-            f"unknown model {name!r}; "
+            f"unknown model {shown(name)}; "
             + (f"did you mean {' or '.join(near)}? " if near else "")
             + "All names: python -m tinyshuffle models"
         )
     build = _MODELS[name]
-    known = inspect.signature(build).parameters
+    known = [key for key in inspect.signature(build).parameters if key not in _OF_THE_TASK]
+    kinds = typing.get_type_hints(getattr(build, "func", build).__init__)
     if unknown := [key for key in variant if key not in known]:
+        task = [key for key in unknown if key in _OF_THE_TASK]
         raise TinyshuffleError(
-            f"{name} has no variant {', '.join(unknown)}; it takes "
-            + ", ".join(key for key in known if key not in ("num_classes", "stem"))
+            f"{name} has no variant {', '.join(map(shown, unknown))}; it takes "
+            + (", ".join(known) or "none")
+            + (f" (the data, the model and the seed decide {', '.join(task)})" if task else "")
         )
-    net = build(num_classes=num_classes, stem=stem, **variant)
-    net.initialise(seed)
-    return DataParallel(net)
+    # Python's callers give the types themselves: the nets say which numbers suit them. But a word
+    # for a bool would be true without a word.
+    return {
+        key: read(key, value, kinds[key], text) if text or kinds[key] is bool else value
+        for key, value in variant.items()
+    }

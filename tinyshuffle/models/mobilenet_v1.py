@@ -4,7 +4,6 @@ Vision Applications", 2017, arXiv 1704.04861.
 
 from __future__ import annotations
 
-from ..errors import TinyshuffleError
 from ..nn import (
     BatchNorm2d,
     Conv2d,
@@ -15,6 +14,7 @@ from ..nn import (
     Sequential,
     init,
 )
+from .stages import check_width
 from .stem import check_stem
 
 __all__ = ["MobileNetV1", "separable"]
@@ -58,8 +58,7 @@ class MobileNetV1(Sequential):
     def __init__(
         self, width: float = 1.0, num_classes: int = 1000, stem: str = "imagenet"
     ) -> None:
-        if not width > 0:
-            raise TinyshuffleError(f"width={width} is not possible; use a number above 0")
+        width = check_width(width)
         channels = max(1, int(STEM_WIDTH * width))
         stride = 2 if check_stem(stem) == "imagenet" else 1
         units: list[Module] = []

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from ..backend import F
-from ..errors import TinyshuffleError
 from ..nn import (
     BatchNorm2d,
     Conv2d,
@@ -21,6 +20,7 @@ from ..nn import (
     Sequential,
     init,
 )
+from .stages import check_width
 from .stem import check_stem
 
 __all__ = ["InvertedResidual", "MobileNetV2", "scaled"]
@@ -112,8 +112,7 @@ class MobileNetV2(Sequential):
     def __init__(
         self, width: float = 1.0, num_classes: int = 1000, stem: str = "imagenet"
     ) -> None:
-        if not width > 0:
-            raise TinyshuffleError(f"width={width} is not possible; use a number above 0")
+        width = check_width(width)
         small = check_stem(stem) == "cifar"
         channels = scaled(STEM_WIDTH * width)
         layers: list[Module] = [_conv(3, channels, 3, 1 if small else 2)]

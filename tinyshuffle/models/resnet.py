@@ -27,6 +27,7 @@ from ..nn import (
     Sequential,
     init,
 )
+from .stages import check_count
 from .stem import check_stem
 
 __all__ = ["ResNet", "ResidualBlock", "basic_block", "bottleneck"]
@@ -151,12 +152,17 @@ class ResNet(Sequential):
             raise TinyshuffleError(
                 f"no ResNet has {depth} layers; depths are {', '.join(map(str, REPEATS))}"
             )
+        groups = check_count("groups", groups)
+        width_per_group = check_count("width_per_group", width_per_group)
         deep = depth >= BOTTLENECK_FROM
-        if groups != 1 and not deep:
-            raise TinyshuffleError(
-                f"groups={groups} need bottlenecks, which ResNet-{depth} has not; "
-                f"use a depth from {BOTTLENECK_FROM} up"
-            )
+        for what, value, usual in (("groups", groups, 1), ("width_per_group", width_per_group, 64)):
+            if value != usual and not deep:
+                raise TinyshuffleError(
+                    f"{what}={value} need bottlenecks, which ResNet-{depth} has not; "
+                    f"use a depth from {BOTTLENECK_FROM} up"
+                )
+        widest = WIDTHS[-1] * width_per_group // WIDTHS[0] * groups
+        check_count(f"with width_per_group={width_per_group} and groups={groups}, channels", widest)
         channels = 64
         large = check_stem(stem) == "imagenet"
         layers: dict[str, Module] = {

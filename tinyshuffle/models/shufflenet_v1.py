@@ -38,6 +38,7 @@ from ..nn import (
     SqueezeExcitation,
 )
 from ..nn.containers import backward_open
+from ..values import whole
 from .stages import check_channels, check_repeats, check_stages
 from .stem import stem_layers
 
@@ -194,7 +195,7 @@ class ShuffleNetV1(Module):
         stage_repeats: Sequence[int] | None = None,
         stem_channels: int | None = None,
     ) -> None:
-        if width not in (0.25, *STEM_WIDTH) or groups not in STAGE2_WIDTH:
+        if width not in (0.25, *STEM_WIDTH) or whole(groups) not in STAGE2_WIDTH:
             raise TinyshuffleError(
                 f"no ShuffleNet V1 with width={width} and groups={groups}; "
                 "widths are 0.25, 0.5, 1, 1.5, 2 and groups 1, 2, 3, 4, 8"

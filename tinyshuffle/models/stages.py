@@ -1,20 +1,27 @@
-"""Other widths and depths than a paper's: what the nets that take them have in common."""
+"""Other widths, depths and groups than a paper's: what the nets that take them have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
+from typing import Any
 
 from ..errors import TinyshuffleError
+from ..text import shown
+from ..values import read, whole
 
-__all__ = ["check_channels", "check_repeats", "check_stages"]
+__all__ = ["check_channels", "check_count", "check_repeats", "check_stages", "check_width"]
 
 MOST_UNITS = 1000  # of a stage: the deepest net of the papers has 164 layers
+
+MOST_CHANNELS = 65_536
+"""No published net has a sixteenth of it, and a square of it is more memory than most machines."""
+
+MOST_WIDTH = 64.0
 
 
 def check_stages(stage_channels: Sequence[int], multiple: int) -> list[int]:
     """Return the channels of stages 2, 3 and 4, or say what they must be."""
-    return _three("stage_channels", stage_channels, multiple)
+    return _three("stage_channels", stage_channels, multiple, MOST_CHANNELS)
 
 
 def check_repeats(stage_repeats: Sequence[int]) -> list[int]:
@@ -22,25 +29,45 @@ def check_repeats(stage_repeats: Sequence[int]) -> list[int]:
     return _three("stage_repeats", stage_repeats, 1, MOST_UNITS)
 
 
-def _three(name: str, values: Sequence[int], multiple: int, most: float = inf) -> list[int]:
-    if (
-        not isinstance(values, (list, tuple))
-        or len(values) != 3
-        or not all(type(v) is int and 0 < v <= most and v % multiple == 0 for v in values)
-    ):
-        wanted = "whole numbers above 0" if multiple == 1 else f"multiples of {multiple}"
-        if most < inf:
-            wanted = f"whole numbers from 1 to {most}"
-        raise TinyshuffleError(
-            f"{name}={values!r} do not suit stages 2, 3 and 4: give three {wanted}"
+def _three(name: str, values: Sequence[int], multiple: int, most: int) -> list[int]:
+    given = values if isinstance(values, list | tuple) else []
+    found = [n for n in map(whole, given) if n and 0 < n <= most and n % multiple == 0]
+    if len(found) != 3 or len(given) != 3:
+        wanted = f"whole numbers from 1 to {most}" if multiple == 1 else (
+            f"multiples of {multiple}, at most {most}"
         )
-    return list(values)
+        raise TinyshuffleError(
+            f"{name}={shown(values)} do not suit stages 2, 3 and 4: give three {wanted}"
+        )
+    return found
 
 
 def check_channels(name: str, channels: int) -> int:
     """Return how many channels one layer has, or say what it must be."""
-    if type(channels) is not int or channels < 1:
+    count = whole(channels)
+    if count is None or not 1 <= count <= MOST_CHANNELS:
         raise TinyshuffleError(
-            f"{name}={channels!r} is no number of channels: give a whole number above 0"
+            f"{name}={shown(channels)} is no number of channels: give a whole number above 0, at "
+            f"most {MOST_CHANNELS}"
         )
-    return channels
+    return count
+
+
+def check_count(name: str, value: Any, most: int = MOST_CHANNELS) -> int:
+    """Return a number of groups, say, or say what it must be."""
+    count = whole(value)
+    if count is None or not 1 <= count <= most:
+        raise TinyshuffleError(
+            f"{name}={shown(value)} is not possible: give a whole number from 1 to {most:,}"
+        )
+    return count
+
+
+def check_width(width: float) -> float:
+    """Return by how much all channels are multiplied, or say what it must be."""
+    factor = read("width", width, float, text=False)
+    if not 0 < factor <= MOST_WIDTH:
+        raise TinyshuffleError(
+            f"width={width} is not possible; use a number above 0, at most {MOST_WIDTH:g}"
+        )
+    return factor

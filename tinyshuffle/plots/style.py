@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["COLOURS", "KIND_STYLES", "MARKERS", "STYLES"]
+from ..text import visible
+
+__all__ = ["COLOURS", "KIND_STYLES", "MARKERS", "STYLES", "label"]
+
+
+def label(text: str) -> str:
+    r"""Return a name that somebody else chose as matplotlib shows it as it is.
+
+    To matplotlib $ is the beginning of a formula, and _ that of a name to leave out of the legend.
+
+    >>> print(label("$x"), label("_run"))
+    \$x  _run
+    """
+    shown = visible(text, "").replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
 
 COLOURS = {
     "blue": "#0072B2",

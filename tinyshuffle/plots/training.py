@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .style import COLOURS, MARKERS, STYLES
+from .style import COLOURS, MARKERS, STYLES, label
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,9 +85,9 @@ def samples(dataset: Dataset, each: int = 8) -> Figure:
     figure.subplots_adjust(left=0.9 / (0.62 * each + 0.9), right=1, bottom=0, top=1,
                            wspace=0.04, hspace=0.04)  # fmt: skip
     grid = figure.subplots(len(classes), each, squeeze=False)
-    for label, (name, row) in enumerate(zip(classes, grid, strict=True)):
-        chosen = np.flatnonzero(dataset.labels == label)[:each]
-        row[0].text(-3, 16, name, ha="right", va="center", fontsize=10)
+    for k, (name, row) in enumerate(zip(classes, grid, strict=True)):
+        chosen = np.flatnonzero(dataset.labels == k)[:each]
+        row[0].text(-3, 16, label(name), ha="right", va="center", fontsize=10)
         for axes, i in zip(row, chosen, strict=False):
             axes.imshow(dataset.images[i], interpolation="nearest")
         for axes in row:
@@ -112,7 +112,7 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     import numpy as np
     from matplotlib.figure import Figure
 
-    k = len(classes)
+    k, classes = len(classes), [label(name) for name in classes]
     legible = k <= 20
     shares = 100 * counts / np.maximum(1, counts.sum(1, keepdims=True))
     side = 1.4 + 0.36 * k if legible else 8  # ten classes fit on a telephone
@@ -169,7 +169,8 @@ def worst_images(
         axes.imshow(dataset.images[i], interpolation="nearest")
         axes.text(
             0.5, -0.03,
-            f"{dataset.classes[dataset.labels[i]]}, taken for\n{dataset.classes[taken]} "
+            f"{label(dataset.classes[dataset.labels[i]])}, taken for\n"
+            f"{label(dataset.classes[taken])} "
             f"({100 * probabilities[i, taken]:.0f} %)",
             ha="center", va="top", fontsize=7, transform=axes.transAxes,
         )  # fmt: skip
@@ -205,10 +206,11 @@ def compare(runs: dict[str, Sequence[dict[str, Any]]]) -> Figure:
         accuracies = [100 * row["test_accuracy"] for row in rows]
         epochs, minutes = ([row["epoch"] for row in rows], [row["seconds"] / 60 for row in rows])
         for axes, x in zip(panels, (epochs, minutes), strict=True):
-            axes.plot(x, accuracies, label=f"{name} {accuracies[-1]:.1f} %", markersize=4, **look)
+            last = f"{label(name)} {accuracies[-1]:.1f} %"
+            axes.plot(x, accuracies, label=last, markersize=4, **look)
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    for axes, label in zip(panels, ("epoch", "minutes, tests included"), strict=True):
-        axes.set_xlabel(label)
+    for axes, over in zip(panels, ("epoch", "minutes, tests included"), strict=True):
+        axes.set_xlabel(over)
         axes.set_ylabel("test accuracy, %")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

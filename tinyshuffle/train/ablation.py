@@ -7,8 +7,6 @@ directory of its own, so that an ablation that was stopped continues where it wa
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import shutil
@@ -16,6 +14,7 @@ import signal
 import statistics
 import threading
 import warnings
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +24,8 @@ from typing import Any
 
 from .. import data, models
 from ..errors import TinyshuffleError
+from ..text import console as plain_console
+from ..text import csv_text
 from .checkpoint import atomic_write
 from .config import Config
 from .loop import Interrupted, outlive_terminal, resume, train
@@ -34,6 +35,9 @@ __all__ = ["ABLATIONS", "Ablation", "Arm", "Report", "ablate", "solve"]
 
 STEM_CHANNELS = 24  # for all alike: the smallest number that 2, 3, 4 and 8 groups divide
 TOLERANCE = 0.05
+
+MOST_SEEDS, MOST_BUDGET = 1000, 10**10
+"""More would be years of training."""
 
 # Of Student's t with 1, 2, … degrees of freedom: what chance exceeds once in twenty times.
 T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
@@ -228,9 +232,14 @@ def solve(arm: Arm, budget: int, side: int, num_classes: int) -> Solved:
     # Widths in multiples. V1's stage 2 must be wider than the stem, which its first unit passes on.
     v1 = arm.model.startswith("shufflenet_v1")
     first = STEM_CHANNELS // arm.multiple + 1 if v1 else 1
-    last = 4 * first
-    while count(last // 4, last // 2, last).multiply_adds < budget:
-        last += 4
+
+    def adds(units: int) -> int:
+        return count(units, 2 * units, 4 * units).multiply_adds
+
+    enough = first
+    while adds(enough) < budget:
+        enough *= 2
+    last = 4 * (first + bisect_left(range(first, enough), budget, key=adds))
     candidates = [
         count(second, third, fourth)
         for fourth in range(max(4 * first, last - 4), last + 1)
@@ -373,16 +382,15 @@ class Report:
 
     def to_csv(self) -> str:
         """Return a line a run."""
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["net", "stages", "multiply_adds", "params", "seed", "test_accuracy"])
-        for solved in self.arms:
-            for seed, accuracy in enumerate(self.accuracies[solved.arm.name]):
-                writer.writerow([
-                    solved.arm.name, solved.widths, solved.multiply_adds, solved.params, seed,
-                    accuracy,
-                ])  # fmt: skip
-        return text.getvalue()
+        rows: list[list[Any]] = [
+            ["net", "stages", "multiply_adds", "params", "seed", "test_accuracy"]
+        ]
+        rows += [
+            [s.arm.name, s.widths, s.multiply_adds, s.params, seed, accuracy]
+            for s in self.arms
+            for seed, accuracy in enumerate(self.accuracies[s.arm.name])
+        ]
+        return csv_text(rows)
 
 
 def ablate(
@@ -430,6 +438,9 @@ def ablate(
     for option, value in {"seeds": seeds, "jobs": jobs, "budget": budget}.items():
         if value is not None and value < 1:
             raise TinyshuffleError(f"--{option} {value} was given: it must be 1 or more")
+    for option, value, most in (("seeds", seeds, MOST_SEEDS), ("budget", budget, MOST_BUDGET)):
+        if value is not None and value > most:
+            raise TinyshuffleError(f"--{option} {value} was given: it must be at most {most:,}")
     if config.time_budget is not None:
         raise TinyshuffleError(
             "a time budget would train each net for another number of epochs: give --epochs"
@@ -586,13 +597,12 @@ def _run_one(run: str, fields: dict[str, Any]) -> str:
 @contextmanager
 def _watched(runs: list[tuple[Path, Config]], quiet: bool) -> Iterator[None]:
     """Show how many epochs of all runs are done, by looking into their logs."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     def done() -> int:
         return sum(len(_rows(run)) for run, _ in runs)
 
-    console = Console(file=output(), quiet=quiet, highlight=False, soft_wrap=True)
+    console = plain_console(file=output(), quiet=quiet, soft_wrap=True)
     total = sum(config.epochs for _, config in runs)
     bar = Progress(
         TextColumn("{task.description}"),

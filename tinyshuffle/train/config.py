@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import math
+import typing
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import TinyshuffleError
+from ..paths import expand
+from ..text import shown
+from ..values import read
 from . import recipe as recipes
 from . import schedule
 from .progress import parse_duration
@@ -25,13 +30,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 LEARNING_RATES = {"sgd": 0.1, "adam": 0.003}
 
-_KINDS: dict[str, tuple[Any, str]] = {
-    "str": (str, "text"),
-    "int": (int, "a whole number"),
-    "float": ((int, float), "a number"),
-    "dict[str, Any]": (dict, "a table, such as { se = true }"),
-    "tuple[int, ...]": (tuple, "a list of whole numbers"),
-}
+MOST_HOURS = 10_000
+MOST_EPOCHS = 100_000
+"""Lists as long as the run is are kept, and a row of its log for each epoch."""
 
 
 def _threads() -> int:
@@ -140,6 +141,8 @@ class Config:
         model = base.get("model", cls.model)
         if given.get("model", model) != model:
             base.pop("variant", None)  # it was meant for the recipe's model
+        # the command line and Python give what is not yet of a field's type, or may not be
+        given = {name: _typed(name, value) for name, value in given.items()}
         named = given.get("data", base.get("data", cls.data))
         fields = {**(DEFAULTS.get(named, {}) if isinstance(named, str) else {}), **base}
         try:
@@ -166,7 +169,7 @@ class Config:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f" (did you mean {near[0]}?)" if near else ""
                 raise TinyshuffleError(
-                    f"{name!r} is not a field of a training configuration{hint}: "
+                    f"{shown(name)} is not a field of a training configuration{hint}: "
                     f"the fields are {', '.join(known)}"
                 )
         return cls(**fields)
@@ -220,39 +223,56 @@ class Config:
             return side
         return self.sizes[-1 - (epochs - 1 - epoch) * len(self.sizes) // epochs]
 
+    def shares(self, epochs: int, side: int) -> dict[int, int]:
+        """Return how many of ``epochs`` epochs have images of each size.
+
+        >>> Config(sizes=(16, 24, 32)).shares(5, 32)
+        {32: 2, 24: 2, 16: 1}
+        """
+        if not self.sizes:
+            return {side: epochs}
+        found: dict[int, int] = {}
+        for i, size in enumerate(reversed(self.sizes)):  # -(-a // b) rounds up
+            first, after = (-(-j * epochs // len(self.sizes)) for j in (i, i + 1))
+            found[size] = found.get(size, 0) + after - first
+        return found
+
     def __post_init__(self) -> None:
         def need(good: bool, name: str, wanted: str) -> None:
             if not good:
-                given = getattr(self, name)
-                raise TinyshuffleError(f"{name}={given!r} was given: it must be {wanted}")
+                given = shown(getattr(self, name))
+                raise TinyshuffleError(f"{name}={given} was given: it must be {wanted}")
 
-        if isinstance(self.sizes, list):
-            object.__setattr__(self, "sizes", tuple(self.sizes))
         for f in dataclasses.fields(self):
-            kind, _, optional = str(f.type).partition(" | ")
-            value = getattr(self, f.name)
-            if value is not None or not optional:
-                types, words = _KINDS[kind]
-                need(isinstance(value, types) and not isinstance(value, bool), f.name, words)
-                if kind == "float":
-                    object.__setattr__(self, f.name, float(value))
+            object.__setattr__(self, f.name, _typed(f.name, getattr(self, f.name)))
+        if self.variant:
+            from .. import models  # not for every --help
+
+            typed = models.read_variant(self.model, self.variant)
+            object.__setattr__(self, "variant", typed)
+        if self.data_dir is not None:
+            object.__setattr__(self, "data_dir", str(expand(self.data_dir, "data_dir")))
         need(self.optimizer in LEARNING_RATES, "optimizer", "sgd or adam")
         need(self.backend in ("numba", "numpy"), "backend", "numba or numpy")
         need(self.epochs >= 1, "epochs", "1 or more")
+        need(self.epochs <= MOST_EPOCHS, "epochs", f"at most {MOST_EPOCHS:,}")
         need(self.seconds > 0, "time_budget", "longer than nothing")
+        if self.time_budget is not None:
+            need(self.seconds <= 3600 * MOST_HOURS, "time_budget", f"at most {MOST_HOURS}h")
         need(self.early_stop >= 0, "early_stop", "0 (never) or more")
         need(self.batch_size >= 1, "batch_size", "1 or more")
+        need(self.batch_size <= 1_000_000, "batch_size", "at most 1,000,000")
         need(0 < self.lr < math.inf, "lr", "above 0")
         need(0 <= self.momentum < 1, "momentum", "in [0, 1)")
         need(0 <= self.weight_decay < math.inf, "weight_decay", "0 or more")
         need(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)")
         need(0 <= self.ema < 1, "ema", "in [0, 1)")
-        need(self.cutout >= 0, "cutout", "0 (none) or more pixels")
-        need(0 <= self.mixup < math.inf, "mixup", "0 (none) or more")
-        whole = all(isinstance(s, int) and not isinstance(s, bool) and s > 0 for s in self.sizes)
-        need(whole, "sizes", "a list of whole numbers above 0")
-        need(self.seed >= 0, "seed", "0 or more")
-        need(self.threads >= 1, "threads", "1 or more")
+        need(0 <= self.cutout <= 10_000, "cutout", "0 (none) to 10,000 pixels")
+        need(0 <= self.mixup <= 1000, "mixup", "0 (none) to 1000")
+        sides = all(0 < side <= 10_000 for side in self.sizes) and len(self.sizes) <= 1000
+        need(sides, "sizes", "a list of whole numbers above 0, at most 10000")
+        need(0 <= self.seed < 2**63, "seed", "0 or more, and less than 2**63")
+        need(1 <= self.threads <= 4096, "threads", "1 to 4096")
         longest = math.inf if self.time_budget is not None else self.epochs
         need(
             self.warmup is None or 0 <= self.warmup < longest,
@@ -268,4 +288,15 @@ def _toml(value: Any) -> str:
         return f"{{ {items} }}" if items else "{}"
     if isinstance(value, float):
         return repr(value)
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # which TOML wants
+
+
+def _typed(name: str, value: Any) -> Any:
+    """Return the value of a field as its annotation says; of what is no field, as it is."""
+    kind = _kinds().get(name)
+    return value if kind is None else read(name, value, kind)
+
+
+@functools.cache
+def _kinds() -> dict[str, Any]:
+    return typing.get_type_hints(Config)

@@ -42,7 +42,7 @@ from ..parallel import get_num_threads, set_num_threads
 from . import checkpoint, schedule
 from .average import Average
 from .checkpoint import Checkpoint, atomic_write
-from .config import Config
+from .config import MOST_EPOCHS, Config
 from .machine import machine
 from .optim import SGD, Adam, Optimizer
 from .progress import Progress, duration, plural
@@ -382,6 +382,11 @@ class _Trainer:
                 f"sizes={list(config.sizes)} was given, and the images of {config.data} have "
                 f"{self.side} pixels a side: leave out {largest[0]}, they are only made smaller"
             )
+        if config.cutout >= self.side:
+            raise TinyshuffleError(
+                f"cutout={config.cutout} was given, and the images of {config.data} have "
+                f"{self.side} pixels a side: leave something of them"
+            )
         self.net = build(config, len(self.train_set.classes))
         self.average = Average(self.net, config.ema) if config.ema else None
         self.loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
@@ -432,9 +437,10 @@ class _Trainer:
         # logs, curves and checkpoints take their time, and no two minutes are alike
         left = 0.97 * (config.seconds - self.seconds)
         full, plan = self.steps_per_epoch, (0, 0)
-        for epochs in itertools.count(1):
-            sizes = [config.size(epoch, epochs, self.side) for epoch in range(epochs)]
-            one_step, tests = sum(step[s] for s in sizes), sum(test[s] for s in sizes)
+        for epochs in range(1, MOST_EPOCHS + 1):
+            shares = config.shares(epochs, self.side)
+            one_step = sum(step[size] * count for size, count in shares.items())
+            tests = sum(test[size] * count for size, count in shares.items())
             steps = int((left - tests) / one_step)
             if epochs == 1 and steps < full:
                 break

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import IO, Any, cast
 
 from ..errors import TinyshuffleError
+from ..text import console, visible
 
 __all__ = ["Progress", "duration", "output", "parse_duration", "plural"]
 
@@ -107,15 +108,14 @@ class Progress:
     epochs = 0
 
     def __init__(self, quiet: bool = False) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar
 
-        self._console = Console(file=output(), quiet=quiet, highlight=False, soft_wrap=True)
+        self._console = console(file=output(), quiet=quiet, soft_wrap=True)
         self._bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
             console=self._console,
             transient=True,
             refresh_per_second=4,
@@ -133,7 +133,7 @@ class Progress:
 
     def line(self, text: str) -> None:
         """Print a line, above the bar."""
-        self._console.print(text, markup=False)
+        self._console.print(visible(text))
 
     def step(self, done: float, epoch: int, loss: float, accuracy: float, rate: float) -> None:
         """Move the bar: part of the run that is done, the epoch's figures so far, images/s."""
@@ -142,12 +142,16 @@ class Progress:
             self._first = done, now
         begin, since = self._first
         left = (now - since) * (1 - done) / (done - begin) if done > begin else 0.0
+        epochs = f"epoch {epoch}/{self.epochs}"
+        figures = [
+            f"{duration(left) if done > begin else '…'} left", f"loss {loss:.3f}",
+            f"accuracy {100 * accuracy:.1f} %", f"{rate:.0f} images/s",
+        ]  # fmt: skip
+        # a narrow terminal shows fewer figures, and no part of one
+        while figures and len("  ".join([epochs, "bar ", *figures])) > self._console.width:
+            figures.pop()
         self._bar.update(
-            self._task,
-            completed=done,
-            description=f"epoch {epoch}/{self.epochs}",
-            figures=f"{duration(left) if done > begin else '…'} left  loss {loss:.3f}  "
-            f"accuracy {100 * accuracy:.1f} %  {rate:.0f} images/s",
+            self._task, completed=done, description=epochs, figures="  ".join(figures)
         )
 
     def evaluating(self) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TinyshuffleError
+from ..paths import expand
+from ..text import message, shown
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -15,6 +17,8 @@ else:
     import tomli as tomllib
 
 __all__ = ["load", "names"]
+
+MOST_CHARACTERS = 1_000_000  # a recipe has some hundred
 
 FOLDER = Path(__file__).parent / "recipes"
 
@@ -41,22 +45,26 @@ def load(recipe: str) -> dict[str, Any]:
     TinyshuffleError
         If there is no such recipe, or the file is not TOML.
     """
-    path = Path(recipe) if recipe.endswith(".toml") else FOLDER / f"{recipe}.toml"
+    path = expand(recipe, "recipe") if recipe.endswith(".toml") else FOLDER / f"{recipe}.toml"
     if path.parent == FOLDER and path.stem not in names():
         near = difflib.get_close_matches(recipe, names(), n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise TinyshuffleError(
-            f"there is no recipe called {recipe!r}{hint}: choose from {', '.join(names())}, or "
-            "name a file that ends in .toml"
+            f"there is no recipe called {shown(recipe)}{hint}: choose from {', '.join(names())}, "
+            "or name a file that ends in .toml"
         )
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read(MOST_CHARACTERS + 1)
+        if len(text) > MOST_CHARACTERS:
+            raise ValueError(f"it is longer than {MOST_CHARACTERS:,} characters")
+        return tomllib.loads(text)
     except OSError as error:
         raise TinyshuffleError(
             f"the recipe {path} cannot be read ({error.strerror or error}): check the path"
         ) from error
-    except ValueError as error:  # of the syntax or the encoding
+    except (ValueError, RecursionError) as error:  # of the syntax, the encoding, or brackets
         raise TinyshuffleError(
-            f"the recipe {path} is not a TOML file ({error}): "
+            f"the recipe {path} is not a TOML file ({message(error)}): "
             "see what --show prints for how one looks"
         ) from error

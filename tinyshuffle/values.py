@@ -1,0 +1,139 @@
+"""One parser for every value that a user writes: options, recipes, a model's variant.
+
+What a value may be is what the annotation says of the argument that it is for. A text is read as
+that type, so that ``shuffle=False`` on the command line is the bool and not a text, which Python
+would take for true.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+import types
+from collections.abc import Callable, Sequence
+from typing import Any, Union, get_args, get_origin
+
+import click
+import numpy as np
+
+from .errors import TinyshuffleError
+from .text import shown
+
+__all__ = ["read", "whole"]
+
+
+def read(name: str, value: Any, kind: Any, text: bool = True) -> Any:
+    """Return a value as an argument of the annotated type takes it.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, for the sentence that refuses the value.
+    value : object
+        As somebody wrote it: text, or what TOML, JSON or Python make of it.
+    kind : type
+        ``bool``, ``int``, ``float``, ``str``, ``dict``, ``Sequence[int]``, ``tuple[int, ...]``,
+        or one of them ``| None``.
+    text : bool
+        Read a text as the type. False is for Python's callers, who can give the type itself.
+
+    Raises
+    ------
+    TinyshuffleError
+        Names the argument, the value and the type.
+
+    >>> from collections.abc import Sequence
+    >>> read("shuffle", "no", bool), read("groups", "3", int), read("stages", "8,16", Sequence[int])
+    (False, 3, [8, 16])
+    >>> read("groups", "three", int | None)
+    Traceback (most recent call last):
+    ...
+    tinyshuffle.errors.TinyshuffleError: groups='three' was given: it must be a whole number
+    """
+    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    (kind,) = (one for one in kinds if one is not type(None))
+    if type(None) in kinds:
+        word = isinstance(value, str) and kind is not str and value.strip().lower()
+        if value is None or word in ("none", "null"):
+            return None
+    convert, words = _KINDS[get_origin(kind) or kind]
+    try:
+        if isinstance(value, str) and kind is not str and not text:
+            raise TypeError
+        return convert(value)
+    except (TypeError, ValueError, OverflowError, click.BadParameter):
+        raise TinyshuffleError(f"{name}={shown(value)} was given: it must be {words}") from None
+
+
+def whole(value: Any) -> int | None:
+    """Return a whole number, NumPy's too, as an int; None if it is not one.
+
+    >>> whole(np.int64(3)), whole("3"), whole(True), whole(3.0)
+    (3, None, None, None)
+    """
+    try:
+        return None if isinstance(value, str) else _whole(value)
+    except TypeError:
+        return None
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, str):
+        if not value.strip():  # which click would take for false
+            raise ValueError
+        return bool(click.BOOL.convert(value.strip(), None, None))
+    if isinstance(value, bool | np.bool_) or _whole(value) in (0, 1):
+        return bool(value)
+    raise ValueError
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool | np.bool_):
+        raise TypeError
+    return int(value) if isinstance(value, str) else operator.index(value)
+
+
+def _real(value: Any) -> float:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, str | numbers.Real):
+        raise TypeError
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise TypeError
+    return dict(value)
+
+
+def _list(value: Any) -> list[int]:
+    if isinstance(value, str):
+        inside = value.strip().removeprefix("[").removeprefix("(")
+        inside = inside.removesuffix("]").removesuffix(")").strip().removesuffix(",")
+        return [] if inside == "" != value.strip() else [int(part) for part in inside.split(",")]
+    if not isinstance(value, list | tuple | np.ndarray):
+        raise TypeError
+    if any(isinstance(part, str) for part in value):
+        raise TypeError
+    return [_whole(part) for part in value]
+
+
+_KINDS: dict[Any, tuple[Callable[[Any], Any], str]] = {
+    bool: (_flag, "true or false"),
+    int: (_whole, "a whole number"),
+    float: (_real, "a number"),
+    str: (_text, "text"),
+    dict: (_table, "a table, such as { se = true }"),
+    tuple: (lambda value: tuple(_list(value)), "a list of whole numbers, such as 16,24,32"),
+    Sequence: (_list, "a list of whole numbers, such as 48,96,192"),
+}
+"""How each type is read, and what it is called."""
