@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from tinyshuffle import data, models, nn
 from tinyshuffle.cli import cli
@@ -300,3 +303,187 @@ def test_cost_refuses_what_cannot_be():
     assert "use layer, unit" in refused("cost", "alexnet", "--by", "layers")
     assert "use table, json" in refused("cost", "alexnet", "--format", "xml")
     assert "the smallest that it takes is" in refused("cost", "vgg16", "--input-size", 20)
+
+
+HUGE = 10**20
+
+
+@pytest.mark.parametrize(
+    "variant, words",
+    [
+        ("num_classes=3", "no variant 'num_classes'"),
+        ("stem=cifar", "no variant 'stem'"),
+        ("seed=3", "no variant 'seed'"),
+        ("name=x", "no variant 'name'"),
+        ("\x1b[31m=3", r"no variant '\x1b[31m'"),
+        ("se=maybe", "se='maybe' was given: it must be true or false"),
+        ("stage_channels=abc", "stage_channels='abc' was given: it must be a list of whole"),
+        ("stage_channels=-24,48,96", "do not suit stages 2, 3 and 4"),
+        (f"stem_channels={HUGE}", "is no number of channels"),
+        ("stem_channels=many", "stem_channels='many' was given: it must be a whole number"),
+    ],
+)
+def test_variants_that_cannot_be(tiny, variant, words):
+    assert words in refused("train", *SMALL, "--epochs", 1, "--variant", variant)
+    assert not os.listdir()
+
+
+def test_a_variant_without_a_value_or_given_twice(tiny):
+    assert "'se=' is not of the form KEY=VALUE" in refused("train", "--variant", "se=", code=2)
+    twice = ("--variant", "se=1", "--variant", "se=0")
+    assert "se was given twice" in refused("train", *twice, code=2)
+
+
+@pytest.mark.parametrize("word", ["False", "no", "off", "0"])
+def test_the_shuffle_is_left_out(tiny, word):
+    """A word for false was a text, and a text is true."""
+    small = ("--model", "shufflenet_v1_x0_25_g3", "--batch-size", 8, "--backend", "numpy")
+    run("train", *small, "--epochs", 1, "--name", "a", "--variant", f"shuffle={word}")
+    shown = run("train", *small, "--variant", f"shuffle={word}", "--show")
+    assert "variant = { shuffle = false }" in shown
+    header = checkpoint.load("runs/a/last.npz").header
+    assert header["config"]["variant"] == {"shuffle": False}
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("train", "--cutout", HUGE), "cutout="),
+        (("train", "--cutout", 8), "the images of shapes have 8 pixels a side"),
+        (("train", "--epochs", 10**9), "epochs=1000000000 was given: it must be at most 100,000"),
+        (("train", "--epochs", HUGE), "at most 100,000"),
+        (("train", "--batch-size", HUGE), "at most 1,000,000"),
+        (("train", "--batch-size", 10**400), "at most 1,000,000"),
+        (("train", "--time-budget", "9" * 400 + "h"), "at most 10000h"),
+        (("train", "--threads", HUGE), "1 to 4096"),
+        (("train", "--sizes", "9" * 400), "at most 10000"),
+        (("train", "--mixup", "1e300"), "0 (none) to 1000"),
+        (("train", "--lr", "1e999"), "it must be a number"),
+        (("cost", "alexnet", "--batch", HUGE), "at most 1,000,000"),
+        (("cost", "alexnet", "--input-size", HUGE), "at most 10,000"),
+        (("bench", "step", "--rounds", HUGE), "at most 100,000"),
+        (("bench", "step", "--batch", HUGE), "at most 1,000,000"),
+        (("bench", "layers", "--input-size", HUGE), "at most 10,000"),
+        (("bench", "nets", "--threads", HUGE), "at most 4,096"),
+        (("ablate", "shuffle", "--seeds", HUGE), "at most 1,000"),
+        (("ablate", "shuffle", "--budget", HUGE), "at most 10,000,000,000"),
+        (("course", "score", "kernel", ".", "--seconds", "nan"), "at most 86,400 s"),
+        (("course", "score", "kernel", ".", "--memory", HUGE), "1,000,000 MB"),
+    ],
+)
+def test_huge_numbers_are_refused_before_the_work(tiny, arguments, words):
+    if arguments[0] == "train":
+        arguments = (arguments[0], *SMALL, *arguments[1:])
+    assert words in refused(*arguments)
+    assert not os.listdir()
+
+
+def test_a_large_time_budget_on_small_data_is_planned_at_once(tiny, monkeypatch):
+    """What was tried before was every number of epochs, and each with a list as long."""
+    from tinyshuffle.train import loop
+
+    monkeypatch.setattr(loop._Trainer, "_measure", lambda self, stepped: ({8: 1e-6}, {8: 1e-6}))
+    monkeypatch.setattr(loop._Trainer, "fit", lambda self: f"{self.epochs} epochs")
+    out = run("train", *SMALL, "--time-budget", "1000h")
+    assert out.strip().endswith("100000 epochs")
+
+
+NAMES = ["photo[draft]", "x[bold]", ":cat:", "a\x1b[31m", "$\\frac$", "_run", "=1+1"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="such names cannot be there")
+def test_foreign_names_are_shown_as_they_are(tiny):
+    run("train", *SMALL, "--epochs", 1, "--name", NAMES[0])
+    for name in NAMES[1:]:
+        shutil.copytree(f"runs/{NAMES[0]}", f"runs/{name}")
+    out = run("compare", *NAMES)
+    for name in NAMES:
+        assert name.replace("\x1b", r"\x1b") in out, name
+        assert "runs" in run("eval", name)
+    assert "\x1b" not in out
+    out = refused("predict", NAMES[0], "x[/y].png")
+    assert "'x[/y].png' cannot be read" in out
+    Image.new("RGB", (8, 8)).save("photo[draft].png")
+    Image.new("RGB", (8, 8)).save("a:cat:\x1b[2J.png")
+    out = run("predict", NAMES[0], "photo[draft].png", "a:cat:\x1b[2J.png")
+    assert "photo[draft].png" in out and r"a:cat:\x1b[2J.png" in out
+    for arguments in (("eval", "[/oops]\x1b[2J"), ("cost", "[/oops]\x1b[2J"), ("\x1b[2J",)):
+        result = CliRunner().invoke(cli, list(arguments))
+        assert result.exit_code in (1, 2) and "\x1b" not in result.output
+        assert r"\x1b[2J" in result.stderr
+
+
+def test_classes_with_markup(tiny, monkeypatch):
+    def named(*arguments, **options):
+        return tuple(dataclasses.replace(part, classes=("[/cat]", "d\x1b[1mog")) for part in
+                     load(*arguments, **options))  # fmt: skip
+
+    monkeypatch.setattr(data, "load", named)
+    run("train", *SMALL, "--epochs", 1, "--name", "a")
+    out = run("eval", "a")
+    assert "[/cat]" in out and r"d\x1b[1mog" in out and "\x1b" not in out
+
+
+@pytest.mark.parametrize("form", ["--data-dir=~/x", "--data-dir=~/x/"])
+def test_home_is_expanded_wherever_a_path_is_written(tiny, tmp_path, monkeypatch, form):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    line = next(x for x in run("train", form, "--show").splitlines() if "data_dir" in x)
+    assert "~" not in line and os.path.join("home", "x") in line
+    (tmp_path / "home" / "mine.toml").write_text('epochs = 3\ndata_dir = "~/x"')
+    shown = run("train", "--recipe=~/mine.toml", "--show")
+    assert "epochs = 3" in shown and "~" not in shown
+    run("train", *SMALL, "--epochs", 1, "--name", "a", "--runs-dir=~/runs")
+    assert "test accuracy" in run("eval", "~/runs/a")
+    run("compare", "a", "--runs-dir=~/runs", "--plot=~/c.png")
+    run("cost", "alexnet", "--plot=~/cost.png")
+    assert not [name for name in os.listdir() if name.startswith("~")]
+    assert {"c.png", "cost.png", "runs"} <= set(os.listdir("home"))
+    assert "test accuracy" in run("train", "--resume=~/runs/a")
+
+
+def test_paths_that_are_none(tiny):
+    assert "is no path" in refused("train", "--data-dir", "", code=2)
+    user = "~nobody-of-this-name/x"
+    assert "that this machine does not know" in refused("train", "--data-dir", user, code=2)
+    assert not os.listdir()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+@pytest.mark.parametrize("arguments", [["train", "--help"], ["models", "v2_x0_5"], ["--help"]])
+def test_a_full_disk_at_the_other_end_is_a_sentence(arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tinyshuffle", *arguments],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("Error: the output cannot be")
+
+
+def test_a_reader_that_has_gone_is_quiet():
+    done = subprocess.Popen(
+        [sys.executable, "-m", "tinyshuffle", "models"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.stdout and done.stderr
+    done.stdout.close()
+    assert done.stderr.read() == "" and done.wait() == 1
+
+
+def test_our_own_faults_keep_their_traceback(tiny, monkeypatch):
+    def broken(*arguments, **options):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(data, "load", broken)
+    result = CliRunner().invoke(cli, ["train"])
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_too_little_memory_is_a_sentence(tiny, monkeypatch):
+    def broken(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(data, "load", broken)
+    assert "there is not enough memory" in refused("train", *SMALL)

@@ -117,9 +117,12 @@ def _table(value: Any) -> dict[str, Any]:
 
 def _list(value: Any) -> list[int]:
     if isinstance(value, str):
-        inside = value.strip().removeprefix("[").removeprefix("(")
-        inside = inside.removesuffix("]").removesuffix(")").strip().removesuffix(",")
-        return [] if inside == "" != value.strip() else [int(part) for part in inside.split(",")]
+        text = value.strip()
+        if text[:1] + text[-1:] in ("[]", "()"):
+            text = text[1:-1].strip()
+            if not text:
+                return []
+        return [int(part) for part in text.removesuffix(",").split(",")]
     if not isinstance(value, list | tuple | np.ndarray):
         raise TypeError
     if any(isinstance(part, str) for part in value):

@@ -386,6 +386,30 @@ def test_code_that_fails_on_larger_images_only():
     )
 
 
+class Hostile(Exception):
+    def __str__(self):
+        raise RuntimeError("even this")
+
+    __repr__ = __str__
+
+
+def test_an_error_that_cannot_be_shown_is_told():
+    def answer(*arguments):
+        raise Hostile
+
+    reply = ts.course.check("03.1", answer)
+    assert not reply and "it raises Hostile: a message that cannot be shown" in reply.sentence
+    assert not ts.course.check("02.4", Hostile())
+
+
+def test_an_error_with_escapes_is_told_without_them():
+    def answer(*arguments):
+        raise ValueError("[/oops]\x1b[2J\x07")
+
+    reply = ts.course.check("03.1", answer)
+    assert r"[/oops]\x1b[2J\x07" in repr(reply) and "\x1b" not in repr(reply)
+
+
 def test_an_error_of_numba_is_told_in_one_line():
     import numba
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import sys
@@ -242,6 +243,63 @@ def test_mistakes_end_in_a_sentence(arguments, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = command(*arguments)
     assert result.exit_code == 1 and said in result.output
+
+
+def leaderboard(folder, style="table"):
+    result = command("score", "kernel", str(folder), "--format", style, "--seconds", "60")
+    assert result.exit_code == 0 and "\x1b" not in result.output, result.exception
+    return result.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="such names cannot be there")
+def test_what_a_submission_raises_and_is_called_does_nothing_to_the_others(tmp_path):
+    raised = {
+        "[markup] :cat:": 'raise ValueError("[/oops]")',
+        "a\x1b[2J": 'raise ValueError("\\x1b[2J\\x07" + "x" * 10**6)',
+        "=1+1": "class E(Exception):\n    def __str__(self): 1 / 0\nraise E",
+        "silent": "from tinyshuffle import TinyshuffleError\nraise TinyshuffleError('')",
+    }
+    out = leaderboard(folder_of(tmp_path, good=NUMPY, **raised))
+    for words in ("[markup] :cat:", "ValueError: [/oops] (line 1)", r"a\x1b[2J", "good",
+                  r"ValueError: \x1b[2J\x07xxx", "cannot be shown", "no message"):  # fmt: skip
+        assert words in out, words
+    assert max(map(len, out.splitlines())) < 400
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+@pytest.mark.parametrize("style", ["table", "json", "csv"])
+def test_a_result_that_a_submission_wrote_itself(tmp_path, monkeypatch, style):
+    texts = {
+        "list": "[1]", "number": "5", "other": '{"x": 1}', "text": '"a"', "null": "null",
+        "word": '{"score": "a", "milliseconds": 1}', "deep": "[" * 10**5, "nothing": "",
+        "nan": '{"score": NaN, "milliseconds": 1}', "half": '{"score": 1}',
+        "inf": '{"score": Infinity, "milliseconds": 1}', "letters": "a" * 2 * 10**7,
+        "digits": '{"score": 1' + 4000 * "0" + ', "milliseconds": 1}', "bytes": "\udcff",
+        "bool": '{"score": true, "milliseconds": 1}', "error": '{"error": [1]}',
+        "more": '{"score": 9, "milliseconds": 1, "=1+1": 2}', "list in it": '{"score": [1]}',
+    }  # fmt: skip
+    for name, text in texts.items():
+        (tmp_path / f"{name}.py").write_bytes(text.encode(errors="surrogateescape"))
+    folder_of(tmp_path, fine='{"score": 3.5, "milliseconds": 2}', bad='{"error": "=1+1\\u001b"}')
+    # in the place of Python: -m MODULE PROJECT FILE RESULT, where the file is the result
+    copies = tmp_path / ".copies"
+    copies.write_text('#!/bin/sh\ncp "$4" "$5"\n')
+    copies.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(copies))
+    out = leaderboard(tmp_path, style)
+    lines = out.splitlines()
+    if style == "json":
+        rows = {row["student"]: row for row in json.loads(out)}
+        assert rows["fine"]["score"] == 3.5 and rows["bad"]["error"] == r"=1+1\x1b"
+        for name in texts:
+            assert "its result is not what the scoring writes" in rows[name]["error"], name
+    else:
+        assert sum("its result is not what the scoring writes" in x for x in lines) == len(texts)
+        (fine,) = (line for line in lines if "fine" in line)
+        assert "3.50" in fine and "2.00" in fine
+    if style == "csv":
+        cells = [cell for row in csv.reader(lines) for cell in row]
+        assert r"'=1+1\x1b" in cells and not any(cell.startswith("=") for cell in cells)
 
 
 def test_an_empty_folder(tmp_path):

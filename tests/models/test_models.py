@@ -181,3 +181,53 @@ def test_stages_of_other_depths(name):
     for wrong in ([1, 2], [0, 1, 1], "121", [1, 1, 10**9], [1.0, 1, 1]):
         with pytest.raises(TinyshuffleError, match="give three whole numbers from 1 to 1000"):
             models.create(name, num_classes=10, stem="cifar", stage_repeats=wrong)
+
+
+def taking(argument):
+    """The models that take an argument."""
+    found = []
+    for name in models.list_models():
+        with pytest.raises(TinyshuffleError, match="it takes") as error:
+            models.create(name, unknown=1)
+        if f" {argument}," in f"{str(error.value).partition('it takes')[2]},":
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("argument, least", [("groups", 5), ("width_per_group", 5), ("width", 10)])
+def test_factors_and_groups_that_cannot_be(argument, least):
+    names = taking(argument)
+    assert len(names) >= least
+    for name in names:
+        for value in (-3, 0, "abc", None, True, float("nan"), 10**20, [2]):
+            with pytest.raises(TinyshuffleError, match=argument):
+                models.create(name, num_classes=10, stem="cifar", **{argument: value})
+
+
+def test_classes_seeds_and_stems_that_cannot_be():
+    for given in (
+        {"num_classes": 0}, {"num_classes": "10"}, {"num_classes": 10**12}, {"seed": -1},
+        {"seed": "0"}, {"stem": 5}, {"name": 3},
+    ):  # fmt: skip
+        with pytest.raises(TinyshuffleError):
+            models.create(**{"name": "shufflenet_v2_x0_5", **given})
+    net = models.create("shufflenet_v2_x0_5", num_classes=np.int64(3), seed=np.int64(1))
+    assert net.fc.weight.shape == (1024, 3)
+
+
+@pytest.mark.parametrize("word", ["False", "no", "0", "true"])
+def test_a_word_is_no_bool(word):
+    """In Python: the bool itself can be given. The command line and recipes read the word."""
+    with pytest.raises(TinyshuffleError, match=f"shuffle='{word}' was given: it must be true or"):
+        models.create("shufflenet_v1_x0_25_g3", shuffle=word)
+    with pytest.raises(TinyshuffleError, match="batch_norm="):
+        models.create("vgg11_bn", batch_norm=word)
+    net = models.create("shufflenet_v1_x0_25_g3", shuffle=np.bool_(False))
+    assert not any(isinstance(layer, ts.nn.ChannelShuffle) for layer in net.modules())
+
+
+def test_widths_of_numpy_are_widths():
+    net = models.create("shufflenet_v2_x0_5", stage_channels=[np.int64(c) for c in (48, 96, 192)])
+    assert net.conv5[0].in_channels == 192
+    with pytest.raises(TinyshuffleError, match="need bottlenecks"):
+        models.create("resnet18", width_per_group=8)

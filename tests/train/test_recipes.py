@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections import Counter
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -93,6 +96,18 @@ def test_learning_rate_scales_with_the_batch():
         ("cutout = -1", r"cutout=-1"),
         ("early_stop = -1", r"early_stop=-1"),
         ("epochs = ", r"mine.toml is not a TOML file"),
+        ("a = " + 10000 * "[", r"mine.toml is not a TOML file"),
+        ("epochs = " + 5000 * "9", r"mine.toml is not a TOML file|epochs=a value of type int"),
+        ("epochs = 100000000000000000000", r"epochs=100000000000000000000 .*at most 100,000"),
+        ("cutout = 100000000000000000000", r"cutout=100000000000000000000 .*10,000 pixels"),
+        ("variant = { a = 1979-05-27 }", r"no variant 'a'"),
+        ("variant = { se = 1979-05-27 }", r"se=datetime.date\(1979, 5, 27\) .*true or false"),
+        ("variant = { se = 2 }", r"se=2 .*true or false"),
+        ("variant = { num_classes = 3 }", r"no variant 'num_classes'"),
+        ("variant = { stage_channels = 48 }", r"stage_channels=48 .*a list of whole numbers"),
+        ("data_dir = 1979-05-27", r"data_dir=datetime.date\(1979, 5, 27\) .*text"),
+        ('data_dir = "~nobody-of-this-name/x"', r"this machine does not know"),
+        ('data_dir = "a\\u0000b"', r"data_dir='a\\x00b' is no path"),
         ("\xff", r"mine.toml is not a TOML file"),
     ],
 )
@@ -104,6 +119,35 @@ def test_bad_recipes(tmp_path, text, sentence):
     assert "mine.toml" in str(error.value)
     said = command("--recipe", file, code=1)
     assert said.startswith("Error: ") and said.count("\n") == 1
+
+
+def test_words_for_no_in_a_recipe(tmp_path):
+    file = tmp_path / "mine.toml"
+    model = "shufflenet_v1_x0_25_g3"
+    for word in ('"False"', '"no"', '"off"', '"0"', "0", "false"):
+        file.write_text(f'model = "{model}"\nvariant = {{ shuffle = {word}, se = "yes" }}')
+        assert Config.make(str(file)).variant == {"shuffle": False, "se": True}
+        assert Config(model=model, variant={"shuffle": "no"}).variant == {"shuffle": False}
+
+
+def test_a_recipe_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "mine.toml").write_bytes("\ufeffepochs = 3".encode())
+    assert Config.make(str(tmp_path / "mine.toml")).epochs == 3
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = Config(seed=np.int64(3), epochs=np.int32(4), lr=np.float32(0.5), sizes=[np.int64(8)])
+    assert (config.seed, config.epochs, config.lr, config.sizes) == (3, 4, 0.5, (8,))
+    assert json.loads(json.dumps(config.to_dict())) == config.to_dict()
+    assert Config.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize("sizes", [(), (8,), (16, 24, 32), (8, 16, 8, 32)])
+def test_shares_are_what_the_epochs_have(sizes):
+    config = Config(sizes=sizes)
+    for epochs in range(1, 12):
+        each = Counter(config.size(epoch, epochs, 32) for epoch in range(epochs))
+        assert +Counter(config.shares(epochs, 32)) == each
 
 
 def test_unknown_recipes(tmp_path):

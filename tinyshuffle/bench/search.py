@@ -89,7 +89,7 @@ class Genome:
         return f"shufflenet_v1_x1_0_g{self.groups}" if self.groups else "shufflenet_v2_x0_5"
 
     @property
-    def variant(self) -> dict[str, list[int]]:
+    def variant(self) -> dict[str, Any]:
         """What :func:`tinyshuffle.models.create` has to be told beside the name."""
         return {"stage_channels": list(self.widths), "stage_repeats": list(self.depths)}
 

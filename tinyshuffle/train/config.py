@@ -31,6 +31,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 LEARNING_RATES = {"sgd": 0.1, "adam": 0.003}
 
 MOST_HOURS = 10_000
+MOST_IMAGES = 1_000_000  # in a batch
 MOST_EPOCHS = 100_000
 """Lists as long as the run is are kept, and a row of its log for each epoch."""
 
@@ -153,7 +154,7 @@ class Config:
         lr = meant.lr
         if optimizer in LEARNING_RATES and ("lr" not in fields or optimizer != meant.optimizer):
             lr = LEARNING_RATES[optimizer]
-        if given.get("batch_size", 0) >= 1:
+        if 1 <= given.get("batch_size", 0) <= MOST_IMAGES:  # else it is refused below
             ratio = given["batch_size"] / meant.batch_size
             lr *= math.sqrt(ratio) if optimizer == "adam" else ratio
         if "epochs" in given:
@@ -261,7 +262,7 @@ class Config:
             need(self.seconds <= 3600 * MOST_HOURS, "time_budget", f"at most {MOST_HOURS}h")
         need(self.early_stop >= 0, "early_stop", "0 (never) or more")
         need(self.batch_size >= 1, "batch_size", "1 or more")
-        need(self.batch_size <= 1_000_000, "batch_size", "at most 1,000,000")
+        need(self.batch_size <= MOST_IMAGES, "batch_size", f"at most {MOST_IMAGES:,}")
         need(0 < self.lr < math.inf, "lr", "above 0")
         need(0 <= self.momentum < 1, "momentum", "in [0, 1)")
         need(0 <= self.weight_decay < math.inf, "weight_decay", "0 or more")

@@ -1,0 +1,58 @@
+"""Foreign text is shown as it is, and does nothing."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from tinyshuffle import plots
+from tinyshuffle.text import console, csv_text, message, shown, visible
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "\r", "\x07", "\u202e", "\udcff", "\x85", "\u2028"])
+def test_control_characters_are_written_out(text):
+    assert visible(f"a{text}b").isprintable()
+    assert visible(f"a{text}b").startswith("a\\")
+
+
+def test_what_people_write_stays():
+    text = "Zoë Ångström 李 😀 [bold] :cat: 50\u00a0%\n=1+1"
+    assert visible(text) == text
+
+
+class Hostile(Exception):
+    def __str__(self):
+        raise RuntimeError("no")
+
+    __repr__ = __str__
+
+
+def test_what_raises_when_it_is_shown():
+    assert message(Hostile()) == "a message that cannot be shown"
+    assert shown(Hostile()) == "a value of type Hostile"
+    assert len(message(ValueError("x" * 10**6))) <= 200
+
+
+def test_no_markup_and_no_emoji():
+    out = io.StringIO()
+    console(file=out).print("[/oops] [bold]x[/bold] :cat:")
+    assert out.getvalue() == "[/oops] [bold]x[/bold] :cat:\n"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(1)", "\t=1", " =1"])
+def test_no_formula_in_csv(text):
+    ((cell, number),) = csv.reader(io.StringIO(csv_text([[text, -1.5]])))
+    assert cell.startswith("'") and number == "-1.5"
+
+
+def test_a_figure_shows_names_as_they_are():
+    """To matplotlib $ begins a formula, and _ what is left out of the legend."""
+    row = {"epoch": 1, "test_accuracy": 0.5, "seconds": 60.0}
+    figure = plots.compare({"$\\frac$": [row], "_run": [row], "a\x1b[31m": [row]})
+    figure.savefig(io.BytesIO(), format="png")
+    (legend,) = figure.legends
+    assert [text.get_text().split()[0] for text in legend.get_texts()] == [
+        "\\$\\frac\\$", "_run", "a\\x1b[31m",
+    ]  # fmt: skip
