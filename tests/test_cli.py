@@ -328,6 +328,15 @@ def test_variants_that_cannot_be(tiny, variant, words):
     assert not os.listdir()
 
 
+def test_a_net_that_memory_cannot_hold_is_refused_before_it_is_made(tiny, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("tinyshuffle.memory.physical", lambda: 2**20)
+        assert "has 1 MiB of memory" in refused("train", "--model", "shufflenet_v2_x0_5")
+    widths = "stage_channels=60000,60000,60000"
+    said = refused("train", "--model", "shufflenet_v2_x0_5", "--epochs", 1, "--variant", widths)
+    assert "give smaller widths" in said
+
+
 def test_a_variant_without_a_value_or_given_twice(tiny):
     assert "'se=' is not of the form KEY=VALUE" in refused("train", "--variant", "se=", code=2)
     twice = ("--variant", "se=1", "--variant", "se=0")

@@ -8,13 +8,15 @@ nobody has to say when he is done. A thread that has not entered a pool gets fre
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
 import threading
 from math import prod
 
 import numpy as np
 
-__all__ = ["Pool", "empty", "zeros"]
+__all__ = ["Pool", "empty", "physical", "zeros"]
 
 _SMALL = 16_384  # bytes; below, NumPy's own allocator is as quick
 _ARENA = 2**25  # bytes to ask for at a time: NumPy lets the system use large pages for them
@@ -68,6 +70,17 @@ class Pool:
             self._arena = _aligned(_ARENA)
         block, self._arena = self._arena[:size], self._arena[whole:]
         return np.frombuffer(block.data, np.uint8)
+
+
+def physical() -> int:
+    """Return the machine's memory in bytes, or 0 if the system does not say."""
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if sys.platform == "win32":
+        kilobytes = ctypes.c_ulonglong()
+        if ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes)):
+            return kilobytes.value * 1024
+    return 0
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -7,7 +7,6 @@ named, and measured, is the one that runs.
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import re
 import subprocess
@@ -26,6 +25,7 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 from .. import blas
+from ..memory import physical
 from .peers import PEERS
 
 __all__ = [
@@ -136,7 +136,7 @@ def describe(threads: int) -> Machine:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         cores=usable_cores(),
         threads=threads,
-        memory=_memory(),
+        memory=physical(),
         cache=last_level_cache(),
         blas=_blas(),
         versions=versions,
@@ -157,16 +157,6 @@ def _cpu() -> str:
         with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, where) as key:
             name = str(winreg.QueryValueEx(key, "ProcessorNameString")[0])
     return " ".join(name.split()) or platform.processor() or "unknown processor"
-
-
-def _memory() -> int:
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if sys.platform == "win32":
-        kilobytes = ctypes.c_ulonglong()
-        if ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes)):
-            return kilobytes.value * 1024
-    return 0
 
 
 def last_level_cache() -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import models, nn
+from .. import memory, models, nn
 from ..errors import TinyshuffleError
 from .checkpoint import Checkpoint
 from .config import Config
@@ -50,10 +50,24 @@ class _Wrong(Exception):
 
 
 def build(config: Config, num_classes: int) -> nn.Module:
-    """Return the net of a configuration, with its first weights."""
-    return models.create(
+    """Return the net of a configuration, with its first weights, which nobody has drawn yet.
+
+    Raises
+    ------
+    TinyshuffleError
+        If the machine has not as much memory as the weights would take.
+    """
+    net = models.create(
         config.model, num_classes=num_classes, stem="cifar", seed=config.seed, **config.variant
     )
+    needed = sum(math.prod(p.shape) * p.dtype.itemsize for p in net.parameters())
+    there = memory.physical()
+    if there and needed > there:
+        raise TinyshuffleError(
+            f"the weights of this {config.model} take {needed / 2**20:,.0f} MiB, and the machine "
+            f"has {there / 2**20:,.0f} MiB of memory: give smaller widths"
+        )
+    return net
 
 
 def verify(saved: Checkpoint) -> str:
