@@ -332,9 +332,9 @@ class _Team:
 
         def work(rank: int) -> np.ndarray:
             part = slices[rank]
-            seen = Part(
-                part.start, part.stop, slices[-1].stop, exchange.member(rank), self.members
-            )
+            seen = Part(part.start, part.stop, slices[-1].stop, nets=self.members)
+            if not alone:
+                seen = replace(seen, add=exchange.member(rank))
             try:
                 if rank > 0:
                     F.follow(functions)
