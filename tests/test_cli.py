@@ -496,3 +496,19 @@ def test_too_little_memory_is_a_sentence(tiny, monkeypatch):
 
     monkeypatch.setattr(data, "load", broken)
     assert "there is not enough memory" in refused("train", *SMALL)
+
+
+def test_a_name_of_two_lines_is_still_one_sentence():
+    sentence = refused("bench", "step", "--stem", "a\nb")
+    assert sentence.startswith(r"--stem a\nb is unknown")
+
+
+@pytest.mark.parametrize("option", ["--format", "--by", "--convention"])
+def test_nothing_is_not_the_default(option):
+    assert "unknown" in refused("cost", "shufflenet_v2_x0_5", f"{option}=")
+
+
+def test_more_threads_than_machines_have(tiny):
+    run("train", *SMALL, "--epochs", 1, "--name", "a")
+    assert "--threads" in refused("eval", "a", "--threads", 10**30)
+    assert "--threads" in refused("predict", "a", "x.png", "--threads", 10**30)

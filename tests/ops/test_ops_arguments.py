@@ -182,3 +182,46 @@ def test_a_window_of_channels_wider_than_any_image_ends_at_once(rng):
     y = F.local_response_norm(x.astype(np.float32), 3, np.float64(1), np.float64(2))
     assert y.dtype == np.float32
     assert ts.nn.LocalResponseNorm(np.int64(3), np.float32(1)).alpha == 1
+
+
+@pytest.mark.parametrize("x", [None, 3.0, "x", [[1.0]]], ids=repr)
+@pytest.mark.parametrize(
+    "layer",
+    [
+        ts.nn.ReLU, ts.nn.Sigmoid, ts.nn.Flatten, ts.nn.GlobalAvgPool,
+        lambda: ts.nn.MaxPool2d(2), lambda: ts.nn.MaxPool2d(2, ceil_mode=True),
+        lambda: ts.nn.AvgPool2d(2), lambda: ts.nn.AdaptiveAvgPool2d(1),
+        lambda: ts.nn.ChannelShuffle(2), lambda: ts.nn.LocalResponseNorm(3),
+        lambda: ts.nn.Dropout(0.5),
+    ],
+)  # fmt: skip
+def test_what_is_no_array(layer, x):
+    with pytest.raises(TinyshuffleError, match="array is expected"):
+        layer()(x)
+
+
+def test_no_channels_cannot_be_shuffled():
+    with pytest.raises(TinyshuffleError, match="does not divide channels=0"):
+        F.channel_shuffle(X[..., :0], 2)
+
+
+def test_an_infinite_gradient_is_not_multiplied_by_zero():
+    """Where the way is closed the gradient is 0, as in PyTorch, also that of ∞."""
+    x = np.array([-1.0, 2, 0, 8], np.float32).reshape(1, 1, 4, 1)
+    dy = np.full_like(x, np.inf)
+    assert np.array_equal(F.relu_backward(dy, x).ravel(), [0, np.inf, 0, np.inf])
+    assert np.array_equal(F.relu6_backward(dy, x).ravel(), [0, np.inf, 0, 0])
+    _, winner = F.max_pool2d(x, (1, 2), (1, 2))
+    dx = F.max_pool2d_backward(dy[:, :, :2], winner, x.shape, (1, 2), (1, 2))
+    assert np.array_equal(dx.ravel(), [0, np.inf, 0, np.inf])
+
+
+def test_nan_lets_the_gradient_through_a_relu():
+    """As in PyTorch: what is broken must not look as if it had only nothing to learn."""
+    x = np.array([np.nan, -1.0, 1.0, 2.0], np.float32).reshape(1, 1, 4, 1)
+    dy = np.float32([3, 4, 5, 6]).reshape(x.shape)
+    assert np.array_equal(F.relu_backward(dy, x).ravel(), [3, 0, 5, 6])
+    layer = ts.nn.Sequential(ts.nn.BatchNorm2d(1), ts.nn.ReLU())
+    layer(x)
+    layer.backward(dy)
+    assert layer[0].bias.grad == 18 and np.isnan(layer[0].weight.grad)

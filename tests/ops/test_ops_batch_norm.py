@@ -184,7 +184,7 @@ def test_what_is_not_finite_stays_in_its_channel(each_backend, dtype, strange):
 
 @pytest.mark.parametrize("relu", [False, True])
 def test_what_is_not_finite_in_evaluation(each_backend, relu):
-    """μ and σ² are constants then, and dx is what it is at other pixels, or 0 behind a ReLU."""
+    """μ and σ² are constants then: dx is dy, or 0 where a ReLU is closed; at NaN it is open."""
     x = np.ones((1, 2, 2, 3), np.float32)
     x[0, 0] = [[np.inf, -np.inf, np.nan], [3, -3, 0.5]]
     dy = np.full_like(x, 2)
@@ -192,7 +192,7 @@ def test_what_is_not_finite_in_evaluation(each_backend, relu):
     statistics = (np.ones(3, np.float32), np.zeros(3, np.float32), np.zeros(3), np.ones(3), 0, relu)
     with np.errstate(invalid="ignore"):
         dx = F.batch_norm_eval_backward(dy, x, *statistics)
-    expected = np.where(x > 0, dy, 0) if relu else dy
+    expected = np.where(x <= 0, 0, dy) if relu else dy
     np.testing.assert_array_equal(dx, expected)
 
 

@@ -17,16 +17,24 @@ from .group import PLOT, cli, new_table, one_of, positive, print_table, save_fig
 @click.option("--batch", metavar="N", type=int, default=1, help="Images.  [default: 1]")
 @click.option("--dtype", metavar="NAME", default="float32", help="[default: float32]")
 @click.option(
-    "--by", metavar="WHAT", help="layer, unit, stage, type of operation.  [default: unit]"
+    "--by",
+    metavar="WHAT",
+    default="unit",
+    help="layer, unit, stage, type of operation.  [default: unit]",
 )
 @click.option(
     "--convention",
     metavar="NAME",
+    default="paper",
     help="Whose multiply-adds: paper, torchinfo, fvcore, ptflops, thop, flopcounter.  "
     "[default: paper]",
 )
 @click.option(
-    "--format", "style", metavar="NAME", help="table, json, csv, markdown.  [default: table]"
+    "--format",
+    "style",
+    metavar="NAME",
+    default="table",
+    help="table, json, csv, markdown.  [default: table]",
 )
 @PLOT
 def cost(
@@ -35,9 +43,9 @@ def cost(
     input_size: int,
     batch: int,
     dtype: str,
-    by: str | None,
-    convention: str | None,
-    style: str | None,
+    by: str,
+    convention: str,
+    style: str,
     plot: str | None,
 ) -> None:
     """Count where the multiply-adds, parameters and memory accesses of MODEL go.
@@ -57,7 +65,7 @@ def cost(
     if table is not None:
         tables = [find_table(name) for name in (TABLES if table == "all" else [table])]
         for found in tables:
-            _print_paper_table(found, one_of("--format", style or "table", ("table", "markdown")))
+            _print_paper_table(found, one_of("--format", style, ("table", "markdown")))
         if plot:
             save_figure(plots.accuracy_against_cost(tables), plot)
         return
@@ -65,10 +73,10 @@ def cost(
     positive("--input-size", input_size, 10_000)
     positive("--batch", batch)
     one_of("--dtype", dtype, ("float32", "float64", "float16"))
-    by = one_of("--by", by or "unit", ("layer", "unit", "stage", "type"))
-    style = one_of("--format", style or "table", ("table", "json", "csv", "markdown"))
+    by = one_of("--by", by, ("layer", "unit", "stage", "type"))
+    style = one_of("--format", style, ("table", "json", "csv", "markdown"))
     shape = (batch, input_size, input_size, 3)
-    counted = profile(model, shape, dtype, convention or "paper")
+    counted = profile(model, shape, dtype, convention)
     if style == "json":
         click.echo(counted.to_json(by))
     elif style == "csv":

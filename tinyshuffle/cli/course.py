@@ -33,8 +33,14 @@ def progress() -> None:
 @click.argument("folder", type=PATH)
 @click.option("--seconds", metavar="S", type=float, default=300, help="For each.  [default: 300]")
 @click.option("--memory", metavar="MB", type=int, default=4096, help="For each.  [default: 4096]")
-@click.option("--format", "style", metavar="NAME", help="table, json, csv.  [default: table]")
-def score(project: str, folder: str, seconds: float, memory: int, style: str | None) -> None:
+@click.option(
+    "--format",
+    "style",
+    metavar="NAME",
+    default="table",
+    help="table, json, csv.  [default: table]",
+)
+def score(project: str, folder: str, seconds: float, memory: int, style: str) -> None:
     """Run every submission to PROJECT in FOLDER, and print the class's leaderboard.
 
     PROJECT is "unit" (accuracy of a unit of at most 5 M multiply-adds) or "kernel" (how many times
@@ -46,7 +52,7 @@ def score(project: str, folder: str, seconds: float, memory: int, style: str | N
     from ..course.score import score as run
 
     one_of("PROJECT", project, PROJECTS)
-    style = one_of("--format", style or "table", ("table", "json", "csv"))
+    style = one_of("--format", style, ("table", "json", "csv"))
     if not (0 < seconds <= MOST_SECONDS and 1 <= memory <= MOST_MEGABYTES):
         raise TinyshuffleError(
             "--seconds and --memory have to be above zero, and at most "

@@ -109,7 +109,7 @@ def _sentence(error: Exception) -> int:
         text = f"{where}{error.strerror or error}: check the path and its permissions"
     else:
         raise error
-    say(f"Error: {text}", err=True)
+    say(f"Error: {visible(text, keep='')}", err=True)  # one line, whatever a name in it has
     return 1
 
 

@@ -7,7 +7,8 @@ import sys
 import click
 
 from ..errors import TinyshuffleError
-from .group import PATH, RUNS_DIR, THREADS, cli, find_run, new_table, print_table, say
+from ..text import visible
+from .group import PATH, RUNS_DIR, THREADS, cli, find_run, new_table, positive, print_table, say
 
 
 @cli.command(short_help="Ask a trained net about pictures.")
@@ -26,6 +27,7 @@ def predict(
     """
     from .. import load, set_num_threads
 
+    positive("--threads", threads, 4096)
     set_num_threads(threads)
     trained = load(find_run(run, runs_dir))
     table = new_table("image", "class", "probability")
@@ -42,6 +44,6 @@ def predict(
     if table.row_count:
         print_table(table)
     for failure in failures:
-        say(f"Error: {failure}", err=True)
+        say(f"Error: {visible(failure, keep='')}", err=True)
     if failures:
         sys.exit(1)

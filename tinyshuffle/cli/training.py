@@ -14,7 +14,18 @@ from ..train.config import DEFAULTS, LEARNING_RATES, Config
 from ..train.progress import output
 from ..train.schedule import ONE_CYCLE_RISE, SCHEDULES
 from ..values import read
-from .group import DATA_DIR, PATH, RUNS_DIR, THREADS, cli, find_run, new_table, print_table, say
+from .group import (
+    DATA_DIR,
+    PATH,
+    RUNS_DIR,
+    THREADS,
+    cli,
+    find_run,
+    new_table,
+    positive,
+    print_table,
+    say,
+)
 
 
 def _field(name: str, text: str, default: object = None, **arguments: Any) -> Any:
@@ -166,6 +177,7 @@ def evaluate(
     """Test the best checkpoint of RUN: accuracy and loss, and the accuracy of each class."""
     from .. import train as training
 
+    positive("--threads", threads, 4096)
     tested, path, epoch = training.evaluate_run(find_run(run, runs_dir), data_dir, threads)
     table = new_table("class", "right", "images", "accuracy")
     for name, right, count in zip(tested.classes, tested.right, tested.count, strict=True):

@@ -67,7 +67,7 @@ def _clip(y, x, ceiling):
 def _gate(dx, dy, y):
     zero = y.dtype.type(0)
     for i in range(y.size):
-        dx[i] = dy[i] if y[i] > zero else zero
+        dx[i] = zero if y[i] <= zero else dy[i]  # at a NaN, too, as in PyTorch
 
 
 @exact

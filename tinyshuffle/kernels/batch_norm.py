@@ -132,8 +132,8 @@ def _eval_backward(dx, dy, x, constants, eps, relu, period):
     for start in range(0, x.size, period):
         a, d, to = x[start : start + period], dy[start : start + period], dx[start : start + period]
         for i in range(a.size):
-            is_open = not relu or (a[i] - k[i]) * scale[i] + shift[i] > 0
-            to[i] = scale[i] * (d[i] if is_open else zero)
+            closed = relu and (a[i] - k[i]) * scale[i] + shift[i] <= 0
+            to[i] = scale[i] * (zero if closed else d[i])
 
 
 @exact
@@ -350,7 +350,7 @@ def _add_wide_backward_sums(sums, dy, x, table, relu):
     for start in range(0, x.size, c):
         for i in range(c):
             u = x[start + i] - k[i]
-            if not relu or u * scale[i] + shift[i] > 0:
+            if not (relu and u * scale[i] + shift[i] <= 0):
                 d = np.float64(dy[start + i])
                 sums[0, i] += d
                 sums[1, i] += d * u
@@ -372,5 +372,5 @@ def backward(dx, dy, x, table, slopes, relu):
             store(dx, start + i, s * (dz - load(mean_dz, i) - v * load(slope, i)))
         for i in range(whole, size):
             u = x[start + i] - k[i]
-            d = dy[start + i] if u * scale[i] + shift[i] > 0 else dy.dtype.type(0)
+            d = dy.dtype.type(0) if u * scale[i] + shift[i] <= 0 else dy[start + i]
             dx[start + i] = scale[i] * (d - mean_dz[i] - u * slope[i])

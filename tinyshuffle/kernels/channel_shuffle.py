@@ -10,9 +10,8 @@ import numpy as np
 
 from .. import memory
 from ..ops import channel_shuffle as definition
-from ..ops.arguments import is_real
+from ..ops.arguments import check_array, check_groups, is_real
 from ..ops.channel_shuffle import channel_shuffle_cost
-from ..ops.windows import check_groups
 from .jit import exact, flat
 
 __all__ = ["channel_shuffle", "channel_shuffle_backward", "channel_shuffle_cost"]
@@ -20,6 +19,7 @@ __all__ = ["channel_shuffle", "channel_shuffle_backward", "channel_shuffle_cost"
 
 def channel_shuffle(x: np.ndarray, groups: int) -> np.ndarray:
     """Shuffle the channels of ``x``; see ``ops.channel_shuffle``."""
+    check_array(x)
     c = x.shape[-1]
     check_groups(groups, c)
     if not is_real(x.dtype):  # numbers that only move

@@ -186,8 +186,8 @@ def spread(a: np.ndarray, i: int) -> np.ndarray:
 
 
 def where_positive(v: np.ndarray, gate: np.ndarray) -> np.ndarray:
-    """Return ``v`` in the lanes in which ``gate`` > 0, else 0."""
-    return np.where(gate > 0, v, 0).astype(v.dtype)
+    """Return ``v`` in the lanes in which ``gate`` > 0 or NaN, else 0."""
+    return np.where(gate <= 0, 0, v).astype(v.dtype)
 
 
 def where_greater(v: np.ndarray, u: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -312,7 +312,7 @@ def _lower_prefetch(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 def _lower_where_positive(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     v, gate = args
     zero = ir.Constant(gate.type, None)
-    return builder.select(builder.fcmp_ordered(">", gate, zero), v, zero)
+    return builder.select(builder.fcmp_unordered(">", gate, zero), v, zero)
 
 
 @lower_builtin(where_greater, Lanes, Lanes, Lanes, Lanes)

@@ -186,6 +186,6 @@ def _gate_and_add(dz, sums, dy, row, y, x, constants, eps, c, period):
         d = _block(spare, dy, first, row, table[:, :0], False, rows, c)
         a, b = y[here], dz[here]
         for i in range(a.size):
-            b[i] = d[i] if a[i] > zero else zero
+            b[i] = zero if a[i] <= zero else d[i]
         add_backward_sums(sums, b, x[here], table, False)
     finish_backward_sums(sums, table)

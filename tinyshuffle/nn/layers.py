@@ -9,6 +9,7 @@ import numpy as np
 
 from ..backend import F
 from ..errors import TinyshuffleError
+from ..ops import arguments
 from ..ops.arguments import IntPair, check_groups, check_pair, check_real, integer, number
 from ..ops.pool import check_padding
 from ..part import add_up, this_part
@@ -335,6 +336,7 @@ class MaxPool2d(Module):
         check_padding(self.kernel_size, self.padding)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
+        arguments.check_images(x)
         over = self._overhang(x.shape) if self.ceil_mode else (0, 0)
         if any(over):
             x = F.pad_end(x, *over, -np.inf)
@@ -382,10 +384,11 @@ class AvgPool2d(Module):
         check_padding(self.kernel_size, self.padding)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        self.save(x.shape)
-        return F.avg_pool2d(
+        y = F.avg_pool2d(
             x, self.kernel_size, self.stride, self.padding, self.count_include_pad
         )
+        self.save(x.shape)
+        return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         (shape,) = self.saved()
@@ -401,8 +404,9 @@ class GlobalAvgPool(Module):
     """The mean over all pixels: (N, H, W, C) → (N, C)."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
+        y = F.global_avg_pool(x)
         self.save(x.shape)
-        return F.global_avg_pool(x)
+        return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         (shape,) = self.saved()
@@ -490,8 +494,9 @@ class AdaptiveAvgPool2d(Module):
         self.output_size = check_pair(output_size, "output_size")
 
     def forward(self, x: np.ndarray) -> np.ndarray:
+        y = F.adaptive_avg_pool2d(x, self.output_size)
         self.save(x.shape)
-        return F.adaptive_avg_pool2d(x, self.output_size)
+        return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         (shape,) = self.saved()
@@ -505,8 +510,9 @@ class Flatten(Module):
     """Lay images flat, (N, H, W, C) → (N, C·H·W), in PyTorch's order: channel by channel."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
+        y = F.flatten(x)
         self.save(x.shape)
-        return F.flatten(x)
+        return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         (shape,) = self.saved()

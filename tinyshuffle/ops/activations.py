@@ -36,7 +36,7 @@ def relu(x: np.ndarray) -> np.ndarray:
 
 def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return dx, given the output ``y``. At a kink the slope is taken to be 0, as PyTorch does."""
-    return fit(dy, y.shape, y.dtype) * (y > 0)
+    return np.where(y <= 0, y.dtype.type(0), fit(dy, y.shape, y.dtype))  # 0 · ∞ would be NaN
 
 
 def relu_cost(x: tuple[int, ...]) -> Cost:
@@ -58,7 +58,7 @@ def relu6(x: np.ndarray) -> np.ndarray:
 
 def relu6_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return dx, given the output ``y``."""
-    return fit(dy, y.shape, y.dtype) * ((y > 0) & (y < 6))
+    return np.where((y > 0) & (y < 6), fit(dy, y.shape, y.dtype), y.dtype.type(0))
 
 
 relu6_cost = relu_cost

@@ -20,6 +20,7 @@ from ..part import whole
 
 __all__ = [
     "IntPair",
+    "check_array",
     "check_channels",
     "check_groups",
     "check_images",
@@ -110,7 +111,7 @@ def number(value: Any, name: str, fits: Callable[[float], bool], wanted: str) ->
 def check_groups(groups: int, channels: int, what: str = "channels") -> None:
     """Raise unless ``groups`` divides ``channels``; the sentence names the nearest that fit."""
     integer(groups, "groups")
-    if channels % groups:
+    if channels % groups or channels == 0:
         lower = channels // groups * groups
         near = f"{lower}, {lower + groups}" if lower else f"{groups}"
         raise TinyshuffleError(
@@ -122,16 +123,21 @@ def check_groups(groups: int, channels: int, what: str = "channels") -> None:
 _REAL = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def check_real(*arrays: np.ndarray | None) -> None:
-    """Raise unless all of ``arrays`` (None is skipped) hold float32 or float64 numbers."""
+def check_array(a: Any) -> None:
+    """Raise unless ``a`` is an array, of whatever type: None, a list and a number are not."""
+    if not isinstance(a, np.ndarray):
+        raise TinyshuffleError(
+            f"got a {type(a).__name__} where a NumPy array is expected; "
+            "convert it, for example with np.asarray(x, 'float32')"
+        )
+
+
+def check_real(*arrays: np.ndarray) -> None:
+    """Raise unless all of ``arrays`` hold float32 or float64 numbers."""
     for a in arrays:
-        if a is None or (type(a) is np.ndarray and a.dtype in _REAL):
+        if type(a) is np.ndarray and a.dtype in _REAL:
             continue
-        if not isinstance(a, np.ndarray):
-            raise TinyshuffleError(
-                f"got a {type(a).__name__} where a NumPy array is expected; "
-                "convert it, for example with np.asarray(x, 'float32')"
-            )
+        check_array(a)
         check_type(a.dtype)
 
 

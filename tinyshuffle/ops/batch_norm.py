@@ -185,5 +185,5 @@ def _dz_xhat(
     k, inv_std, scale, shift, r = _constants(x.dtype, gamma, beta, mean, var, eps)
     v = x - k
     if relu:  # the same expression as in the forward pass, so the mask is the same to the bit
-        dy = np.where(v * scale + shift > 0, dy, dy.dtype.type(0))
+        dy = np.where(v * scale + shift <= 0, dy.dtype.type(0), dy)  # open at a NaN, as in PyTorch
     return dy, v * inv_std + r, scale

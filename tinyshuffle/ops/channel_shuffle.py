@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arguments import check_array, check_groups
 from .cost import Cost, size
-from .windows import check_groups
 
 __all__ = ["channel_shuffle", "channel_shuffle_backward", "channel_shuffle_cost"]
 
@@ -24,6 +24,7 @@ def channel_shuffle(x: np.ndarray, groups: int) -> np.ndarray:
     >>> channel_shuffle(np.arange(6).reshape(1, 1, 1, 6), groups=2).ravel()
     array([0, 3, 1, 4, 2, 5])
     """
+    check_array(x)
     c = x.shape[-1]
     check_groups(groups, c)
     y = x.reshape(*x.shape[:-1], groups, c // groups)  # (N, H, W, G, n)

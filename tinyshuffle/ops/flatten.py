@@ -14,6 +14,7 @@ from math import prod
 import numpy as np
 
 from ..errors import TinyshuffleError
+from .arguments import check_array
 from .cost import Cost, size
 
 __all__ = ["flatten", "flatten_backward", "flatten_cost"]
@@ -21,6 +22,7 @@ __all__ = ["flatten", "flatten_backward", "flatten_cost"]
 
 def flatten(x: np.ndarray) -> np.ndarray:
     """Lay ``x`` (N, H, W, C) flat: (N, C·H·W)."""
+    check_array(x)
     if x.ndim != 4:
         raise TinyshuffleError(f"images have to be of shape (N, H, W, C), got {x.shape}")
     return x.transpose(0, 3, 1, 2).reshape(len(x), -1).copy()  # (N, C, H, W), then (N, C·H·W)

@@ -82,7 +82,8 @@ def max_pool2d_backward(
     kw = pair(kernel_size)[1]
     dxp = np.zeros((n, h + 2 * ph, w + 2 * pw, c), dy.dtype)
     for i, j in taps(kernel_size):
-        window(dxp, (i, j), dy.shape[1:3], stride)[...] += dy * (winner == i * kw + j)
+        won = np.where(winner == i * kw + j, dy, dy.dtype.type(0))  # 0 · ∞ would be NaN
+        window(dxp, (i, j), dy.shape[1:3], stride)[...] += won
     return crop(dxp, padding).copy()
 
 

@@ -40,7 +40,7 @@ def check_step(p: np.ndarray, grad: np.ndarray, velocity: np.ndarray | None) -> 
 
     And unless they can be written to.
     """
-    check_real(p, grad, velocity)
+    check_real(p, grad, *([] if velocity is None else [velocity]))
     for a in (p, velocity):
         if a is not None and not a.flags.writeable:
             raise TinyshuffleError(
