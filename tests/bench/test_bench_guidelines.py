@@ -126,7 +126,8 @@ def run(*arguments):
     return result
 
 
-def test_the_command(tiny, tmp_path):
+def test_the_command(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
     result = run("--quick", "--threads", "1", "--plots", str(tmp_path / "figures"))
     assert result.exit_code == 0, result.output
     out = result.stdout
@@ -135,6 +136,18 @@ def test_the_command(tiny, tmp_path):
         assert words in out, words
     for name in GUIDELINES:
         assert (tmp_path / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_in_a_narrow_terminal(tiny, monkeypatch):
+    """A line for each figure, of every guideline."""
+    monkeypatch.setenv("COLUMNS", "40")
+    result = run("--quick", "--threads", "1")
+    assert result.exit_code == 0, result.output
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    for line in ("1:12", "channels 9, 108", "channels 184", "2 in parallel", "shortcut only",
+                 "NumPy backend 1"):  # fmt: skip
+        assert line in lines, line
+    assert lines.count("verdict") == len(GUIDELINES) and "G4 in tinyshuffle: " in result.stdout
 
 
 def test_the_command_in_json(tiny):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -267,8 +268,9 @@ def test_what_a_submission_raises_and_is_called_does_nothing_to_the_others(tmp_p
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
-@pytest.mark.parametrize("style", ["table", "json", "csv"])
+@pytest.mark.parametrize("style", ["table", "narrow table", "json", "csv"])
 def test_a_result_that_a_submission_wrote_itself(tmp_path, monkeypatch, style):
+    monkeypatch.setenv("COLUMNS", "40" if style == "narrow table" else "1000")
     texts = {
         "list": "[1]", "number": "5", "other": '{"x": 1}', "text": '"a"', "null": "null",
         "word": '{"score": "a", "milliseconds": 1}', "deep": "[" * 10**5, "nothing": "",
@@ -286,8 +288,11 @@ def test_a_result_that_a_submission_wrote_itself(tmp_path, monkeypatch, style):
     copies.write_text('#!/bin/sh\ncp "$4" "$5"\n')
     copies.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(copies))
-    out = leaderboard(tmp_path, style)
+    out = leaderboard(tmp_path, style.removeprefix("narrow "))
     lines = out.splitlines()
+    if style == "narrow table":  # a line for each figure, below the place: one row again
+        lines = re.sub(r"\n +", "  ", out).splitlines()
+        assert len(lines) == len(texts) + 2
     if style == "json":
         rows = {row["student"]: row for row in json.loads(out)}
         assert rows["fine"]["score"] == 3.5 and rows["bad"]["error"] == r"=1+1\x1b"
