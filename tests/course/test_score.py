@@ -9,11 +9,14 @@ import re
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import tinyshuffle as ts
+from tinyshuffle import ops
 from tinyshuffle.cli import cli
 from tinyshuffle.course import projects
 from tinyshuffle.course.score import Score, find_submissions, rank, score
@@ -317,3 +320,14 @@ def test_progress_is_a_command(tmp_path, monkeypatch):
     ts.course.check("02.4", 288)
     result = command("progress")
     assert result.exit_code == 0 and "02.4  done" in result.output
+
+
+def test_a_kernel_is_checked_against_arrays_that_it_cannot_write_to():
+    def depthwise(x, w):
+        if len(x) == 8:  # the shape that is timed
+            w[:] = 0
+            return np.zeros_like(x)
+        return ops.depthwise_conv2d(x, w, padding=1)
+
+    with pytest.raises(ts.TinyshuffleError, match="depthwise is wrong for x of shape"):
+        projects.measure_kernel(SimpleNamespace(depthwise=depthwise))

@@ -340,3 +340,11 @@ def test_a_crop_reads_nothing_beyond_its_arrays(backend):
     ):
         with pytest.raises(TinyshuffleError, match=words):
             backend.crop(*arguments)
+
+
+def test_small_integers_of_numpy_do_not_wrap_around():
+    dataset = make(300)
+    sizes = [len(y) for _, y in batches(dataset, np.uint8(200), drop_last=False)]
+    assert sizes == [200, 100]
+    with pytest.raises(TinyshuffleError, match="batch_size=True"):
+        next(batches(dataset, True))

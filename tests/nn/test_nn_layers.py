@@ -102,3 +102,13 @@ def test_integers_of_numpy_make_the_same_layers(each_backend, integer, rng):
 def test_layers_of_real_numbers_take_no_others(each_backend, layer, dtype):
     with pytest.raises(TinyshuffleError, match="float32"):
         layer(np.ones((2, 4, 4, 4), dtype))
+
+
+def test_labels_may_be_overwritten_before_the_backward_pass():
+    logits, labels = np.array([[0.0, 1.0, 2.0]]), np.array([1])
+    loss = nn.CrossEntropyLoss()
+    loss(logits, labels)
+    right = loss.backward()
+    loss(logits, labels)
+    labels[:] = 2
+    np.testing.assert_array_equal(loss.backward(), right)

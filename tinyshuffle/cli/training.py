@@ -108,7 +108,13 @@ _LR += "; scaled if --batch-size is given alone"
     type=float,
 )
 @_field("label_smoothing", "", metavar="X", type=float)
-@_field("ema", "Decay of the average of the weights.", "no average", metavar="X", type=float)
+@_field(
+    "ema",
+    "Decay of the average of the weights, 0 for none.",
+    f"{DEFAULTS['shapes']['ema']} for shapes, or else 0",
+    metavar="X",
+    type=float,
+)
 @_field("cutout", "Side of the blank square.", "none", metavar="PIXELS", type=int)
 @_field("mixup", "α, how much images are blended.", "not", metavar="X", type=float)
 @_field(

@@ -107,8 +107,11 @@ def batches(
     numbers = {"batch_size": batch_size, "seed": seed, "epoch": epoch, "start": start,
                "cutout": cutout, "size": size}  # fmt: skip
     for name, value in numbers.items():
-        if value is not None and not isinstance(value, (int, np.integer)):
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if value is not None and not whole:
             raise TinyshuffleError(f"{name}={value!r} was given, but it must be a whole number")
+    batch_size, seed, epoch = int(batch_size), int(seed), int(epoch)  # NumPy's may wrap around
+    start, cutout, size = int(start), int(cutout), None if size is None else int(size)
     if len(dataset) == 0:
         raise TinyshuffleError(
             f"the data set {dataset.name!r} is empty: batches need at least one image"

@@ -36,7 +36,7 @@ class CrossEntropyLoss:
         """Return the mean loss, in nats, of logits (N, K) and integer labels (N,)."""
         labels = np.asarray(labels)
         value, p = F.cross_entropy(logits, labels, self.label_smoothing)
-        self._saved = p, labels
+        self._saved = p, labels.copy()  # the caller may write into his own
         return value
 
     def backward(self) -> np.ndarray:

@@ -8,6 +8,7 @@ from .checkpoint import Checkpoint, load, load_newest
 from .config import Config
 from .loop import Evaluation, Interrupted, Result, evaluate, evaluate_run, resume, train
 from .trained import Trained, load_run
+from .update_bn import update_bn
 
 __all__ = [
     "ABLATIONS",
@@ -27,4 +28,5 @@ __all__ = [
     "resume",
     "schedule",
     "train",
+    "update_bn",
 ]

@@ -20,6 +20,7 @@ import itertools
 import json
 import math
 import os
+import shlex
 import shutil
 import signal
 import statistics
@@ -46,9 +47,13 @@ from .config import MOST_EPOCHS, Config
 from .machine import machine
 from .optim import SGD, Adam, Optimizer
 from .progress import Progress, duration, plural
+from .update_bn import update_bn
 from .verify import COLUMNS, SUMS, build, verify, verify_to_resume
 
 __all__ = ["COLUMNS", "Evaluation", "Interrupted", "Result", "evaluate", "resume", "train"]
+
+SEEN = 2048
+"""Training images of which batch norm's statistics are taken before each test."""
 
 OVERRUN = 1.1
 """A run with a time budget ends early when it has taken this many times the budget."""
@@ -476,9 +481,11 @@ class _Trainer:
             )
             for _ in range(2):
                 start = time.perf_counter()
+                self._update_bn(net, size)
+                middle = time.perf_counter()
                 evaluate(net, part, size=size)
-                passed = time.perf_counter() - start
-            test[size] = passed * len(self.test_set) / len(part)
+                passed = time.perf_counter() - middle
+            test[size] = middle - start + passed * len(self.test_set) / len(part)
         self._tick()
         return step, test
 
@@ -698,10 +705,16 @@ class _Trainer:
         optim.zero_grad()
         return value, int((logits.argmax(1) == labels).sum())
 
+    def _update_bn(self, net: nn.Module, size: int) -> None:
+        """Take batch norm's statistics of training images, as this epoch has cropped them."""
+        batches = self._batches(self.epoch, 0, size)
+        update_bn(net, itertools.islice(batches, -(-SEEN // self.config.batch_size)))
+
     def _finish_epoch(self, signals: _Signals) -> None:
         """Evaluate, then let the epoch and its row enter the checkpoint together."""
         self.progress.evaluating()
         size = self.sizes[self.epoch]
+        self._update_bn(self._tested_net, size)
         test = evaluate(
             self._tested_net,
             self.test_set,
@@ -762,7 +775,7 @@ class _Trainer:
 
     @property
     def _resume(self) -> str:
-        return f"python -m tinyshuffle train --resume {self.run}"
+        return f"python -m tinyshuffle train --resume {shlex.quote(str(self.run))}"
 
     @property
     def _steps_done(self) -> int:
@@ -952,7 +965,8 @@ def _check_unbegun(run: Path) -> None:
     found = {path.name for path in run.iterdir()} if run.is_dir() else {run.name}
     if any(name.endswith(".npz") for name in found - before_it):
         raise TinyshuffleError(
-            f"{run} exists already: continue it with --resume {run}, or choose another --name"
+            f"{run} exists already: continue it with --resume {shlex.quote(str(run))}, "
+            "or choose another --name"
         )
     if found - before_it:
         raise TinyshuffleError(
