@@ -8,16 +8,7 @@ from click.testing import CliRunner
 
 import tinyshuffle as ts
 from tinyshuffle.bench import search
-from tinyshuffle.bench.search import (
-    Entry,
-    Genome,
-    Space,
-    best,
-    evolve,
-    front,
-    parse_latency,
-    within,
-)
+from tinyshuffle.bench.search import Entry, Genome, Space, best, evolve, front, parse_latency
 from tinyshuffle.cli import cli
 from tinyshuffle.data import shapes
 
@@ -133,7 +124,7 @@ def test_what_is_found_fits_as_measured(table, slower):
         return slower * SPACE.cost(genome, table).seconds
 
     latency = 2 * SPACE.fastest(table)[1].seconds
-    found = within(SPACE, table, latency, measure, seed=3)
+    found = search.within(SPACE, table, latency, measure, seed=3)
     *tried, last = found.measured.items()
     assert last == (found.genome, measure(found.genome)) and last[1] <= latency
     assert all(seconds > latency for _, seconds in tried) and len(tried) <= 1
@@ -148,7 +139,7 @@ def test_what_is_found_fits_as_measured(table, slower):
 def test_no_net_that_fits_as_measured_is_one_sentence(table):
     latency = 1.2 * SPACE.fastest(table)[1].seconds
     with pytest.raises(ts.TinyshuffleError) as caught:
-        within(SPACE, table, latency, lambda genome: 3 * latency)
+        search.within(SPACE, table, latency, lambda genome: 3 * latency)
     assert f"the fastest one there is takes {3e3 * latency:.3g} ms" in str(caught.value)
 
 

@@ -165,3 +165,11 @@ def test_contradictions():
     assert "--recipe coffee contradicts --resume" in said
     for option, value in (("--sizes", "16;32"), ("--variant", "se")):
         assert option in command(option, value, code=2)
+
+
+def test_the_built_in_images_have_a_longer_rise_in_one_cycle_only():
+    assert Config.make().warmup == 2.0 and Config.make(epochs=10).warmup == 4.0
+    assert Config.make(warmup=1).warmup == 1.0
+    for others in ({"data": "cifar10"}, {"schedule": "cosine"}, {"time_budget": "1m"}):
+        assert Config.make(**others).warmup is None
+    assert Config.make("coffee").warmup is None

@@ -4,9 +4,10 @@ ShuffleNet V2 closes with the wish that its guidelines be put into architecture 
 clock takes part directly: every unit of the space is timed once on this machine, a net's time is
 the sum of its units' (a look-up table), and a simple evolution varies widths, depths and groups.
 
-The sum is too low: a unit that is timed alone finds its weights and its input in the cache, in a
-net they have made room for those of the others. So what the evolution finds is timed as a whole,
-and while that is too slow, the search is repeated with so much less time by the table.
+The sum is not the net's time, and often less: a unit that is timed alone finds its weights and its
+input in the cache, in a net they have made room for those of the others. So what the evolution
+finds is timed as a whole, and while that is too slow, the search is repeated with so much less time
+by the table.
 
 Multiply-adds stand in for accuracy: nothing is trained. Among nets of one family more of them are
 worth more, which is all that is claimed; train what was found.
@@ -94,7 +95,8 @@ class Genome:
         return {"stage_channels": list(self.widths), "stage_repeats": list(self.depths)}
 
     def __str__(self) -> str:
-        family = f"V1 units, {self.groups} groups" if self.groups else "V2 units"
+        groups = f"{self.groups} group{'s' if self.groups > 1 else ''}"
+        family = f"V1 units, {groups}" if self.groups else "V2 units"
         return (
             f"{family}, widths {', '.join(map(str, self.widths))}, "
             f"depths {', '.join(map(str, self.depths))}"

@@ -10,7 +10,7 @@ import click
 from ..errors import TinyshuffleError
 from ..text import visible
 from ..train import recipe as recipes
-from ..train.config import DEFAULTS, LEARNING_RATES, Config
+from ..train.config import DEFAULTS, LEARNING_RATES, RISES, Config
 from ..train.progress import output
 from ..train.schedule import ONE_CYCLE_RISE, SCHEDULES
 from ..values import read
@@ -103,7 +103,7 @@ _LR += "; scaled if --batch-size is given alone"
 @_field(
     "warmup",
     "Linear rise of the learning rate.",
-    f"0, {ONE_CYCLE_RISE:.0%} of the run for one-cycle",
+    f"0, {ONE_CYCLE_RISE:.0%} of the run for one-cycle ({RISES['shapes']:.0%} for shapes)",
     metavar="EPOCHS",
     type=float,
 )

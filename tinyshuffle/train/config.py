@@ -31,6 +31,10 @@ leave so much noise in the weights that their average is tested."""
 
 LEARNING_RATES = {"sgd": 0.1, "adam": 0.003}
 
+RISES = {"shapes": 0.4}
+"""Parts of a one-cycle run in which the learning rate rises where the schedule's own is too short:
+shapes tell a net nothing for its first hundred steps, and large ones would then be all noise."""
+
 MOST_HOURS = 10_000
 MOST_IMAGES = 1_000_000  # in a batch
 MOST_EPOCHS = 100_000
@@ -160,7 +164,11 @@ class Config:
             lr *= math.sqrt(ratio) if optimizer == "adam" else ratio
         if "epochs" in given:
             fields.pop("time_budget", None)
-        return cls.from_dict({**fields, "lr": lr, **given})
+        config = cls.from_dict({**fields, "lr": lr, **given})
+        own = config.schedule != "one-cycle" or config.warmup is not None or config.time_budget
+        if named not in RISES or own:
+            return config
+        return dataclasses.replace(config, warmup=RISES[named] * config.epochs)
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Config:
