@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextvars
 import copy
-import operator
 import os
 import threading
 import time
@@ -41,6 +40,7 @@ from .errors import TinyshuffleError
 from .memory import Pool
 from .nn import Module, inference
 from .part import Part, part_of_batch, this_part
+from .values import whole
 
 __all__ = ["DataParallel", "get_num_threads", "set_num_threads", "usable_cores"]
 
@@ -59,15 +59,12 @@ def set_num_threads(n: int | None) -> None:
     """
     global _num_threads
     if n is not None:
-        try:
-            whole = not isinstance(n, bool) and operator.index(n)
-        except TypeError:
-            whole = False
-        if not whole or whole < 1:
+        cores = whole(n)
+        if cores is None or cores < 1:
             raise TinyshuffleError(
                 f"cannot use {n!r} threads; give a whole number from 1 up, or None for all cores"
             )
-        n = int(whole)
+        n = cores
     _num_threads = n
 
 

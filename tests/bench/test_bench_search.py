@@ -177,6 +177,7 @@ def test_the_command(tiny, tmp_path):
 
 def test_what_is_found_is_shown_once_and_can_be_trained(tiny, tmp_path, monkeypatch):
     """The whole way, on a machine where a net takes 1.4 times as long as its parts."""
+    monkeypatch.setenv("COLUMNS", "100")  # wide enough for a row a net
     small, counts = Space(8, 10, (0, 2), (48,), (2, 3)), {}
 
     def net(clock, genome):
@@ -194,7 +195,7 @@ def test_what_is_found_is_shown_once_and_can_be_trained(tiny, tmp_path, monkeypa
     *tried, winner = counts
     assert tried and counts[winner] <= budget
     rows = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert sum(row.startswith("found ") for row in rows) == 1
+    assert sum(row.startswith("found ") for row in rows) == 1, result.stdout
     assert sum(row.startswith("too slow ") for row in rows) == len(tried)
     for genome in counts:
         depths = ", ".join(map(str, genome.depths))

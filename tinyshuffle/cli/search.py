@@ -64,7 +64,7 @@ def search(
     seen, measured, winner = found.seen, found.measured, found.genome
     edge = [genome for genome in front(seen) if seen[genome].seconds < seen[winner].seconds]
     shown = {*edge[:: max(1, len(edge) // 10)], *measured}
-    columns = "groups", "widths", "depths", "ms by parts", "ms as a whole", "mult-adds, M"
+    columns = "groups", "widths", "depths", "ms by parts", "ms whole", "mult-adds, M"
     rows = new_table("", *columns)
     for genome in sorted(shown, key=lambda genome: seen[genome].multiply_adds):
         whole = measured.get(genome)

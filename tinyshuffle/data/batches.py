@@ -19,6 +19,7 @@ from tinyshuffle import blas
 from tinyshuffle.backend import F
 from tinyshuffle.data.dataset import Dataset, check_images, check_statistics
 from tinyshuffle.errors import TinyshuffleError
+from tinyshuffle.values import whole
 
 PAD = 4
 
@@ -104,14 +105,13 @@ def batches(
             f"batches was given a {type(dataset).__name__}: give a data.Dataset, which "
             "data.load returns two of"
         )
-    numbers = {"batch_size": batch_size, "seed": seed, "epoch": epoch, "start": start,
-               "cutout": cutout, "size": size}  # fmt: skip
-    for name, value in numbers.items():
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if value is not None and not whole:
+    given = {"batch_size": batch_size, "seed": seed, "epoch": epoch, "start": start,
+             "cutout": cutout, "size": size}  # fmt: skip
+    numbers = {name: whole(value) for name, value in given.items()}  # NumPy's may wrap around
+    for name, value in given.items():
+        if numbers[name] is None and (name, value) != ("size", None):
             raise TinyshuffleError(f"{name}={value!r} was given, but it must be a whole number")
-    batch_size, seed, epoch = int(batch_size), int(seed), int(epoch)  # NumPy's may wrap around
-    start, cutout, size = int(start), int(cutout), None if size is None else int(size)
+    batch_size, seed, epoch, start, cutout, size = numbers.values()  # type: ignore[assignment]
     if len(dataset) == 0:
         raise TinyshuffleError(
             f"the data set {dataset.name!r} is empty: batches need at least one image"
