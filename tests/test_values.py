@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
+import tinyshuffle as ts
 from tinyshuffle.errors import TinyshuffleError
-from tinyshuffle.values import read
+from tinyshuffle.values import flags, read
 
 
 @pytest.mark.parametrize("word", ["False", "false", "no", "off", "0", "n", " OFF ", False, 0])
@@ -80,3 +86,78 @@ def test_python_gives_the_type_itself():
     for value, kind in (("no", bool), ("3", int), ("1,2", Sequence[int])):
         with pytest.raises(TinyshuffleError, match="was given"):
             read("x", value, kind, text=False)
+
+
+# ---- flags of Python's callers
+
+INSIDE = ("cli", "kernels.jit", "nn.chain", "values", "bench.peer_torch", "__main__", "conftest")
+"""Modules that are called from inside only, or by click, which reads the flags itself."""
+
+
+def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Every public function, constructor and method of the package."""
+    for found in pkgutil.walk_packages(ts.__path__, "tinyshuffle."):
+        if any(f".{name}" in found.name for name in INSIDE):
+            continue
+        module = importlib.import_module(found.name)
+        for name in getattr(module, "__all__", []):
+            thing = getattr(module, name)
+            if getattr(thing, "__module__", None) != found.name:
+                continue  # it is another module's
+            if not inspect.isclass(thing):
+                if inspect.isfunction(thing):
+                    yield f"{found.name}.{name}", thing
+                continue
+            for method, function in vars(thing).items():
+                made = method == "__init__" and dataclasses.is_dataclass(thing)
+                public = not method.startswith("_") or method == "__init__"
+                if inspect.isfunction(function) and public and not made:
+                    yield f"{found.name}.{name}.{method}", function
+
+
+FLAGS = [
+    pytest.param(function, parameter.name, id=f"{name}-{parameter.name}")
+    for name, function in public_functions()
+    for parameter in inspect.signature(function).parameters.values()
+    if parameter.annotation in ("bool", "bool | None")
+]
+
+
+@pytest.mark.parametrize(("function", "name"), FLAGS)
+def test_no_flag_takes_a_word_for_truth(function, name):
+    for word in ("no", "False", "", 2, 0.5, [], np.array([True, False])):
+        given = {
+            other.name: True
+            for other in inspect.signature(function).parameters.values()
+            if other.default is other.empty and other.kind is other.POSITIONAL_OR_KEYWORD
+        }
+        with pytest.raises(TinyshuffleError, match=rf"^{name}=.* must be true or false"):
+            function(**given | {name: word})
+
+
+def test_there_are_many_flags():
+    assert len(FLAGS) > 60
+
+
+@pytest.mark.parametrize("value", [True, 1, np.bool_(True), np.int64(1)])
+def test_flags_arrive_as_bool(value):
+    @flags
+    def function(x, flag: bool = False, *, other: bool | None = None):
+        return x, flag, other
+
+    assert function(7) == (7, False, None)
+    for got in (function(7, value, other=value), function(x=7, flag=value, other=value)):
+        assert got == (7, True, True) and type(got[1]) is type(got[2]) is bool
+
+
+def test_layers_and_models_take_flags_of_any_kind():
+    assert ts.nn.Conv2d(3, 4, 1, bias=np.bool_(False)).bias is None
+    assert ts.nn.Linear(3, 4, 0).bias is None
+    assert ts.nn.MaxPool2d(2, ceil_mode=1).ceil_mode is True
+    net = ts.nn.Sequential(ts.nn.ReLU())
+    assert net.train(np.bool_(False)).training is False
+    with pytest.raises(TinyshuffleError, match="mode='no'"):
+        net.train("no")
+    _, test_set = ts.data.load("shapes")
+    with pytest.raises(TinyshuffleError, match="augment='no'"):
+        ts.data.batches(test_set, 8, augment="no")

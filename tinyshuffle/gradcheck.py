@@ -43,6 +43,7 @@ from .models.shufflenet_v2_star import ShuffleUnitV2Star
 from .models.squeezenet import Fire
 from .nn import Module
 from .nn.module import layers_inside
+from .values import flags
 
 __all__ = ["CASES", "Report", "Row", "gradcheck", "run_named"]
 
@@ -149,6 +150,7 @@ class Report:
     __repr__ = __str__
 
 
+@flags
 def gradcheck(
     module: Any,
     x: np.ndarray,

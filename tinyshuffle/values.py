@@ -7,12 +7,14 @@ would take for true.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import numbers
 import operator
 import types
 from collections.abc import Callable, Sequence
-from typing import Any, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import click
 import numpy as np
@@ -20,7 +22,9 @@ import numpy as np
 from .errors import TinyshuffleError
 from .text import shown
 
-__all__ = ["read", "whole"]
+__all__ = ["flags", "read", "whole"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def read(name: str, value: Any, kind: Any, text: bool = True) -> Any:
@@ -76,6 +80,55 @@ def whole(value: Any) -> int | None:
         return None if isinstance(value, str) else _whole(value)
     except TypeError:
         return None
+
+
+def flags(function: Function) -> Function:
+    """Check every argument that the function's annotations say is a ``bool``, before it is called.
+
+    A decorator for what Python's callers use: ``bias="no"`` would be true without a word. Python's
+    and NumPy's truth values are passed on as ``bool``, and so are 0 and 1.
+
+    Raises
+    ------
+    TinyshuffleError
+        Names the argument, the value and what it must be.
+
+    >>> @flags
+    ... def layer(channels, bias: bool = True):
+    ...     return bias
+    >>> layer(3), layer(3, np.bool_(False)), layer(3, bias=0)
+    (True, False, False)
+    >>> layer(3, bias="no")
+    Traceback (most recent call last):
+    ...
+    tinyshuffle.errors.TinyshuffleError: bias='no' was given: it must be true or false
+    """
+    places = [
+        (i, name, _FLAGS[str(parameter.annotation)])
+        for i, (name, parameter) in enumerate(inspect.signature(function).parameters.items())
+        if str(parameter.annotation) in _FLAGS
+    ]
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        for i, name, kind in places:
+            given = args[i] if i < len(args) else kwargs.get(name, False)
+            if given is True or given is False:
+                continue
+            value = read(name, given, kind, text=False)
+            if i < len(args):
+                args = (*args[:i], value, *args[i + 1 :])
+            else:
+                kwargs[name] = value
+        return function(*args, **kwargs)
+
+    return checked  # type: ignore[return-value]
+
+
+_FLAGS: dict[str, Any] = {
+    "bool": bool, "<class 'bool'>": bool, "bool | None": bool | None,
+}  # fmt: skip
+"""Annotations, as they stand in the source, and what they mean."""
 
 
 def _flag(value: Any) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 from ..backend import F
 from ..nn import Conv2d, Module, ReLU, Sequential
 from ..parallel import DataParallel
+from ..values import flags
 
 __all__ = ["Plan", "build", "channel_widths", "fragments", "grouped", "residual"]
 
@@ -94,6 +95,7 @@ def grouped(c: int, groups: int) -> Plan:
     return [["conv", c, c, 1, groups]] * 10
 
 
+@flags
 def fragments(c: int, count: int, parallel: bool) -> Plan:
     """G3: ten blocks of one to four pointwise convolutions (Table 3, Appendix Figure 1).
 
@@ -106,6 +108,7 @@ def fragments(c: int, count: int, parallel: bool) -> Plan:
     return [conv] * (10 * count)
 
 
+@flags
 def residual(c: int, relu: bool, shortcut: bool) -> Plan:
     """G4: ten of ResNet's bottlenecks, with or without ReLUs and shortcut (Table 4).
 

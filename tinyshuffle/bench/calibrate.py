@@ -29,6 +29,7 @@ from ..nn import (
     Sequential,
 )
 from ..parallel import DataParallel, set_num_threads
+from ..values import flags
 from . import machine, sides
 from .layers import time_layers
 from .process import Worker
@@ -198,6 +199,7 @@ def fit(rows: list[tuple[tuple[float, ...], float]]) -> Rates:
 # ---- remembering
 
 
+@flags
 def this_machine(
     cores: int,
     threads: int | None = None,

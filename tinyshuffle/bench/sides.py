@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import nn, optim
 from ..parallel import DataParallel, set_num_threads
+from ..values import flags
 
 __all__ = ["OnnxRuntime", "Ours", "Torch", "draw", "export", "settle"]
 
@@ -56,6 +57,7 @@ def settle(net: DataParallel, size: int, channels: int = 3) -> None:
 class Ours:
     """tinyshuffle."""
 
+    @flags
     def __init__(
         self, net: DataParallel, images: np.ndarray, labels: np.ndarray, train: bool, threads: int
     ) -> None:
@@ -94,6 +96,7 @@ class Ours:
 class Torch:
     """PyTorch, eager, in one of its two memory formats."""
 
+    @flags
     def __init__(
         self,
         net: Any,

@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import TinyshuffleError
 from ..nn import Module, inference
 from ..text import csv_text
+from ..values import flags
 from .conventions import CONVENTIONS, Convention
 from .counting import Count, recording, skeleton
 from .smallest import too_small
@@ -196,6 +197,7 @@ class Profile:
         lines = [record | {"output": "x".join(map(str, record["output"]))} for record in records]
         return csv_text([list(records[0]), *(list(line.values()) for line in lines)])
 
+    @flags
     def table(self, by: str = "layer", exact: bool = False) -> tuple[list[str], list[list[str]]]:
         """Return headings and cells for people, the total last; ``exact`` leaves no digit out."""
         total = self.total

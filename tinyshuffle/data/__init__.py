@@ -22,6 +22,8 @@ from tinyshuffle.data.batches import batches, mix, normalise, num_batches, shrin
 from tinyshuffle.data.dataset import Dataset
 from tinyshuffle.errors import TinyshuffleError
 
+from ..values import flags
+
 __all__ = ["NAMES", "Dataset", "batches", "describe", "load", "mix", "normalise",
            "num_batches", "shrink"]  # fmt: skip
 
@@ -29,6 +31,7 @@ CIFAR = {source.name: source for source in (cifar.CIFAR10, cifar.CIFAR100)}
 NAMES = ("shapes", *CIFAR)
 
 
+@flags
 def load(
     name: str, root: str | os.PathLike[str] | None = None, download: bool = True
 ) -> tuple[Dataset, Dataset]:

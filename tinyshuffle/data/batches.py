@@ -19,7 +19,7 @@ from tinyshuffle import blas
 from tinyshuffle.backend import F
 from tinyshuffle.data.dataset import Dataset, check_images, check_statistics
 from tinyshuffle.errors import TinyshuffleError
-from tinyshuffle.values import whole
+from tinyshuffle.values import flags, whole
 
 PAD = 4
 
@@ -57,11 +57,13 @@ def _scale_offset(mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.nda
     return scale.astype(np.float32), offset.astype(np.float32)
 
 
+@flags
 def num_batches(count: int, batch_size: int, drop_last: bool = False) -> int:
     """How many batches `count` images make."""
     return count // batch_size if drop_last else -(-count // batch_size)
 
 
+@flags
 def batches(
     dataset: Dataset,
     batch_size: int,

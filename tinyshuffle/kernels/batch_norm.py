@@ -15,6 +15,7 @@ import numpy as np
 from .. import memory
 from ..errors import TinyshuffleError
 from ..ops.batch_norm import HUGE, batch_norm_cost, batch_norm_statistics
+from ..values import flags
 from .jit import LANES, exact, flat, fused, load, scratch, store, where_greater, where_positive
 from .sums import BLOCKS, ending, fold, period_of
 
@@ -36,6 +37,7 @@ def batch_norm_sums(x: np.ndarray) -> np.ndarray:
     return sums
 
 
+@flags
 def batch_norm(
     x: np.ndarray,
     gamma: np.ndarray,
@@ -52,6 +54,7 @@ def batch_norm(
     return y
 
 
+@flags
 def batch_norm_backward_sums(
     dy: np.ndarray,
     x: np.ndarray,
@@ -69,6 +72,7 @@ def batch_norm_backward_sums(
     return sums
 
 
+@flags
 def batch_norm_backward(
     dy: np.ndarray,
     x: np.ndarray,
@@ -89,6 +93,7 @@ def batch_norm_backward(
     return dx
 
 
+@flags
 def batch_norm_eval_backward(
     dy: np.ndarray,
     x: np.ndarray,

@@ -16,6 +16,7 @@ from .. import memory
 from ..ops.arguments import check_channels
 from ..ops.conv import conv2d_cost
 from ..ops.windows import IntPair, output_size, pair
+from ..values import flags
 from .jit import LANES, exact, flat, fused, load, spread, store
 from .pointwise import (
     add_bias,
@@ -71,6 +72,7 @@ def conv2d(
     return y
 
 
+@flags
 def conv2d_backward(
     dy: np.ndarray,
     x: np.ndarray,

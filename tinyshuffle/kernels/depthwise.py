@@ -14,6 +14,7 @@ from .. import memory
 from ..ops.arguments import check_channels
 from ..ops.depthwise import depthwise_conv2d_cost
 from ..ops.windows import IntPair, output_size, pair
+from ..values import flags
 from .jit import LANES, flat, fused, load, prefetch, store
 from .sums import fold
 
@@ -48,6 +49,7 @@ def depthwise_conv2d(
     return y
 
 
+@flags
 def depthwise_conv2d_backward(
     dy: np.ndarray,
     x: np.ndarray,

@@ -12,6 +12,7 @@ import numpy as np
 from .. import memory
 from ..ops.arguments import check_channels, fit
 from ..ops.pointwise import pointwise_conv2d_cost
+from ..values import flags
 from .jit import exact, flat
 from .sums import sum_pixels
 
@@ -33,6 +34,7 @@ def pointwise_conv2d(
     return y
 
 
+@flags
 def pointwise_conv2d_backward(
     dy: np.ndarray, x: np.ndarray, w: np.ndarray, groups: int = 1, bias: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

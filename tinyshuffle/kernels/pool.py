@@ -18,6 +18,7 @@ from ..ops.pool import (
     winner_type,
 )
 from ..ops.windows import IntPair, pair, taps
+from ..values import flags
 from .depthwise import depthwise_conv2d
 from .jit import LANES, exact, flat, load, spread, store, store_bytes, where_greater
 
@@ -70,6 +71,7 @@ def max_pool2d_backward(
     return dx
 
 
+@flags
 def avg_pool2d(
     x: np.ndarray,
     kernel_size: IntPair,
@@ -89,6 +91,7 @@ def avg_pool2d(
     return y
 
 
+@flags
 def avg_pool2d_backward(
     dy: np.ndarray,
     x_shape: tuple[int, ...],

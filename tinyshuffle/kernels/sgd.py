@@ -6,11 +6,13 @@ import numpy as np
 
 from ..ops import sgd as ops
 from ..ops.sgd import check_step
+from ..values import flags
 from .jit import exact, flat
 
 __all__ = ["sgd_step"]
 
 
+@flags
 def sgd_step(
     p: np.ndarray,
     grad: np.ndarray,

@@ -29,6 +29,7 @@ from ..nn import (
     Sequential,
     init,
 )
+from ..values import flags
 from .stem import check_stem
 
 __all__ = ["AuxiliaryLoss", "GoogLeNet", "Inception"]
@@ -104,6 +105,7 @@ class GoogLeNet(Sequential):
         its own (N, K), and the auxiliary classifiers rest.
     """
 
+    @flags
     def __init__(
         self, num_classes: int = 1000, stem: str = "imagenet", aux_logits: bool = False
     ) -> None:

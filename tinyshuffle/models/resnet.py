@@ -27,6 +27,7 @@ from ..nn import (
     Sequential,
     init,
 )
+from ..values import flags
 from .stages import check_count
 from .stem import check_stem
 
@@ -88,6 +89,7 @@ def basic_block(in_channels: int, out_channels: int, stride: int) -> ResidualBlo
     )
 
 
+@flags
 def bottleneck(
     in_channels: int,
     middle: int,

@@ -38,7 +38,7 @@ from ..nn import (
     SqueezeExcitation,
 )
 from ..nn.containers import backward_open
-from ..values import whole
+from ..values import flags, whole
 from .stages import check_channels, check_repeats, check_stages
 from .stem import stem_layers
 
@@ -103,6 +103,7 @@ class ShuffleUnitV1(Module):
         Squeeze-and-excitation on the residual branch, as in Table 5.
     """
 
+    @flags
     def __init__(
         self,
         in_channels: int,
@@ -181,6 +182,7 @@ class ShuffleNetV1(Module):
         Width of the first convolution: a multiple of g, below that of stage 2.
     """
 
+    @flags
     def __init__(
         self,
         width: float = 1.0,

@@ -24,6 +24,7 @@ from ..nn import (
     SqueezeExcitation,
 )
 from ..nn.containers import backward_open, forward_open
+from ..values import flags
 from .stages import check_channels, check_repeats, check_stages
 from .stem import stem_layers
 
@@ -64,6 +65,7 @@ class ShuffleUnitV2(Module):
         does in very deep nets.
     """
 
+    @flags
     def __init__(
         self,
         in_channels: int,
@@ -146,6 +148,7 @@ class ShuffleNetV2(Module):
         Another width of the last convolution.
     """
 
+    @flags
     def __init__(
         self,
         width: float = 1.0,

@@ -27,6 +27,7 @@ from ..nn import (
     ReLU,
     Sequential,
 )
+from ..values import flags
 from .shufflenet_v1 import ShuffleUnitV1
 from .shufflenet_v2 import ShuffleUnitV2
 from .stem import check_stem
@@ -48,6 +49,7 @@ V1_GROUPS = 3
 class WideningUnitV2(ShuffleUnitV2):
     """V2's downsampling unit (Figure 3d) with stride 1: it makes only the channels more."""
 
+    @flags
     def __init__(
         self, in_channels: int, out_channels: int, downsample: str = "torchvision", se: bool = False
     ) -> None:

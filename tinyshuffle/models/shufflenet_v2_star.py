@@ -7,6 +7,7 @@ block", with BN behind it as behind every depthwise convolution of V2.
 from __future__ import annotations
 
 from ..nn import BatchNorm2d, Conv2d, Sequential
+from ..values import flags
 from .shufflenet_v2 import ShuffleNetV2, ShuffleUnitV2
 
 __all__ = ["ShuffleNetV2Star", "ShuffleUnitV2Star"]
@@ -18,6 +19,7 @@ class ShuffleUnitV2Star(ShuffleUnitV2):
     Parameters as of :class:`ShuffleUnitV2`.
     """
 
+    @flags
     def __init__(
         self,
         in_channels: int,
@@ -34,6 +36,7 @@ class ShuffleUnitV2Star(ShuffleUnitV2):
 class ShuffleNetV2Star(ShuffleNetV2):
     """ShuffleNet V2*. Parameters as of :class:`ShuffleNetV2`."""
 
+    @flags
     def __init__(
         self,
         width: float = 1.0,

@@ -20,6 +20,7 @@ from ..nn import (
     Sequential,
     init,
 )
+from ..values import flags
 from .stem import check_stem
 
 __all__ = ["VGG"]
@@ -51,6 +52,7 @@ class VGG(Sequential):
         Behind every convolution.
     """
 
+    @flags
     def __init__(
         self,
         depth: int = 16,

@@ -13,6 +13,7 @@ from ..ops import arguments
 from ..ops.arguments import IntPair, check_groups, check_pair, check_real, integer, number
 from ..ops.pool import check_padding
 from ..part import add_up, this_part
+from ..values import flags
 from . import draw
 from .check import check_images, check_rows
 from .module import Module, Parameter
@@ -77,6 +78,7 @@ class Conv2d(Module):
     (1, 4, 3, 12)
     """
 
+    @flags
     def __init__(
         self,
         in_channels: int,
@@ -222,6 +224,7 @@ class BatchNorm2d(Module):
         self.weight.accumulate(dgamma)
         return self.sync(add_up(mine))
 
+    @flags
     def forward(self, x: np.ndarray, relu: bool = False) -> np.ndarray:
         """Normalise x (N, H, W, C); ``relu=True`` applies a ReLU in the same pass."""
         self.check(x)
@@ -323,6 +326,7 @@ class MaxPool2d(Module):
     ``ceil_mode=True`` rounds the output size up: the last window may hang over the border.
     """
 
+    @flags
     def __init__(
         self,
         kernel_size: IntPair,
@@ -370,6 +374,7 @@ class MaxPool2d(Module):
 class AvgPool2d(Module):
     """The mean of each window. Arguments as in PyTorch; stride defaults to the kernel."""
 
+    @flags
     def __init__(
         self,
         kernel_size: IntPair,
@@ -416,6 +421,7 @@ class GlobalAvgPool(Module):
 class Linear(Module):
     """A fully connected layer; ``weight`` is (in_features, out_features): PyTorch's, transposed."""
 
+    @flags
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         self.in_features = in_features = integer(in_features, "in_features")
         self.out_features = out_features = integer(out_features, "out_features")

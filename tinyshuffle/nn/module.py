@@ -18,6 +18,7 @@ from .. import memory
 from ..errors import TinyshuffleError
 from ..ops.arguments import check_real, check_type, integer
 from ..part import this_part
+from ..values import flags
 
 __all__ = ["Module", "Parameter", "inference", "inferring", "is_as_written"]
 
@@ -341,6 +342,7 @@ class Module:
                     found[id(value)] = value
         return list(found.values())
 
+    @flags
     def train(self, mode: bool = True) -> Module:
         """Switch to training mode (batch statistics, dropout, gradients); return the module."""
         for module in self.modules():

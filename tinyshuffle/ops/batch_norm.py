@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..values import flags
 from .cost import Cost, size
 
 __all__ = [
@@ -61,6 +62,7 @@ def batch_norm_statistics(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.maximum(squares / count - mean * mean, 0.0)
 
 
+@flags
 def batch_norm(
     x: np.ndarray,
     gamma: np.ndarray,
@@ -79,6 +81,7 @@ def batch_norm(
     return np.maximum(y, 0) if relu else y
 
 
+@flags
 def batch_norm_backward_sums(
     dy: np.ndarray,
     x: np.ndarray,
@@ -97,6 +100,7 @@ def batch_norm_backward_sums(
     ])  # (2, C)
 
 
+@flags
 def batch_norm_backward(
     dy: np.ndarray,
     x: np.ndarray,
@@ -118,6 +122,7 @@ def batch_norm_backward(
     return scale * (dz - mean_dz - xhat * mean_dz_xhat)
 
 
+@flags
 def batch_norm_eval_backward(
     dy: np.ndarray,
     x: np.ndarray,

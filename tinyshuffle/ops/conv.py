@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..values import flags
 from .arguments import check_channels, fit
 from .cost import Cost, size
 from .windows import IntPair, check_groups, crop, output_size, pad, pair, taps, window
@@ -57,6 +58,7 @@ def conv2d(
     return y if b is None else y + fit(b, (o,), x.dtype)
 
 
+@flags
 def conv2d_backward(
     dy: np.ndarray,
     x: np.ndarray,

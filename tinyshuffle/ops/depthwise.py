@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..values import flags
 from .arguments import check_channels, fit
 from .cost import Cost, size
 from .windows import IntPair, crop, output_size, pad, taps, window
@@ -48,6 +49,7 @@ def depthwise_conv2d(
     return y if b is None else y + fit(b, (c,), x.dtype)
 
 
+@flags
 def depthwise_conv2d_backward(
     dy: np.ndarray,
     x: np.ndarray,

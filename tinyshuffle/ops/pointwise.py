@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..values import flags
 from .arguments import check_channels, fit
 from .conv import conv2d_cost
 from .cost import Cost
@@ -42,6 +43,7 @@ def pointwise_conv2d(
     return y if b is None else y + fit(b, (o,), x.dtype)
 
 
+@flags
 def pointwise_conv2d_backward(
     dy: np.ndarray, x: np.ndarray, w: np.ndarray, groups: int = 1, bias: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import TinyshuffleError
+from ..values import flags
 from .arguments import check_images, check_pair, fit
 from .cost import Cost, size
 from .windows import IntPair, crop, output_size, pad, pair, taps, window
@@ -108,6 +109,7 @@ def max_pool2d_cost(
     )
 
 
+@flags
 def avg_pool2d(
     x: np.ndarray,
     kernel_size: IntPair,
@@ -133,6 +135,7 @@ def avg_pool2d(
     return y / _divisor(x.shape, out, kernel_size, stride, padding, count_include_pad, x.dtype)
 
 
+@flags
 def avg_pool2d_backward(
     dy: np.ndarray,
     x_shape: tuple[int, ...],
@@ -153,6 +156,7 @@ def avg_pool2d_backward(
     return crop(dxp, padding).copy()
 
 
+@flags
 def avg_pool2d_cost(
     x: tuple[int, ...],
     kernel_size: IntPair,

@@ -11,11 +11,13 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import TinyshuffleError
+from ..values import flags
 from .arguments import check_real
 
 __all__ = ["sgd_step"]
 
 
+@flags
 def sgd_step(
     p: np.ndarray,
     grad: np.ndarray,

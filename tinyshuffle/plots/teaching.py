@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..values import flags
 from .style import COLOURS, KIND_STYLES, MARKERS
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def _square(axes: Axes, x: float, y: float, **style: Any) -> None:
     axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, edgecolor="black", linewidth=0.6, **style))
 
 
+@flags
 def number_grid(
     values: np.ndarray, across: str, down: str, title: str = "", letters: bool = False
 ) -> Figure:

@@ -26,6 +26,7 @@ from .. import data, models
 from ..errors import TinyshuffleError
 from ..text import console as plain_console
 from ..text import csv_text
+from ..values import flags
 from .checkpoint import atomic_write
 from .config import Config
 from .loop import Interrupted, outlive_terminal, resume, train
@@ -393,6 +394,7 @@ class Report:
         return csv_text(rows)
 
 
+@flags
 def ablate(
     name: str,
     config: Config,

@@ -40,6 +40,7 @@ from .. import data, nn
 from ..backend import backend
 from ..errors import TinyshuffleError
 from ..parallel import get_num_threads, set_num_threads
+from ..values import flags
 from . import checkpoint, schedule
 from .average import Average
 from .checkpoint import Checkpoint, atomic_write
@@ -137,6 +138,7 @@ class Result:
         )
 
 
+@flags
 def evaluate(
     net: nn.Module,
     dataset: data.Dataset,
@@ -197,6 +199,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(1, keepdims=True)
 
 
+@flags
 def train(
     config: Config,
     name: str | None = None,
@@ -237,6 +240,7 @@ def train(
             return trainer.begin()
 
 
+@flags
 def resume(run: str | Path, quiet: bool = False, **given: Any) -> Result:
     """Continue a run that was stopped or killed; it ends with the bits it would have ended with.
 
@@ -339,6 +343,7 @@ def best_checkpoint(run: Path) -> tuple[Checkpoint, Path]:
     return saved, path
 
 
+@flags
 def evaluate_run(
     run: str | Path, data_dir: str | None = None, threads: int | None = None, flip: bool = False
 ) -> tuple[Evaluation, Path, int]:

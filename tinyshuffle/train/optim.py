@@ -17,6 +17,7 @@ import numpy as np
 from ..backend import F
 from ..errors import TinyshuffleError
 from ..ops.arguments import number
+from ..values import flags
 
 if TYPE_CHECKING:
     from ..nn import Parameter
@@ -32,6 +33,7 @@ class Optimizer:
 
     slots: tuple[str, ...] = ()  # one array shaped like the parameter is kept for each of these
 
+    @flags
     def __init__(
         self, params: Iterable[Parameter], lr: float, weight_decay: float, decay_all: bool
     ) -> None:
@@ -161,6 +163,7 @@ class SGD(Optimizer):
     array([0.855, 1.71 ])
     """
 
+    @flags
     def __init__(
         self,
         params: Iterable[Parameter],
@@ -214,6 +217,7 @@ class Adam(Optimizer):
 
     slots = ("m", "v")
 
+    @flags
     def __init__(
         self,
         params: Iterable[Parameter],

@@ -11,6 +11,7 @@ from typing import IO, Any, cast
 
 from ..errors import TinyshuffleError
 from ..text import console, visible
+from ..values import flags
 
 __all__ = ["Progress", "duration", "output", "parse_duration", "plural"]
 
@@ -107,6 +108,7 @@ class Progress:
 
     epochs = 0
 
+    @flags
     def __init__(self, quiet: bool = False) -> None:
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar
