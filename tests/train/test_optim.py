@@ -219,3 +219,86 @@ def test_numbers_that_cannot_be(make, words):
     with pytest.raises(TinyshuffleError, match=words):
         make(parameters())
     assert SGD(parameters(), np.float32(0.5)).lr == 0.5
+
+
+@pytest.mark.parametrize("bad", [[0.1], np.array([0.1]), "x", b"1", None, np.nan, -0.1, True, 1j])
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (lambda p: SGD(p, 0.1, 0.9), ["lr", "weight_decay", "momentum"]),
+        (lambda p: Adam(p, 0.1), ["lr", "weight_decay", "eps", "betas"]),
+    ],
+)
+def test_settings_are_checked_whenever_they_are_set(make, names, bad):
+    opt = make(parameters())
+    for name in names:
+        before = getattr(opt, name)
+        with pytest.raises(TinyshuffleError, match=rf"^{name}=.* is not possible; use "):
+            setattr(opt, name, bad)
+        assert getattr(opt, name) == before
+
+
+def test_flags_of_an_optimiser_are_checked_whenever_they_are_set():
+    opt = SGD(parameters(), 0.1, 0.9)
+    for name in ("decay_all", "nesterov"):
+        with pytest.raises(TinyshuffleError, match=f"{name}='no' was given"):
+            setattr(opt, name, "no")
+        assert getattr(opt, name) is False
+        setattr(opt, name, np.bool_(True))
+        assert getattr(opt, name) is True
+    opt = SGD(parameters(), 0.1)
+    with pytest.raises(TinyshuffleError, match="needs a momentum"):
+        opt.nesterov = True
+    assert opt.nesterov is False
+
+
+def test_settings_can_be_changed_between_steps():
+    grads = gradients(4)
+    want = run(SGD(parameters(), 0.05, 0.8, True, 0.1, decay_all=True), grads)
+    opt = SGD(parameters(), 0.1)
+    opt.lr, opt.momentum, opt.weight_decay = 0.05, 0.8, np.float32(0.125)
+    opt.nesterov, opt.decay_all, opt.weight_decay = True, 1, 0.1
+    for a, b in zip(run(opt, grads), want, strict=True):
+        np.testing.assert_array_equal(a, b)
+    want = run(Adam(parameters(), 0.1, (0.8, 0.95), 1e-4), grads)
+    adam = Adam(parameters(), 0.1)
+    adam.betas, adam.eps = [0.8, 0.95], 1e-4
+    for a, b in zip(run(adam, grads), want, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_momentum_can_begin_and_end_later():
+    """It begins with a velocity of zero, as at construction; the state has it from then on."""
+    grads = gradients(6)
+    opt = SGD(parameters(), 0.1)
+    run(opt, grads[:2])
+    opt.momentum = 0.9
+    assert len(opt.state_dict()) == len(SHAPES)
+    fresh = SGD(parameters(), 0.1, 0.9)
+    for p, q in zip(fresh.params, opt.params, strict=True):
+        p.data = q.data
+    for a, b in zip(run(opt, grads[2:4]), run(fresh, grads[2:4]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    opt.momentum = 0
+    before = [p.data.copy() for p in opt.params]
+    for a, b, g in zip(before, run(opt, grads[4:5]), grads[4], strict=True):
+        np.testing.assert_allclose(b, a - 0.1 * g, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (nn.Linear(2, 3), "a Linear in place"),
+        (nn.Sequential(nn.Linear(2, 3)), "a Sequential of Linear in place"),
+        (nn.Linear(2, 3).weight, "a Parameter in place"),
+        (nn.Linear(2, 3).parameters, "a method in place"),
+        ([{"params": nn.Linear(2, 3).parameters()}], "a list of dict in place"),
+        (nn.Linear(2, 3).state_dict(), "a dict of str in place"),
+        ([np.ones(3)], "a list of ndarray in place"),
+        (None, "a NoneType in place"),
+    ],
+)
+def test_what_holds_no_parameters_is_named(given, words):
+    for kind in (SGD, Adam):
+        with pytest.raises(TinyshuffleError, match=rf"{words}.*pass net\.parameters\(\)"):
+            kind(given, 0.1)

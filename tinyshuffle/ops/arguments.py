@@ -98,8 +98,8 @@ def check_pair(value: IntPair, name: str, least: int = 1) -> tuple[int, int]:
 def number(value: Any, name: str, fits: Callable[[float], bool], wanted: str) -> float:
     """Return ``value`` as a float, if it is a number that ``fits``; else say what is ``wanted``."""
     try:
-        if isinstance(value, (bool, np.bool_, str)):
-            raise TypeError
+        if isinstance(value, (bool, np.bool_, str, bytes)) or np.ndim(value):
+            raise TypeError  # of an array with one number in it, NumPy would take that
         out = float(value)
     except (TypeError, ValueError, OverflowError):
         out = math.nan

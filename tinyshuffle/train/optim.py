@@ -8,47 +8,84 @@ batch norm's scale and shift and the biases are one-dimensional and are left alo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import inf
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from ..backend import F
 from ..errors import TinyshuffleError
+from ..nn import Parameter
 from ..ops.arguments import number
-from ..values import flags
-
-if TYPE_CHECKING:
-    from ..nn import Parameter
+from ..values import flags, read
 
 __all__ = ["SGD", "Adam", "Optimizer"]
+
+
+class _Setting:
+    """An attribute that is checked whenever it is set: by the constructor, and by whoever later."""
+
+    def __init__(self, check: Callable[[Any, str], Any]) -> None:
+        self.check = check
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else vars(instance)[self.name]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        vars(instance)[self.name] = self.check(value, self.name)
+
+
+def _not_negative(value: Any, name: str) -> float:
+    return number(value, name, lambda v: 0 <= v < inf, "a finite number, zero or more")
+
+
+def _decays(value: Any, name: str) -> float:
+    return number(value, name, lambda v: 0 <= v < 1, "a number in [0, 1)")
+
+
+def _two_decays(value: Any, name: str) -> tuple[float, float]:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TinyshuffleError(f"{name}={value!r} is not possible; use two numbers in [0, 1)")
+    beta1, beta2 = (_decays(b, f"one of {name}") for b in value)
+    return beta1, beta2
+
+
+def _truth(value: Any, name: str) -> bool:
+    return read(name, value, bool, text=False)
 
 
 class Optimizer:
     """What SGD and Adam share: parameters, learning rate, weight decay, state.
 
-    ``lr`` is an attribute; a schedule sets it before each step.
+    ``lr`` is an attribute; a schedule sets it before each step. So are the other settings.
     """
 
     slots: tuple[str, ...] = ()  # one array shaped like the parameter is kept for each of these
+    lr = _Setting(_not_negative)
+    weight_decay = _Setting(_not_negative)
+    decay_all = _Setting(_truth)
 
     @flags
     def __init__(
         self, params: Iterable[Parameter], lr: float, weight_decay: float, decay_all: bool
     ) -> None:
-        self.params = list(params)
-        if not self.params:
-            raise TinyshuffleError("the optimiser was given no parameters: pass net.parameters()")
+        self.params = _parameters(params)
         if len({id(p) for p in self.params}) < len(self.params):
             raise TinyshuffleError("the optimiser was given the same parameter twice: pass it once")
-        self.lr = number(lr, "lr", _not_negative, "a finite number, zero or more")
-        self.weight_decay = number(
-            weight_decay, "weight_decay", _not_negative, "a finite number, zero or more"
-        )
-        self.decay_all = decay_all
-        self._state = {slot: [np.zeros_like(p.data) for p in self.params] for slot in self.slots}
+        self.lr, self.weight_decay, self.decay_all = lr, weight_decay, decay_all
+        self._state: dict[str, list[np.ndarray]] = {}
+        self._keep(*self.slots)
         self._memory = np.empty((2, 0))
+
+    def _keep(self, *slots: str) -> None:
+        """Begin with zeros for each of these slots."""
+        self.slots = slots
+        for slot in slots:
+            self._state[slot] = [np.zeros_like(p.data) for p in self.params]
 
     def step(self) -> None:
         """Change every parameter that has a gradient, in place."""
@@ -126,6 +163,26 @@ class Optimizer:
             array[...] = state[name]
 
 
+def _parameters(given: Any) -> list[Parameter]:
+    """Return the parameters in a list, or say what was given instead."""
+    try:
+        params = list(given)
+    except TypeError:
+        params = [None]
+    if not params:
+        raise TinyshuffleError("the optimiser was given no parameters: pass net.parameters()")
+    for p in params:
+        if not isinstance(p, Parameter) and not (
+            hasattr(p, "grad") and isinstance(getattr(p, "data", None), np.ndarray)
+        ):
+            what = f"a {type(given).__name__}" + ("" if p is None else f" of {type(p).__name__}")
+            raise TinyshuffleError(
+                f"the optimiser was given {what} in place of parameters: pass net.parameters(). "
+                "It has one learning rate for all; for several, make several optimisers"
+            )
+    return params
+
+
 class SGD(Optimizer):
     r"""Stochastic gradient descent with momentum.
 
@@ -173,13 +230,30 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         decay_all: bool = False,
     ) -> None:
-        momentum = number(momentum, "momentum", _decays, "a number in [0, 1)")
-        if nesterov and momentum == 0:
-            raise TinyshuffleError("nesterov=True needs a momentum above zero, usually 0.9")
-        self.slots = ("momentum",) if momentum else ()
         super().__init__(params, lr, weight_decay, decay_all)
         self.momentum = momentum
         self.nesterov = nesterov
+
+    @property
+    def momentum(self) -> float:
+        return self._momentum
+
+    @momentum.setter
+    def momentum(self, value: float) -> None:
+        self._momentum = _decays(value, "momentum")
+        if value and not self.slots:
+            self._keep("momentum")
+
+    @property
+    def nesterov(self) -> bool:
+        return self._nesterov
+
+    @nesterov.setter
+    def nesterov(self, value: bool) -> None:
+        value = _truth(value, "nesterov")
+        if value and not self.momentum:
+            raise TinyshuffleError("nesterov=True needs a momentum above zero, usually 0.9")
+        self._nesterov = value
 
     def _update(self, i: int, p: Parameter) -> None:
         g = p.grad
@@ -216,6 +290,8 @@ class Adam(Optimizer):
     """
 
     slots = ("m", "v")
+    betas = _Setting(_two_decays)
+    eps = _Setting(_not_negative)
 
     @flags
     def __init__(
@@ -227,12 +303,8 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         decay_all: bool = False,
     ) -> None:
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise TinyshuffleError(f"betas={betas!r} is not possible; use two numbers in [0, 1)")
-        beta1, beta2 = (number(b, "one of betas", _decays, "a number in [0, 1)") for b in betas)
         super().__init__(params, lr, weight_decay, decay_all)
-        self.betas = (beta1, beta2)
-        self.eps = number(eps, "eps", _not_negative, "a finite number, zero or more")
+        self.betas, self.eps = betas, eps
         self._steps = np.zeros(len(self.params), np.int64)  # a parameter's own count: some may rest
 
     def _named_state(self) -> dict[str, np.ndarray]:
@@ -260,11 +332,3 @@ class Adam(Optimizer):
         u += self.eps
         np.divide(m, u, out=u)
         p.data -= np.multiply(u, self.lr / (1 - beta1**count), out=u)
-
-
-def _not_negative(value: float) -> bool:
-    return 0 <= value < inf
-
-
-def _decays(value: float) -> bool:
-    return 0 <= value < 1
