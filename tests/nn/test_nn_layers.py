@@ -112,3 +112,100 @@ def test_labels_may_be_overwritten_before_the_backward_pass():
     loss(logits, labels)
     labels[:] = 2
     np.testing.assert_array_equal(loss.backward(), right)
+
+
+# ---- arrays that mean more than their numbers, and statistics that are none
+
+LAYERS = [
+    nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, padding=1, groups=4),
+    nn.BatchNorm2d(4), nn.ReLU(), nn.ReLU6(), nn.Sigmoid(), nn.ChannelShuffle(2), nn.MaxPool2d(2),
+    nn.AvgPool2d(2), nn.GlobalAvgPool(), nn.AdaptiveAvgPool2d(2), nn.Dropout(0.5), nn.Flatten(),
+    nn.LocalResponseNorm(3), nn.SqueezeExcitation(4, 2),
+    nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU()),
+]  # fmt: skip
+
+
+def special(a):
+    """Arrays of NumPy's and of a user's own, that are more than what they hold."""
+
+    class Labelled(np.ndarray):
+        pass
+
+    yield np.ma.array(a, mask=a > 0), r"masked array.*x\.filled"
+    yield a.view(Labelled), r"got a Labelled.*np\.asarray"
+    yield np.asmatrix(a.reshape(len(a), -1)), r"matrix|expects images|of shape"
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("layer", LAYERS, ids=repr)
+def test_masks_are_not_dropped_without_a_word(each_backend, rng, layer):
+    x = rng.standard_normal((2, 6, 6, 4)).astype(np.float32)
+    for other, words in special(x):
+        with pytest.raises(TinyshuffleError, match=words):
+            layer(other)
+    y = layer(x)
+    for other, words in special(rng.standard_normal(y.shape).astype(np.float32)):
+        if y.ndim == 4 or "matrix" not in words:
+            layer(x)
+            with pytest.raises(TinyshuffleError, match=words):
+                layer.backward(other)
+
+
+def test_masked_rows_and_labels_are_refused(each_backend):
+    x = np.ma.array(np.ones((3, 4), np.float32), mask=np.eye(3, 4))
+    labels = np.ma.array([0, 1, 2], mask=[0, 1, 0])
+    layer, loss = nn.Linear(4, 4), nn.CrossEntropyLoss()
+    for call in (
+        lambda: layer(x),
+        lambda: (layer(x.data), layer.backward(x)),
+        lambda: loss(x, labels.data),
+        lambda: loss(x.data, labels),
+    ):
+        with pytest.raises(TinyshuffleError, match="masked array"):
+            call()
+
+
+def test_arrays_in_files_are_arrays(each_backend, rng, tmp_path):
+    x = rng.standard_normal((2, 6, 6, 4)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for layer in LAYERS:
+        layer.eval()
+        np.testing.assert_array_equal(layer(mapped), layer(x))
+        layer.train()
+
+
+@pytest.mark.parametrize("name", ["running_mean", "running_var"])
+@pytest.mark.parametrize(
+    "bad",
+    [None, 0.0, "x", [0.0] * 4, np.zeros(3, "f4"), np.zeros((1, 4), "f4"), np.zeros(4, int),
+     np.ma.zeros(4)],
+    ids=repr,
+)  # fmt: skip
+def test_running_statistics_have_to_be_statistics(name, bad):
+    norm = nn.BatchNorm2d(4)
+    before = getattr(norm, name)
+    with pytest.raises(TinyshuffleError, match=rf"^{name} of BatchNorm2d\(4\) has to be an array"):
+        setattr(norm, name, bad)
+    assert getattr(norm, name) is before
+
+
+def test_the_count_of_batches_is_a_whole_number():
+    norm = nn.BatchNorm2d(4)
+    for bad in (None, -1, 0.5, "x", np.zeros(2, int)):
+        with pytest.raises(TinyshuffleError, match="num_batches_tracked="):
+            norm.num_batches_tracked = bad
+    norm.num_batches_tracked = 7
+    assert norm.state_dict()["num_batches_tracked"] == 7
+
+
+def test_a_layer_that_stands_in_two_places_is_named_as_the_cause(rng):
+    relu, linear = nn.ReLU(), nn.Linear(4, 4)
+    x = rng.standard_normal((2, 4)).astype(np.float32)
+    for twice, net in (
+        ("ReLU", nn.Sequential(nn.Linear(4, 4), relu, nn.Linear(4, 4), relu)),
+        ("Linear", nn.Sequential(linear, nn.ReLU(), linear)),
+    ):
+        y = net(x)
+        with pytest.raises(TinyshuffleError, match=f"in several places.* a {twice} of its own"):
+            net.backward(y)

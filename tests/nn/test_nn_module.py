@@ -390,3 +390,18 @@ def test_layers_set_on_a_sequential_are_refused():
 def test_lists_of_other_things_are_no_layers():
     net = Hides([1, "a", None, {"b": np.ones(2)}])
     assert [p.name for p in net.parameters()] == ["seen.weight", "seen.bias"]
+
+
+def test_what_a_parameter_is_given_has_no_mask():
+    masked = np.ma.array(np.ones((2, 3), np.float32), mask=np.eye(2, 3))
+    layer = nn.Linear(2, 3, bias=False)
+    p = layer.weight
+    for give in (
+        lambda: nn.Parameter(masked),
+        lambda: setattr(p, "data", masked),
+        lambda: setattr(p, "grad", masked),
+        lambda: p.accumulate(masked),
+        lambda: layer.load_state_dict({"weight": masked}),
+    ):
+        with pytest.raises(TinyshuffleError, match="masked array"):
+            give()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyshuffle.errors import TinyshuffleError
+from tinyshuffle.ops.arguments import check_array, check_plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,8 @@ class Dataset:
     std: np.ndarray
 
     def __post_init__(self) -> None:
+        for given in (self.images, self.labels):
+            check_plain(given)
         images, labels = np.asarray(self.images), np.asarray(self.labels)
         classes = tuple(self.classes)
         what = f"the data set {self.name!r}"
@@ -85,6 +88,7 @@ class Dataset:
 
 def check_images(images: np.ndarray, what: str) -> None:
     """Refuse what is not uint8 RGB, channels last: floats in 0..1 would come out as black."""
+    check_array(images)
     if images.dtype != np.uint8 or images.ndim < 2 or images.shape[-1] != 3:
         advice = ""
         if images.dtype.kind == "f":
@@ -97,6 +101,8 @@ def check_images(images: np.ndarray, what: str) -> None:
 
 def check_statistics(mean: np.ndarray, std: np.ndarray, what: str) -> None:
     """Refuse a mean and a standard deviation that images cannot be normalised by."""
+    for given in (mean, std):
+        check_plain(given)
     for name, value in (("mean", np.asarray(mean)), ("std", np.asarray(std))):
         if value.shape != (3,) or value.dtype.kind not in "fiu" or not np.isfinite(value).all():
             raise TinyshuffleError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import TinyshuffleError
-from ..ops.arguments import check_real
+from ..ops.arguments import check_array
 from ..part import whole
 
 __all__ = ["check_images", "check_rows"]
@@ -45,8 +45,8 @@ def check_rows(x: np.ndarray, features: int, dtype: np.dtype, layer: object) -> 
 
 
 def _check_dtype(x: np.ndarray, dtype: np.dtype, layer: object) -> None:
-    if not isinstance(x, np.ndarray):
-        check_real(x)
+    if type(x) is not np.ndarray:
+        check_array(x)
     if x.dtype != dtype:
         what = "uint8 pixels: normalise them (ts.data.normalise)" if x.dtype == np.uint8 else (
             f"x = x.astype(np.{dtype})"

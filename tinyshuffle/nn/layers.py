@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf, isfinite, prod, sqrt
+from typing import Any
 
 import numpy as np
 
@@ -166,6 +167,36 @@ def _alone(sums: np.ndarray) -> np.ndarray:
     return sums
 
 
+class _Statistics:
+    """An array with a number for each channel; whatever else is put in its place is refused."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else vars(instance)[self.name]
+
+    def __set__(self, instance: Any, value: np.ndarray) -> None:
+        shape = (instance.num_features,)
+        try:
+            check_real(value)
+            if value.shape != shape:
+                raise TinyshuffleError(f"got an array of shape {value.shape}")
+        except TinyshuffleError as error:
+            raise TinyshuffleError(
+                f"{self.name} of BatchNorm2d({instance.num_features}) has to be an array of shape "
+                f"{shape}, float32 or float64, such as np.zeros({shape[0]}, 'float32'): {error}"
+            ) from None
+        vars(instance)[self.name] = value
+
+
+class _Count(_Statistics):
+    """A whole number, kept as an array, as PyTorch does."""
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        vars(instance)[self.name] = np.array(integer(value, self.name, 0), np.int64)
+
+
 class BatchNorm2d(Module):
     """Batch normalisation over the N·H·W pixels of each channel.
 
@@ -194,6 +225,7 @@ class BatchNorm2d(Module):
     """
 
     buffers = ("running_mean", "running_var", "num_batches_tracked")
+    running_mean, running_var, num_batches_tracked = _Statistics(), _Statistics(), _Count()
     sync: Callable[[np.ndarray], np.ndarray] = staticmethod(_alone)
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:

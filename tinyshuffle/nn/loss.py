@@ -6,7 +6,7 @@ import numpy as np
 
 from ..backend import F
 from ..errors import TinyshuffleError
-from ..ops.arguments import number
+from ..ops.arguments import check_plain, number
 
 __all__ = ["CrossEntropyLoss"]
 
@@ -34,6 +34,7 @@ class CrossEntropyLoss:
 
     def __call__(self, logits: np.ndarray, labels: np.ndarray) -> float:
         """Return the mean loss, in nats, of logits (N, K) and integer labels (N,)."""
+        check_plain(labels)
         labels = np.asarray(labels)
         value, p = F.cross_entropy(logits, labels, self.label_smoothing)
         self._saved = p, labels.copy()  # the caller may write into his own

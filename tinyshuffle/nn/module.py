@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import memory
 from ..errors import TinyshuffleError
-from ..ops.arguments import check_real, check_type, integer
+from ..ops.arguments import check_plain, check_real, check_type, integer
 from ..part import this_part
 from ..values import flags
 
@@ -99,6 +99,7 @@ class Parameter:
 
     def __init__(self, shape: tuple[int, ...] | np.ndarray, draw: Draw | None = None) -> None:
         if isinstance(shape, np.ndarray):
+            check_plain(shape)
             draw = partial(_given, np.array(shape, np.float32))
             shape = shape.shape
         elif draw is None or not isinstance(shape, tuple):
@@ -281,7 +282,9 @@ class Module:
         if self._saved is None:
             raise TinyshuffleError(
                 f"{type(self).__name__}.backward was called before forward, or twice after one "
-                "forward; call forward (in training mode) before each backward"
+                "forward; call forward (outside of nn.inference) before each backward. A layer "
+                "remembers one pass only: if this one stands in several places of a net, give each "
+                f"place a {type(self).__name__} of its own"
             )
         if self._replaced and self._saver != _caller():
             raise TinyshuffleError(
@@ -394,6 +397,8 @@ class Module:
         TinyshuffleError
             Names all that is missing, unexpected or of another shape.
         """
+        for value in state.values():
+            check_plain(value)
         mine = {name: value.shape for name, value in self._state(shapes_only=True).items()}
         wrong = [f"missing {name}" for name in mine if name not in state]
         wrong += [f"unexpected {name}" for name in state if name not in mine]

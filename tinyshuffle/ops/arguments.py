@@ -25,6 +25,7 @@ __all__ = [
     "check_groups",
     "check_images",
     "check_pair",
+    "check_plain",
     "check_real",
     "check_rows",
     "check_type",
@@ -129,6 +130,24 @@ def check_array(a: Any) -> None:
         raise TinyshuffleError(
             f"got a {type(a).__name__} where a NumPy array is expected; "
             "convert it, for example with np.asarray(x, 'float32')"
+        )
+    check_plain(a)
+
+
+def check_plain(a: Any) -> None:
+    """Raise if ``a`` is an array that means more than its numbers, which would be lost: a mask.
+
+    Arrays that lie in a file (``np.memmap``) are as good as those in memory.
+    """
+    if isinstance(a, np.ma.MaskedArray):
+        raise TinyshuffleError(
+            "got a masked array, and the mask would have no effect; give the numbers that shall "
+            "stand in the masked places, for example with x.filled(0)"
+        )
+    if isinstance(a, np.ndarray) and type(a) not in (np.ndarray, np.memmap):
+        raise TinyshuffleError(
+            f"got a {type(a).__name__}, which has rules of its own, where an ordinary NumPy array "
+            "is expected; convert it with np.asarray(x)"
         )
 
 

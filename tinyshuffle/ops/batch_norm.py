@@ -31,6 +31,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..values import flags
+from .arguments import fit
 from .cost import Cost, size
 
 __all__ = [
@@ -187,6 +188,7 @@ def _dz_xhat(
     relu: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compute again what the backward pass needs of the forward: dz, x̂ and γ / √(σ² + ε)."""
+    dy = fit(dy, x.shape)
     k, inv_std, scale, shift, r = _constants(x.dtype, gamma, beta, mean, var, eps)
     v = x - k
     if relu:  # the same expression as in the forward pass, so the mask is the same to the bit

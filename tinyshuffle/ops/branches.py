@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import TinyshuffleError
 from ..part import whole
-from .arguments import check_real, integer
+from .arguments import check_array, check_real, integer
 from .cost import Cost, size
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
 
 def channel_split(x: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
     """Part the channels of ``x`` (N, H, W, C) into the first ``first`` and the rest: two views."""
+    check_array(x)
     if not 0 < integer(first, "first channels") < x.shape[-1]:
         raise TinyshuffleError(
             f"cannot split {x.shape[-1]} channels after channel {first}; "
@@ -52,6 +53,8 @@ def channel_split_cost(x: tuple[int, ...], first: int) -> Cost:
 
 def concat(xs: Sequence[np.ndarray]) -> np.ndarray:
     """Lay tensors (N, H, W, C1), (N, H, W, C2), … side by side: (N, H, W, C1 + C2 + …)."""
+    for x in xs:
+        check_array(x)
     if len({x.shape[:-1] for x in xs}) > 1:
         raise TinyshuffleError(
             "tensors to concatenate must agree in all but their channels, got "
@@ -63,6 +66,7 @@ def concat(xs: Sequence[np.ndarray]) -> np.ndarray:
 
 def concat_backward(dy: np.ndarray, channels: Sequence[int]) -> list[np.ndarray]:
     """Return the gradients of the tensors that had ``channels`` channels."""
+    check_array(dy)
     ends = np.cumsum(channels)
     return [dy[..., end - c : end].copy() for c, end in zip(channels, ends, strict=True)]
 

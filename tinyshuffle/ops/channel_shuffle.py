@@ -33,6 +33,7 @@ def channel_shuffle(x: np.ndarray, groups: int) -> np.ndarray:
 
 def channel_shuffle_backward(dy: np.ndarray, groups: int) -> np.ndarray:
     """Return dx: the shuffle with C / groups groups puts every channel back."""
+    check_array(dy)
     check_groups(groups, dy.shape[-1])
     return channel_shuffle(dy, dy.shape[-1] // groups)
 

@@ -30,7 +30,12 @@ def flatten(x: np.ndarray) -> np.ndarray:
 
 def flatten_backward(dy: np.ndarray, x_shape: tuple[int, ...]) -> np.ndarray:
     """Return dx (N, H, W, C), given ``dy`` (N, C·H·W): the same numbers, back in their places."""
+    check_array(dy)
     n, h, w, c = x_shape
+    if dy.shape != (n, c * h * w):
+        raise TinyshuffleError(
+            f"got an array of shape {dy.shape} where {(n, c * h * w)} fits the others"
+        )
     return dy.reshape(n, c, h, w).transpose(0, 2, 3, 1).copy()  # (N, H, W, C)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import data, nn
 from ..errors import TinyshuffleError
+from ..ops.arguments import check_plain
 from .checkpoint import load as load_checkpoint
 from .config import Config
 from .loop import best_checkpoint, softmax
@@ -119,6 +120,7 @@ def read_image(image: Any, size: int) -> np.ndarray:
     """
     from PIL import Image, ImageOps
 
+    check_plain(image)
     name = repr(str(image)) if isinstance(image, (str, os.PathLike)) else "this picture"
     try:
         with warnings.catch_warnings():
