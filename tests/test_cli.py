@@ -287,11 +287,20 @@ def test_cost_counts_a_net(tmp_path):
 
 def test_cost_prints_the_papers_tables(tmp_path):
     out = run("cost", "--table", "v1-5", "--plot", tmp_path / "accuracy.svg")
-    assert "8 of 10 figures are reproduced" in out
+    assert "10 printed figures: reproduced 6, a label only 2, differs 2\n" in out
     assert b"<svg" in (tmp_path / "accuracy.svg").read_bytes()
     assert "| 1.0 MobileNet-224 | 569 | 569 |" in run(
         "cost", "--table", "v1-5", "--format", "markdown"
     )
+
+
+def test_cost_prints_the_errata():
+    out = run("cost", "--table", "errata")
+    assert "V2, Table 2, g = 8 on the phone" in out
+    assert "printed:  180 channels" in out
+    assert "errata: misprint" in out
+    with pytest.raises(AssertionError):
+        run("cost", "--table", "errata", "--format", "csv")
 
 
 def test_cost_refuses_what_cannot_be():

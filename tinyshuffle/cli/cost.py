@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import TinyshuffleError
 from .group import PLOT, cli, new_table, one_of, positive, print_table, save_figure
+
+if TYPE_CHECKING:
+    from ..cost.tables import Table
 
 
 @cli.command(short_help="Count multiply-adds, parameters and memory access.")
@@ -51,9 +56,10 @@ def cost(
     """Count where the multiply-adds, parameters and memory accesses of MODEL go.
 
     Nothing of the net's size is computed or allocated. With --table instead of MODEL, a cost table
-    of the papers is printed beside what is counted here: v1-1, v1-4, v1-5, v1-6, v2-5, v2-6, v2-8,
-    v2-a2, mobilenet-2, mobilenet-6, mobilenet-7, mobilenet-v2-4, or "all". --plot draws shares by
-    kind of operation and costs along the net, or for a table accuracy against cost.
+    of the papers is printed beside what is counted here: v1-1 to v1-6, v2-5, v2-6, v2-8, v2-a2,
+    mobilenet-2, mobilenet-6, mobilenet-7, mobilenet-v2-4, or "all"; "errata" are the figures that
+    cannot be right or cannot be reproduced. --plot draws shares by kind of operation and costs
+    along the net, or for a table accuracy against cost.
     """
     from .. import plots
     from ..cost import CONVENTIONS, profile
@@ -62,10 +68,15 @@ def cost(
 
     if (model is None) == (table is None):
         raise TinyshuffleError("cost takes a MODEL or --table NAME: give one of the two")
+    if table is not None and table.lower() == "errata":
+        _print_errata(one_of("--format", style, ("table", "markdown")))
+        return
     if table is not None:
         tables = [find_table(name) for name in (TABLES if table == "all" else [table])]
         for found in tables:
             _print_paper_table(found, one_of("--format", style, ("table", "markdown")))
+        if len(tables) > 1:
+            click.echo(f"all {len(tables)} tables: {_verdicts(tables)}")
         if plot:
             save_figure(plots.accuracy_against_cost(tables), plot)
         return
@@ -97,9 +108,8 @@ def cost(
         save_figure(plots.cost(counted), plot)
 
 
-def _print_paper_table(found: Any, style: str) -> None:
+def _print_paper_table(found: Table, style: str) -> None:
     headings, rows = found.cells()
-    same = sum(line.reproduced for line in found.lines)
     if style == "markdown":
         click.echo(f"### {found.title}\n")
         for row in [headings, ["---"] * len(headings), *rows]:
@@ -115,4 +125,31 @@ def _print_paper_table(found: Any, style: str) -> None:
         print_table(shown)
         for i, note in enumerate(notes, 1):
             click.echo(f"{i:>3}  {note}")
-    click.echo(f"{same} of {len(rows)} figures are reproduced to the digits that are printed\n")
+    click.echo(_verdicts([found]) + "\n")
+
+
+def _verdicts(tables: Sequence[Table]) -> str:
+    """Say how many of the figures have which verdict."""
+    count: Counter[str] = Counter()
+    for table in tables:
+        count += Counter(table.verdicts())
+    words = [f"{verdict} {number}" for verdict, number in count.items()]
+    return f"{count.total()} printed figures: {', '.join(words)}"
+
+
+def _print_errata(style: str) -> None:
+    from ..cost.tables.errata import ERRATA, KINDS, page
+
+    if style == "markdown":
+        click.echo(page(), nl=False)
+        return
+    for number, erratum in enumerate(ERRATA.values(), 1):
+        click.echo(
+            f"{number:>3}  {erratum.place}\n     printed:  {erratum.printed}\n"
+            f"     follows:  {erratum.follows}\n     why:      {erratum.reason}\n"
+            f"     {erratum.kind}; {erratum.sure}\n"
+        )
+    kinds = Counter(erratum.kind for erratum in ERRATA.values())
+    words = ", ".join(f"{kind} {kinds[kind]}" for kind in KINDS)
+    click.echo(f"{len(ERRATA)} errata: {words}")
+    click.echo("--format markdown adds lines that compute each again; they are in docs/errata.md")

@@ -88,6 +88,7 @@ def accuracy_against_cost(tables: Sequence[Table]) -> Figure:
     ----------
     tables : sequence of Table
         Lines with an error and a count are drawn, joined by the family that their label names.
+        Where the count differs from the printed one, the net is not quite the paper's: hollow.
 
     Returns
     -------
@@ -96,12 +97,17 @@ def accuracy_against_cost(tables: Sequence[Table]) -> Figure:
     """
     from matplotlib.figure import Figure
 
+    from ..cost.tables import DIFFERS
+
     families: dict[str, set[tuple[float, float]]] = {}
+    hollow: set[tuple[float, float]] = set()
     for table in tables:
         for line in table.lines:
             if line.error is not None and line.count is not None:
                 point = line.count() / 1e6, 100 - line.error
                 families.setdefault(_family(line.label), set()).add(point)
+                if line.verdict == DIFFERS:
+                    hollow.add(point)
     figure = Figure(figsize=(6, 5.4), dpi=120)
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
@@ -109,14 +115,31 @@ def accuracy_against_cost(tables: Sequence[Table]) -> Figure:
     for i, (family, points) in enumerate(families.items()):
         x, y = zip(*sorted(points), strict=True)
         dash = "-" if i < len(colours) else "--"
-        axes.plot(x, y, dash, label=family, color=colours[i % len(colours)], marker=MARKERS[i])
+        colour, marker = colours[i % len(colours)], MARKERS[i % len(MARKERS)]
+        axes.plot(x, y, dash, label=family, color=colour, marker=marker)
+        for point in sorted(hollow & points):
+            axes.plot(*point, marker, color=colour, markerfacecolor="white")
+    if hollow:
+        axes.plot([], [], "o", color="grey", markerfacecolor="white",
+                  label="hollow: not quite the paper's net")  # fmt: skip
     axes.set_xscale("log")
+    _plain_ticks(axes)
     axes.set_xlabel("million multiply-adds, counted here (log scale)")
     axes.set_ylabel("ImageNet top-1 accuracy, %, as published")
     axes.grid(alpha=0.3, which="both")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
+
+
+def _plain_ticks(axes: Axes) -> None:
+    """Label a logarithmic axis so sparsely, and in plain numbers, that nothing overlaps."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    least, most = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < 100 * least else (1,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _family(label: str) -> str:

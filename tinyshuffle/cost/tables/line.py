@@ -1,0 +1,189 @@
+"""One printed figure, a table of them, and how their counts are taken.
+
+Each figure is kept as the paper prints it, because its digits say how exact it claims to be.
+Nothing is adjusted to fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from ..profile import Profile, profile
+from .errata import ERRATA
+
+__all__ = [
+    "DIFFERS", "LABEL", "MISSING", "REPRODUCED", "VERDICTS", "G", "Line", "M", "Table", "adds_of",
+    "counted", "params_of", "share_of", "width_of", "without_fc",
+]  # fmt: skip
+
+M, G = 1e6, 1e9
+
+REPRODUCED, LABEL, DIFFERS, MISSING = VERDICTS = (
+    "reproduced", "a label only", "differs", "not in the library"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Line:
+    """One printed figure.
+
+    Attributes
+    ----------
+    label : str
+        What it is of.
+    printed : str
+        The figure, as printed.
+    unit : float
+        What one of it stands for: 1e6 for "M".
+    count : function or None
+        Counts it; None if the library does not have the net.
+    remark : str
+        Which reading of the paper is counted, or why nothing is.
+    error : float or None
+        Top-1 error that the paper prints for the net, in per cent.
+    digits : int or None
+        Leading digits that the paper can have meant, where it ends in zeros: 3 for "15300".
+    nominal : bool
+        The figure is the name of a class of nets, and no count of this one.
+    erratum : str
+        Name of the erratum that gives the reason where the two differ.
+    """
+
+    label: str
+    printed: str
+    unit: float
+    count: Callable[[], float] | None
+    remark: str = ""
+    error: float | None = None
+    digits: int | None = None
+    nominal: bool = False
+    erratum: str = ""
+
+    @property
+    def ours(self) -> str | None:
+        """Our count to as many digits as the paper prints."""
+        if self.count is None:
+            return None
+        decimals = len(self.printed.partition(".")[2])
+        return f"{self.count() / self.unit:.{decimals}f}"
+
+    @property
+    def verdict(self) -> str:
+        """One of :data:`VERDICTS`. A label is never reproduced, even where it comes near."""
+        if self.count is None:
+            return MISSING
+        if self.nominal:
+            return LABEL
+        if self.digits is None:
+            same = self.ours == self.printed
+        else:
+            value = self.count() / self.unit
+            same = float(f"{value:.{self.digits - 1}e}") == float(self.printed)
+        return REPRODUCED if same else DIFFERS
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether our count reads as the paper's figure does, to the digits that it has."""
+        return self.verdict == REPRODUCED
+
+    @property
+    def difference(self) -> float | None:
+        """Our count over the printed figure, less 1."""
+        if self.count is None:
+            return None
+        return self.count() / self.unit / float(self.printed) - 1
+
+    @property
+    def note(self) -> str:
+        """The remark, and the erratum's reason."""
+        reason = ERRATA[self.erratum].reason if self.erratum else ""
+        return "; ".join(filter(None, [self.remark, reason]))
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a paper: ``print`` it."""
+
+    name: str
+    title: str
+    lines: list[Line] = field(default_factory=list)
+
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Return headings and cells."""
+        headings = ["", "printed", "counted here", "difference", "", "note"]
+        rows = []
+        for line in self.lines:
+            exact = line.count is None or line.reproduced or not line.difference
+            rows.append([
+                line.label,
+                line.printed,
+                line.ours or "-",
+                "" if exact else f"{100 * (line.difference or 0):+.1f} %",
+                line.verdict,
+                line.note,
+            ])
+        return headings, rows
+
+    def verdicts(self) -> dict[str, int]:
+        """Return how many figures there are of each verdict.
+
+        >>> from tinyshuffle.cost.tables import table
+        >>> table("v1-5").verdicts()["a label only"]
+        2
+        """
+        found = [line.verdict for line in self.lines]
+        return {verdict: found.count(verdict) for verdict in VERDICTS}
+
+
+@cache
+def counted(name: str, shape: tuple[int, int], variant: tuple[tuple[str, Any], ...]) -> Profile:
+    """Count a net once, however many figures are taken from it."""
+    return profile(name, (1, *shape, 3), **dict(variant))
+
+
+def adds_of(name: str, size: int = 224, **variant: Any) -> Callable[[], float]:
+    """Multiply-adds of a net."""
+    return lambda: counted(name, (size, size), tuple(variant.items())).total.multiply_adds
+
+
+def params_of(name: str, size: int = 224, **variant: Any) -> Callable[[], float]:
+    """Parameters of a net."""
+    return lambda: counted(name, (size, size), tuple(variant.items())).total.params
+
+
+def without_fc(name: str) -> Callable[[], float]:
+    """Multiply-adds of its convolutions."""
+
+    def count() -> float:
+        rows = counted(name, (224, 224), ()).rows
+        return sum(row.multiply_adds for row in rows if row.kind != "linear")
+
+    return count
+
+
+def width_of(name: str, layer: str) -> Callable[[], float]:
+    """Output channels of a layer."""
+
+    def count() -> float:
+        rows = [r for r in counted(name, (224, 224), ()).rows if r.layer.split(".")[0] == layer]
+        return rows[-1].output[-1]
+
+    return count
+
+
+def share_of(name: str, kinds: tuple[str, ...], what: str) -> Callable[[], float]:
+    """Per cent of multiply-adds or parameters that kinds of layers have."""
+
+    def count() -> float:
+        parts: dict[str, int] = {}
+        for row in counted(name, (224, 224), ()).rows:
+            # the paper's shares of parameters are of weights: no biases, no batch norm
+            bias = row.output[-1] if what == "params" and row.kind == "linear" else 0
+            if row.multiply_adds:
+                parts[row.kind] = parts.get(row.kind, 0) + getattr(row, what) - bias
+        return 100 * sum(parts[kind] for kind in kinds) / sum(parts.values())
+
+    return count
