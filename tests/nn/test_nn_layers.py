@@ -126,13 +126,8 @@ LAYERS = [
 
 
 def special(a):
-    """Arrays of NumPy's and of a user's own, that are more than what they hold."""
-
-    class Labelled(np.ndarray):
-        pass
-
+    """Arrays that are something else than what they hold."""
     yield np.ma.array(a, mask=a > 0), r"masked array.*x\.filled"
-    yield a.view(Labelled), r"got a Labelled.*np\.asarray"
     yield np.asmatrix(a.reshape(len(a), -1)), r"matrix|expects images|of shape"
 
 

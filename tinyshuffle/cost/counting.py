@@ -34,7 +34,6 @@ class Blank(np.ndarray):
     """A tensor without numbers: any arithmetic on it outside the operations is an error."""
 
     alive: Any = None
-    ordinary = True  # for the layers' checks: its shape and dtype mean what those of any array do
 
     def __array_finalize__(self, of: Any) -> None:
         self.alive = getattr(of, "alive", None)  # views live as long as what they look at

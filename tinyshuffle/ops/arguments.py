@@ -135,21 +135,16 @@ def check_array(a: Any) -> None:
 
 
 def check_plain(a: Any) -> None:
-    """Raise if ``a`` is an array that means more than its numbers, which would be lost: a mask.
-
-    Arrays that lie in a file (``np.memmap``) are as good as those in memory. So is a class that
-    says that it is ``ordinary``, as the cost model's tensors without numbers do.
-    """
+    """Raise if ``a`` is an array of NumPy's that means something else than its numbers alone."""
     if isinstance(a, np.ma.MaskedArray):
         raise TinyshuffleError(
             "got a masked array, and the mask would have no effect; give the numbers that shall "
             "stand in the masked places, for example with x.filled(0)"
         )
-    ordinary = type(a) in (np.ndarray, np.memmap) or getattr(type(a), "ordinary", False)
-    if isinstance(a, np.ndarray) and not ordinary:
+    if isinstance(a, np.matrix):
         raise TinyshuffleError(
-            f"got a {type(a).__name__}, which has rules of its own, where an ordinary NumPy array "
-            "is expected; convert it with np.asarray(x)"
+            "got a np.matrix, which multiplies and reshapes by rules of its own; convert it with "
+            "np.asarray(x)"
         )
 
 
