@@ -209,6 +209,61 @@ def test_a_unit_with_a_wrong_gradient():
         projects.measure_unit(Submission)
 
 
+def layer(groups=4, **options):
+    return ts.nn.Conv2d(116, 116, 1, groups=groups, **options)
+
+
+@pytest.mark.parametrize(
+    ("later", "said"),
+    [
+        (lambda: layer(groups=1), "one unit of 2,637,376 multiply-adds, .* another of 10,"),
+        (lambda: layer(groups=4, bias=False), "3,480 parameters, and then another of .* 3,364:"),
+        (lambda: None, r"make_unit\(\) returns an object of type NoneType: return a"),
+        (lambda: 5, r"make_unit\(\) returns an object of type int: return a"),
+    ],
+)
+def test_a_unit_that_is_another_at_the_second_call(later, said):
+    calls = iter([layer, later])
+    with pytest.raises(ts.TinyshuffleError, match=said):
+        projects.measure_unit(SimpleNamespace(make_unit=lambda: next(calls)()))
+
+
+def test_two_units_that_are_one():
+    shared = layer()
+    for make in (lambda: shared, lambda: ts.nn.Sequential(shared)):
+        with pytest.raises(ts.TinyshuffleError, match="build new ones each time"):
+            projects.measure_unit(SimpleNamespace(make_unit=make))
+
+
+def test_the_units_that_are_counted_are_trained(monkeypatch):
+    """And no third one is made, which nobody has looked at."""
+    monkeypatch.setattr(projects, "TRAIN", 64)
+    monkeypatch.setattr(projects, "EPOCHS", 1)
+    made = []
+
+    def make_unit():
+        made.append(layer())
+        return made[-1]
+
+    figures = projects.measure_unit(SimpleNamespace(make_unit=make_unit))
+    assert len(made) == 2 and figures["multiply_adds"] == 116 * 116 // 4 * 28 * 28
+    for unit in made:  # trained: zeros are what a bias begins with
+        assert np.abs(unit.bias.data).max() > 0
+
+
+def test_a_wrong_gradient_in_the_second_unit():
+    class Straight(ts.nn.Conv2d):
+        def backward(self, dy):
+            super().backward(dy)
+            return dy
+
+    calls = iter([ts.nn.Conv2d, Straight])
+    with pytest.raises(ts.TinyshuffleError, match="gradient is wrong"):
+        projects.measure_unit(
+            SimpleNamespace(make_unit=lambda: next(calls)(116, 116, 1, groups=4))
+        )
+
+
 def test_the_best_comes_first():
     scores = [
         Score("failed", error="it raises"),
@@ -241,6 +296,8 @@ def test_the_command_prints_a_leaderboard(tmp_path, style):
         (["score", "unite", "."], "PROJECT unite is unknown: use unit, kernel"),
         (["score", "unit", "nowhere"], "nowhere is not a folder"),
         (["score", "unit", ".", "--seconds", "0"], "have to be above zero"),
+        (["score", "unit", ".", "--memory", "1"], "--memory 1 is less than the library itself"),
+        (["score", "kernel", ".", "--memory", "499"], "give at least 500"),
     ],
 )
 def test_mistakes_end_in_a_sentence(arguments, said, tmp_path, monkeypatch):
@@ -283,7 +340,11 @@ def test_a_result_that_a_submission_wrote_itself(tmp_path, monkeypatch, style):
         "bool": '{"score": true, "milliseconds": 1}', "error": '{"error": [1]}',
         "more": '{"score": 9, "milliseconds": 1, "=1+1": 2}', "list in it": '{"score": [1]}',
     }  # fmt: skip
-    for name, text in texts.items():
+    beyond = {
+        "huge": '{"score": 1e300, "milliseconds": 1}', "below": '{"score": -1, "milliseconds": 1}',
+        "past": '{"score": 1, "milliseconds": -1e-9}',
+    }  # fmt: skip
+    for name, text in {**texts, **beyond}.items():
         (tmp_path / f"{name}.py").write_bytes(text.encode(errors="surrogateescape"))
     folder_of(tmp_path, fine='{"score": 3.5, "milliseconds": 2}', bad='{"error": "=1+1\\u001b"}')
     # in the place of Python: -m MODULE PROJECT FILE RESULT, where the file is the result
@@ -295,12 +356,15 @@ def test_a_result_that_a_submission_wrote_itself(tmp_path, monkeypatch, style):
     lines = out.splitlines()
     if style == "narrow table":  # a line for each figure, below the place: one row again
         lines = re.sub(r"\n +", "  ", out).splitlines()
-        assert len(lines) == len(texts) + 2
+        assert len(lines) == len(texts) + len(beyond) + 2
     if style == "json":
         rows = {row["student"]: row for row in json.loads(out)}
         assert rows["fine"]["score"] == 3.5 and rows["bad"]["error"] == r"=1+1\x1b"
         for name in texts:
             assert "its result is not what the scoring writes" in rows[name]["error"], name
+        assert "score=1e+300, which can be 0 to 1,000 only" in rows["huge"]["error"]
+        assert "score=-1, which" in rows["below"]["error"] and len(rows["huge"]) == 2
+        assert "milliseconds=-1e-09, which can be 0 to" in rows["past"]["error"]
     else:
         assert sum("its result is not what the scoring writes" in x for x in lines) == len(texts)
         (fine,) = (line for line in lines if "fine" in line)

@@ -10,6 +10,7 @@ at least twice as fast as :func:`slow_depthwise`.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import sys
@@ -39,13 +40,22 @@ TIMINGS = 15
 
 
 def measure_unit(submission: Any) -> dict[str, float]:
-    """Multiply–adds, memory access, parameters, and the accuracy of a small net with two units."""
-    from .. import gradcheck
-    from ..cost import profile
+    """Multiply–adds, memory access, parameters, and the accuracy of a small net with two units.
 
-    make = _get(submission, "make_unit")
+    The two units that are trained are the ones that are counted and checked.
+    """
+    from .. import gradcheck
+
+    units = _two_units(_get(submission, "make_unit"))
     shape = (1, SIZE, SIZE, CHANNELS)
-    counted = profile(make(), shape).total
+    counted, other = (_total(unit, shape) for unit in units)
+    if counted != other:
+        raise TinyshuffleError(
+            f"make_unit() returns one unit of {counted.multiply_adds:,} multiply-adds, "
+            f"{counted.memory_access:,} elements of memory access and {counted.params:,} "
+            f"parameters, and then another of {other.multiply_adds:,}, {other.memory_access:,} "
+            f"and {other.params:,}: let it return the same unit at each call"
+        )
     if counted.output != shape:
         raise TinyshuffleError(
             f"the unit makes {counted.output} of {shape}: it has to keep the shape"
@@ -56,19 +66,48 @@ def measure_unit(submission: Any) -> dict[str, float]:
             f"{BUDGET:,} are allowed"
         )
     rng = np.random.default_rng(0)
-    unit = make().initialise(0).astype("float64")
-    report = gradcheck(unit, rng.standard_normal((2, 5, 4, CHANNELS)))
-    if not report.passed:
-        raise TinyshuffleError(f"the unit's gradient is {report.verdict}: {report.failures[0]}")
+    x = rng.standard_normal((2, 5, 4, CHANNELS))
+    for unit in units:
+        report = gradcheck(copy.deepcopy(unit).initialise(0).astype("float64"), x)
+        if not report.passed:
+            raise TinyshuffleError(
+                f"the unit's gradient is {report.verdict}: {report.failures[0]}"
+            )
     return {
-        "score": 100 * _accuracy(make),
+        "score": 100 * _accuracy(units),
         "multiply_adds": counted.multiply_adds,
         "memory_access": counted.memory_access,
         "params": counted.params,
     }
 
 
-def _accuracy(make: Callable[[], Any]) -> float:
+def _two_units(make: Callable[[], Any]) -> tuple[Any, Any]:
+    """The units of the net, which share nothing."""
+    from ..nn import Module
+
+    first, second = make(), make()
+    for unit in (first, second):
+        if not isinstance(unit, Module):
+            raise TinyshuffleError(
+                f"make_unit() returns an object of type {type(unit).__name__}: return a "
+                "tinyshuffle.nn.Module"
+            )
+    mine, others = ({id(p) for p in (*u.modules(), *u.parameters())} for u in (first, second))
+    if mine & others:
+        raise TinyshuffleError(
+            "make_unit() returns the same layers at each call, and the net has two units of its "
+            "own: build new ones each time"
+        )
+    return first, second
+
+
+def _total(unit: Any, shape: tuple[int, ...]) -> Any:
+    from ..cost import profile
+
+    return profile(unit, shape).total
+
+
+def _accuracy(units: tuple[Any, Any]) -> float:
     """Train stem, unit, unit, mean, linear on the built-in images; the same for everybody."""
     from .. import nn
     from ..data import batches, normalise, shapes
@@ -78,7 +117,7 @@ def _accuracy(make: Callable[[], Any]) -> float:
     train, test = shapes.load(TRAIN, TEST)
     net = nn.Sequential(
         nn.Conv2d(3, CHANNELS, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(CHANNELS),
-        nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1), make(), make(), nn.GlobalAvgPool(),
+        nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1), *units, nn.GlobalAvgPool(),
         nn.Linear(CHANNELS, len(train.classes)),
     ).initialise(0)  # fmt: skip
     loss = nn.CrossEntropyLoss()
@@ -187,7 +226,7 @@ def measure(project: str, file: str) -> dict[str, Any]:
         return dict(PROJECTS[project](load(file)))
     except TinyshuffleError as error:
         return {"error": message(error)}
-    except MemoryError:
+    except (MemoryError, SystemError):  # CPython's word where nobody looked for the first
         return {"error": "it asks for more memory than is allowed"}
     except BaseException as error:  # sys.exit() too
         frames = traceback.extract_tb(error.__traceback__)

@@ -14,16 +14,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import TinyshuffleError
-from ..text import message
+from ..text import message, shown
 from ..values import read
+from .projects import BUDGET
 
-__all__ = ["PROJECTS", "Score", "find_submissions", "rank", "score"]
+__all__ = ["LEAST_MEGABYTES", "PROJECTS", "Score", "find_submissions", "rank", "score"]
 
-FIGURES = {
-    "unit": ("score", "multiply_adds", "memory_access", "params"),
-    "kernel": ("score", "milliseconds"),
+FIGURES: dict[str, dict[str, tuple[float, float]]] = {
+    "unit": {
+        "score": (0, 100),
+        "multiply_adds": (0, BUDGET),
+        "memory_access": (0, 1e12),
+        "params": (0, 1e12),
+    },
+    "kernel": {"score": (0, 1000), "milliseconds": (0, 1e9)},
 }
-"""What each project measures."""
+"""What each project measures, and from where to where that can be: a kernel a thousand times as
+fast as plain loops is none."""
+
+LEAST_MEGABYTES = {"unit": 1500, "kernel": 500}
+"""What the library itself takes of an address space, and a little more. With less, whatever comes
+first fails, in a way of its own."""
 
 PROJECTS = tuple(FIGURES)
 
@@ -152,6 +163,12 @@ def _read(project: str, result: Path, code: int) -> tuple[dict[str, float], str]
             raise ValueError
         for name, value in found.items():
             read(name, value, float, text=False)
+            least, most = FIGURES[project][name]
+            if not least <= value <= most:
+                return {}, (
+                    f"its result has {name}={shown(value)}, which can be {least:,} to {most:,.0f} "
+                    "only: did it write that file itself?"
+                )
         return found, ""
     except (ValueError, TypeError, RecursionError):
         return {}, "its result is not what the scoring writes: did it write that file itself?"
@@ -185,6 +202,7 @@ def _how_it_died(code: int) -> str:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
-        memory = ", for too much memory perhaps" if name in ("SIGKILL", "SIGSEGV") else ""
+        likely = name in ("SIGKILL", "SIGSEGV", "SIGABRT")
+        memory = ", for too much memory perhaps" if likely else ""
         return f"it was ended by {name}{memory}"
     return f"it ended early (exit code {code}) and left no result"
