@@ -81,6 +81,9 @@ def test_what_is_not_a_run(tmp_path):
         read_run(tmp_path)
     with pytest.raises(TinyshuffleError, match=r"no finished epoch yet"):
         read_run(write(tmp_path / "new", []))
+    (tmp_path / "new" / "log.csv").unlink()  # as when it is stopped before the first test
+    with pytest.raises(TinyshuffleError, match=r"no finished epoch yet.* --resume .*new"):
+        read_run(tmp_path / "new")
     (tmp_path / "new" / "log.csv").write_text("epoch,size\n1\n")
     with pytest.raises(TinyshuffleError, match=r"that can be read"):
         read_run(tmp_path / "new")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import TinyshuffleError
+from ..text import message
 from .progress import duration
 
 __all__ = ["RunLog", "differences", "overhead", "read_run", "summary"]
@@ -38,11 +40,13 @@ def read_run(run: str | Path) -> RunLog:
     run = Path(run)
     try:
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        with open(run / "log.csv", newline="", encoding="utf-8") as file:
-            rows = [
-                {name: json.loads(value) for name, value in row.items()}
-                for row in csv.DictReader(file)
-            ]
+        rows: list[dict[str, Any]] = []
+        if (run / "log.csv").exists():  # which it does after the first epoch
+            with open(run / "log.csv", newline="", encoding="utf-8") as file:
+                rows = [
+                    {name: json.loads(value) for name, value in row.items()}
+                    for row in csv.DictReader(file)
+                ]
         for name in ("model", "data"):
             if not isinstance(config[name], str):
                 raise ValueError(f"{name} is {config[name]!r}")
@@ -52,11 +56,15 @@ def read_run(run: str | Path) -> RunLog:
                     raise ValueError(f"{name} is {row[name]!r}")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise TinyshuffleError(
-            f"{run} has no config.json and log.csv that can be read ({error}): name the "
+            f"{run} has no config.json and log.csv that can be read ({message(error)}): name the "
             "directory of a run"
         ) from error
     if not rows:
-        raise TinyshuffleError(f"{run} has no finished epoch yet: wait for its first one")
+        raise TinyshuffleError(
+            f"{run} has no finished epoch yet: wait for its first one, or leave the run out; if it "
+            f"was stopped, continue it with python -m tinyshuffle train --resume "
+            f"{shlex.quote(str(run))}"
+        )
     return RunLog(run.name, config, rows)
 
 
