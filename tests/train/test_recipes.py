@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections import Counter
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from tinyshuffle import data
 from tinyshuffle.cli import cli
 from tinyshuffle.errors import TinyshuffleError
 from tinyshuffle.train import Config, recipe
@@ -36,13 +38,64 @@ def test_the_paper_recipe_is_the_papers():
 
 @pytest.mark.parametrize("name", recipe.names())
 def test_show_prints_a_recipe_that_gives_the_same(name, tmp_path):
-    shown = command("--recipe", name, "--lr", 0.07, "--variant", "se=true", "--sizes", "16,32",
-                    "--show")  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "nothing is left of the variant")  # of one of them
+        shown = command("--recipe", name, "--lr", 0.07, "--variant", "se=true", "--sizes", "16,32",
+                        "--show")  # fmt: skip
+        expected = Config.make(name, lr=0.07, variant={"se": True}, sizes=(16, 32))
     file = tmp_path / "mine.toml"
     file.write_text(shown)
-    expected = Config.make(name, lr=0.07, variant={"se": True}, sizes=(16, 32))
     assert Config.make(str(file)) == expected
     assert command("--recipe", file, "--show") == shown
+
+
+def test_a_time_budget_and_epochs_take_each_others_place(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("epochs = 3")
+    shown = command("--recipe", file, "--time-budget", "5m", "--show")
+    assert 'time_budget = "5m"' in shown and "epochs" not in shown
+    file.write_text(shown)  # which is a recipe again
+    assert command("--recipe", file, "--show") == shown
+    shown = command("--recipe", file, "--epochs", 4, "--show")
+    assert "epochs = 4" in shown and "time_budget" not in shown
+
+
+def test_what_is_left_of_a_variant_is_said(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('model = "shufflenet_v2_x0_5"\nvariant = { se = true, residual = true }')
+    for option, kept in (("--model", "shufflenet_v2_x1_0"), ("--variant", "residual=no")):
+        with pytest.warns(UserWarning, match=r"nothing is left of .*\((se, residual|se)\)"):
+            shown = command("--recipe", file, option, kept, "--show")
+        assert "se = " not in shown
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        command("--recipe", file, "--model", "shufflenet_v2_x0_5", "--show")
+        command("--recipe", file, "--variant", "se=no", "--variant", "residual=no", "--show")
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (("--model", "shufflenet_v3"), "unknown model 'shufflenet_v3'"),
+        (("--data", "cifar11"), "there is no data set 'cifar11'"),
+        (("--variant", "stage_channels=0,0,0"), "do not suit stages 2, 3 and 4"),
+        (("--variant", "stage_channels=60000,60000,60000"), "give smaller widths"),
+        (("--sizes", "16,40"), "have 32 pixels a side: leave out 40"),
+        (("--cutout", 32), "leave something of them"),
+        (("--model", "vgg11", "--sizes", "8"), "too small for VGG; the smallest"),
+        (("--optimizer", "adam", "--momentum", 0.5), "momentum=0.5 has no effect with adam"),
+        (("--data-dir", "x"), "has no effect with shapes"),
+    ],
+)
+def test_show_refuses_what_the_run_would_refuse(tmp_path, monkeypatch, options, words):
+    def files(*arguments, **options):
+        raise AssertionError("nothing is loaded for that")
+
+    monkeypatch.setattr(data, "load", files)
+    monkeypatch.chdir(tmp_path)
+    for show in (["--show"], []):
+        assert words in command(*options, *show, code=1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_show_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -62,8 +115,10 @@ def test_the_command_line_overrides_the_recipe():
     assert Config.make("coffee", data="shapes").batch_size == Config.make("coffee").batch_size
     lecture = Config.make("lecture")
     assert Config.make("lecture", model=lecture.model).variant == lecture.variant != {}
-    assert Config.make("lecture", model="shufflenet_v1_x0_25_g3").variant == {}
-    assert Config.make("lecture", variant={"se": True}).variant == {"se": True}
+    with pytest.warns(UserWarning, match="nothing is left of the variant of the recipe lecture"):
+        assert Config.make("lecture", model="shufflenet_v1_x0_25_g3").variant == {}
+    with pytest.warns(UserWarning, match="stage_channels, conv5_channels, residual"):
+        assert Config.make("lecture", variant={"se": True}).variant == {"se": True}
 
 
 def test_learning_rate_scales_with_the_batch():
@@ -83,6 +138,8 @@ def test_learning_rate_scales_with_the_batch():
         ("epochs = true", r"epochs=True was given"),
         ('data = ["cifar10"]', r"data=\['cifar10'\]"),
         ("lr = nan", r"lr=nan"),
+        ("lr = inf", r"lr=inf was given: it must be a finite number"),
+        ('epochs = 3\ntime_budget = "5m"', r"epochs=3 and time_budget=5m were given together"),
         ("epochs = 3\nwarmup = 3", r"warmup=3.0 .*less than the 3 epochs"),
         ('schedule = "cosin"', r"did you mean cosine"),
         ("sizes = [16, 0]", r"sizes=\(16, 0\)"),
@@ -161,6 +218,8 @@ def test_contradictions():
     with pytest.raises(TinyshuffleError, match=r"epochs=3 and time_budget=5m"):
         Config.make("coffee", epochs=3, time_budget="5m")
     assert Config.make("coffee", time_budget="5m").time_budget == "5m"
+    with pytest.raises(TinyshuffleError, match=r"momentum=0.9 has no effect with adam"):
+        Config.make("coffee", optimizer="adam", momentum=0.9)
     said = command("--recipe", "coffee", "--resume", "any", code=1)
     assert "--recipe coffee contradicts --resume" in said
     for option, value in (("--sizes", "16;32"), ("--variant", "se")):

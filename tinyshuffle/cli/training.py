@@ -16,9 +16,11 @@ from ..train.schedule import ONE_CYCLE_RISE, SCHEDULES
 from ..values import read
 from .group import (
     DATA_DIR,
+    NUMBER,
     PATH,
     RUNS_DIR,
     THREADS,
+    WHOLE,
     cli,
     find_run,
     new_table,
@@ -83,7 +85,7 @@ _LR += "; scaled if --batch-size is given alone"
 )
 @_field("data", f"{', '.join(DEFAULTS)}.", metavar="NAME")
 @DATA_DIR
-@_field("epochs", "", _of_each_data("epochs"), metavar="N", type=int)
+@_field("epochs", "", _of_each_data("epochs"), metavar="N", type=WHOLE)
 @_field(
     "time_budget", "Instead of --epochs: as many as fit, such as 45m.", "none", metavar="TIME"
 )
@@ -92,31 +94,31 @@ _LR += "; scaled if --batch-size is given alone"
     "Stop after N epochs without a better test accuracy.",
     "never",
     metavar="N",
-    type=int,
+    type=WHOLE,
 )
-@_field("batch_size", "", _of_each_data("batch_size"), metavar="N", type=int)
+@_field("batch_size", "", _of_each_data("batch_size"), metavar="N", type=WHOLE)
 @_field("optimizer", "sgd (with Nesterov momentum), adam.", metavar="NAME")
-@_field("lr", "Highest learning rate.", _LR, metavar="X", type=float)
-@_field("momentum", "Of sgd.", metavar="X", type=float)
-@_field("weight_decay", "Of all but biases and batch norm.", metavar="X", type=float)
+@_field("lr", "Highest learning rate.", _LR, metavar="X", type=NUMBER)
+@_field("momentum", "Of sgd.", metavar="X", type=NUMBER)
+@_field("weight_decay", "Of all but biases and batch norm.", metavar="X", type=NUMBER)
 @_field("schedule", f"{', '.join(SCHEDULES)}.", metavar="NAME")
 @_field(
     "warmup",
     "Linear rise of the learning rate.",
     f"0, {ONE_CYCLE_RISE:.0%} of the run for one-cycle ({RISES['shapes']:.0%} for shapes)",
     metavar="EPOCHS",
-    type=float,
+    type=NUMBER,
 )
-@_field("label_smoothing", "", metavar="X", type=float)
+@_field("label_smoothing", "", metavar="X", type=NUMBER)
 @_field(
     "ema",
     "Decay of the average of the weights, 0 for none.",
     f"{DEFAULTS['shapes']['ema']} for shapes, or else 0",
     metavar="X",
-    type=float,
+    type=NUMBER,
 )
-@_field("cutout", "Side of the blank square.", "none", metavar="PIXELS", type=int)
-@_field("mixup", "α, how much images are blended.", "not", metavar="X", type=float)
+@_field("cutout", "Side of the blank square.", "none", metavar="PIXELS", type=WHOLE)
+@_field("mixup", "α, how much images are blended.", "not", metavar="X", type=NUMBER)
 @_field(
     "sizes",
     "Scale the images, an equal share of the epochs each, such as 16,24,32.",
@@ -124,7 +126,7 @@ _LR += "; scaled if --batch-size is given alone"
     metavar="N,N,…",
     callback=_sizes,
 )
-@_field("seed", "Of weights, order and augmentation.", metavar="N", type=int)
+@_field("seed", "Of weights, order and augmentation.", metavar="N", type=WHOLE)
 @THREADS
 @_field("backend", "numba, numpy.", metavar="NAME")
 @click.option("--name", metavar="NAME", help="Of the run.  [default: recipe, data, model, time]")
@@ -155,6 +157,7 @@ def train(
     if resume is None:
         config = Config.make(recipe, **given)
         if show:
+            training.check(config)
             say(config.to_toml())
             return
         stem = Path(recipe).stem if recipe else None

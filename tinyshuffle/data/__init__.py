@@ -24,11 +24,12 @@ from tinyshuffle.errors import TinyshuffleError
 
 from ..values import flags
 
-__all__ = ["NAMES", "Dataset", "batches", "describe", "load", "mix", "normalise",
-           "num_batches", "shrink"]  # fmt: skip
+__all__ = ["NAMES", "SIDE", "Dataset", "batches", "classes", "describe", "load", "mix",
+           "normalise", "num_batches", "shrink"]  # fmt: skip
 
 CIFAR = {source.name: source for source in (cifar.CIFAR10, cifar.CIFAR100)}
 NAMES = ("shapes", *CIFAR)
+SIDE = shapes.SIZE  # of the images of each, in pixels
 
 
 @flags
@@ -53,12 +54,27 @@ def load(
         An unknown name; files that are missing, truncated or corrupt; no network, and then it
         says which file to put where.
     """
+    classes(name)
+    return shapes.load() if name == "shapes" else cifar.load(CIFAR[name], root, download)
+
+
+def classes(name: str) -> tuple[str, ...]:
+    """The names of a data set's classes, in the order of the labels, without its files.
+
+    Raises
+    ------
+    TinyshuffleError
+        An unknown name; it says which are like it.
+
+    >>> classes("cifar10")[:3]
+    ('airplane', 'automobile', 'bird')
+    """
     if name not in NAMES:
         near = difflib.get_close_matches(str(name).lower(), NAMES, cutoff=0.4) or NAMES
         raise TinyshuffleError(
             f"there is no data set {name!r} (nearest that there are: {', '.join(near)})"
         )
-    return shapes.load() if name == "shapes" else cifar.load(CIFAR[name], root, download)
+    return shapes.CLASSES if name == "shapes" else CIFAR[name].classes
 
 
 def describe(name: str, root: str | os.PathLike[str] | None = None) -> dict[str, Any]:

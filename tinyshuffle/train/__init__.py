@@ -9,6 +9,7 @@ from .config import Config
 from .loop import Evaluation, Interrupted, Result, evaluate, evaluate_run, resume, train
 from .trained import Trained, load_run
 from .update_bn import update_bn
+from .verify import check
 
 __all__ = [
     "ABLATIONS",
@@ -19,6 +20,7 @@ __all__ = [
     "Result",
     "Trained",
     "ablate",
+    "check",
     "evaluate",
     "evaluate_run",
     "load",

@@ -8,6 +8,7 @@ import functools
 import json
 import math
 import typing
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,31 +132,41 @@ class Config:
         recipe : str, optional
             One of :func:`tinyshuffle.train.recipe.names`, or the path of a ``.toml`` file.
         **given
-            Fields, which override the recipe's.
+            Fields, which override the recipe's. With another model, or with a variant, nothing of
+            the recipe's variant is left, and a warning says so.
+
+        Raises
+        ------
+        TinyshuffleError
+            If a field cannot be, contradicts another that came the same way (``epochs`` and
+            ``time_budget``), or has no effect on what it was given with.
 
         >>> Config.make(data="cifar10", batch_size=256).lr
         0.2
         >>> Config.make("lecture", epochs=3).schedule
         'one-cycle'
         """
-        if given.get("epochs") is not None and given.get("time_budget") is not None:
-            raise TinyshuffleError(
-                f"epochs={given['epochs']} and time_budget={given['time_budget']} were given "
-                "together: give one of them, as the budget decides how many epochs there are"
-            )
+        _check_length(given)
         base = {} if recipe is None else recipes.load(recipe)
-        model = base.get("model", cls.model)
-        if given.get("model", model) != model:
-            base.pop("variant", None)  # it was meant for the recipe's model
         # the command line and Python give what is not yet of a field's type, or may not be
         given = {name: _typed(name, value) for name, value in given.items()}
         named = given.get("data", base.get("data", cls.data))
         fields = {**(DEFAULTS.get(named, {}) if isinstance(named, str) else {}), **base}
         try:
+            _check_length(base)
             meant = cls.from_dict(fields)  # a recipe that is wrong by itself says so
         except TinyshuffleError as error:
             raise TinyshuffleError(f"recipe {recipe}: {error}") from error
+        other = given.get("model", meant.model) != meant.model
+        if other:
+            fields.pop("variant", None)  # it was meant for the recipe's model
         optimizer = given.get("optimizer", meant.optimizer)
+        if optimizer == "adam" and given.get("momentum") is not None:
+            raise TinyshuffleError(
+                f"momentum={given['momentum']} has no effect with adam, which has moments of its "
+                "own: leave it out, or give the optimizer sgd"
+            )
+        check_data_dir(named, given.get("data_dir"))
         lr = meant.lr
         if optimizer in LEARNING_RATES and ("lr" not in fields or optimizer != meant.optimizer):
             lr = LEARNING_RATES[optimizer]
@@ -164,7 +175,18 @@ class Config:
             lr *= math.sqrt(ratio) if optimizer == "adam" else ratio
         if "epochs" in given:
             fields.pop("time_budget", None)
+        if given.get("time_budget") is not None:
+            fields.pop("epochs", None)
         config = cls.from_dict({**fields, "lr": lr, **given})
+        if lost := [key for key in meant.variant if key not in config.variant]:
+            cause = (
+                f"it is for {meant.model}" if other else "the one that was given takes its place"
+            )
+            warnings.warn(
+                f"nothing is left of the variant of the recipe {recipe} ({', '.join(lost)}), as "
+                f"{cause}: what {config.model} shall be told beside its name has to be given",
+                stacklevel=2,
+            )
         own = config.schedule != "one-cycle" or config.warmup is not None or config.time_budget
         if named not in RISES or own:
             return config
@@ -189,7 +211,7 @@ class Config:
         return {**dataclasses.asdict(self), "sizes": list(self.sizes)}
 
     def to_toml(self) -> str:
-        """Return the fields as a recipe; those that are not set are left out.
+        """Return the fields as a recipe; those that are not set, or not used, are left out.
 
         >>> print(Config(variant={"se": True}, sizes=(24, 32), threads=2).to_toml())
         model = "shufflenet_v2_x0_5"
@@ -212,8 +234,10 @@ class Config:
         threads = 2
         backend = "numba"
         """
-        lines = (f"{name} = {_toml(value)}" for name, value in self.to_dict().items()
-                 if value is not None)  # fmt: skip
+        fields = self.to_dict()
+        if self.time_budget is not None:
+            del fields["epochs"]
+        lines = (f"{name} = {_toml(value)}" for name, value in fields.items() if value is not None)
         return "\n".join(lines)
 
     @property
@@ -290,6 +314,25 @@ class Config:
             f"0 or more and less than the {self.epochs} epochs of the run",
         )
         schedule.check(self.schedule, self.epochs)
+
+
+def _check_length(fields: dict[str, Any]) -> None:
+    """Refuse two lengths of one run: of a recipe, or of what is given in a recipe's place."""
+    epochs, budget = fields.get("epochs"), fields.get("time_budget")
+    if epochs is not None and budget is not None:
+        raise TinyshuffleError(
+            f"epochs={epochs} and time_budget={budget} were given together: give one "
+            "of them, as the budget decides how many epochs there are"
+        )
+
+
+def check_data_dir(data: str, data_dir: str | None) -> None:
+    """Refuse a directory that was given for a data set without files."""
+    if data == "shapes" and data_dir is not None:
+        raise TinyshuffleError(
+            f"data_dir={shown(data_dir)} has no effect with shapes, which are built in: leave it "
+            "out, or say with data (--data cifar10, for example) whose images are there"
+        )
 
 
 def _toml(value: Any) -> str:

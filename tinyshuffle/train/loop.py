@@ -44,12 +44,12 @@ from ..values import flags
 from . import checkpoint, schedule
 from .average import Average
 from .checkpoint import Checkpoint, atomic_write
-from .config import MOST_EPOCHS, Config
+from .config import MOST_EPOCHS, Config, check_data_dir
 from .machine import machine
 from .optim import SGD, Adam, Optimizer
 from .progress import Progress, duration, plural
 from .update_bn import update_bn
-from .verify import COLUMNS, SUMS, build, verify, verify_to_resume
+from .verify import COLUMNS, SUMS, build, build_for, check, verify, verify_to_resume
 
 __all__ = ["COLUMNS", "Evaluation", "Interrupted", "Result", "evaluate", "resume", "train"]
 
@@ -229,6 +229,7 @@ def train(
     Interrupted
         After the first Ctrl-C or SIGTERM, with the checkpoint written. The second acts at once.
     """
+    check(config)  # before a data set is downloaded
     with _settings(config), outlive_terminal():
         trainer = _Trainer(config, quiet)
         trainer.plan()
@@ -299,6 +300,7 @@ def _start(run: Path, quiet: bool, given: dict[str, Any]) -> Result:
 def _agreeing(before: Config, given: dict[str, Any], run: Path) -> Config:
     """The configuration of a run with what may be given anew; refuses what contradicts it."""
     fields = before.to_dict()
+    check_data_dir(before.data, given.get("data_dir"))
     config = Config.from_dict({**fields, **given})
     for name, value in config.to_dict().items():
         if name not in ("data_dir", "threads") and value != fields[name]:
@@ -364,6 +366,7 @@ def evaluate_run(
     """
     saved, path = best_checkpoint(Path(run))
     before = Config.from_dict(saved.header["config"])
+    check_data_dir(before.data, data_dir)
     config = dataclasses.replace(
         before, data_dir=data_dir or before.data_dir, threads=threads or get_num_threads()
     )
@@ -387,17 +390,7 @@ class _Trainer:
         self.config = config
         self.train_set, self.test_set = data.load(config.data, root=config.data_dir)
         self.side = self.train_set.images.shape[1]
-        if largest := [size for size in config.sizes if size > self.side]:
-            raise TinyshuffleError(
-                f"sizes={list(config.sizes)} was given, and the images of {config.data} have "
-                f"{self.side} pixels a side: leave out {largest[0]}, they are only made smaller"
-            )
-        if config.cutout >= self.side:
-            raise TinyshuffleError(
-                f"cutout={config.cutout} was given, and the images of {config.data} have "
-                f"{self.side} pixels a side: leave something of them"
-            )
-        self.net = build(config, len(self.train_set.classes))
+        self.net = build_for(config, self.side, len(self.train_set.classes))
         self.average = Average(self.net, config.ema) if config.ema else None
         self.loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
         self.other_loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)  # of mixup

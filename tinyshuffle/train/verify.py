@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import memory, models, nn
+from .. import data, memory, models, nn
 from ..errors import TinyshuffleError
 from .checkpoint import Checkpoint
 from .config import Config
 
-__all__ = ["COLUMNS", "SUMS", "build", "verify", "verify_to_resume"]
+__all__ = ["COLUMNS", "SUMS", "build", "build_for", "check", "verify", "verify_to_resume"]
 
 COLUMNS = (
     "epoch",
@@ -68,6 +68,43 @@ def build(config: Config, num_classes: int) -> nn.Module:
             f"has {there / 2**20:,.0f} MiB of memory: give smaller widths"
         )
     return net
+
+
+def build_for(config: Config, side: int, num_classes: int) -> nn.Module:
+    """Return the net that a configuration trains on images of ``side`` pixels.
+
+    Raises
+    ------
+    TinyshuffleError
+        If the images or the net cannot be what the configuration says, or do not fit each other.
+    """
+    from ..cost import profile
+
+    if largest := [size for size in config.sizes if size > side]:
+        raise TinyshuffleError(
+            f"sizes={list(config.sizes)} was given, and the images of {config.data} have "
+            f"{side} pixels a side: leave out {largest[0]}, they are only made smaller"
+        )
+    if config.cutout >= side:
+        raise TinyshuffleError(
+            f"cutout={config.cutout} was given, and the images of {config.data} have "
+            f"{side} pixels a side: leave something of them"
+        )
+    net = build(config, num_classes)
+    smallest = min(config.sizes, default=side)
+    profile(net, (1, smallest, smallest, 3))  # says how small the images may be
+    return net
+
+
+def check(config: Config) -> None:
+    """Refuse what :func:`tinyshuffle.train.train` would refuse, without the data set's files.
+
+    Raises
+    ------
+    TinyshuffleError
+        Names what cannot be.
+    """
+    build_for(config, data.SIDE, len(data.classes(config.data)))
 
 
 def verify(saved: Checkpoint) -> str:
