@@ -58,6 +58,8 @@ def refused(*arguments, code=1):
     return sentence
 
 
+LONG = "x" * 3000
+
 SMALL = ("--model", "shufflenet_v1_x0_25_g1", "--batch-size", 8, "--backend", "numpy")
 
 
@@ -121,6 +123,41 @@ def test_impossible_options(tiny, option, value, word):
 
 def test_options_that_are_not_numbers(tiny):
     assert "'--epochs'" in refused("train", "--epochs", "many", code=2)
+
+
+@pytest.mark.parametrize("value", ["1_0", "\u0663", "1_0.5"])
+@pytest.mark.parametrize(
+    "arguments",
+    [("train", "--lr"), ("train", "--epochs"), ("cost", "alexnet", "--batch"), ("bench", "step",
+     "--rounds"), ("course", "score", "unit", ".", "--seconds"), ("predict", "a", "b", "--top"),
+     ("search", "--latency", "2ms", "--seed"), ("ablate", "units", "--seeds"), ("train", "--sizes"),
+     ("eval", "a", "--threads")],
+)  # fmt: skip
+def test_what_is_a_number_to_python_alone(tiny, arguments, value):
+    assert repr(value) in refused(*arguments, value, code=2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("cost", LONG), ("cost", "alexnet", "--by", LONG), ("train", "--model", LONG), (LONG,),
+     ("train", "--name", LONG), ("bench", "step", "--peer", LONG), ("ablate", LONG), ("eval", LONG),
+     ("models", LONG), ("search", "--latency", LONG), ("gradcheck", LONG), ("predict", LONG, LONG),
+     ("course", "score", "unit", LONG), ("train", "--epochs", LONG), ("train", "--variant", LONG),
+     ("cost", "--table", LONG), ("train", "--data-dir", LONG, "--data", LONG),
+     ("train", "--recipe", LONG), ("train", "--time-budget", LONG), ("compare", LONG),
+     ("cost", "alexnet", "--plot", LONG), ("bench", "guidelines", LONG)],
+)  # fmt: skip
+def test_no_sentence_repeats_thousands_of_letters(tiny, arguments):
+    result = CliRunner().invoke(cli, list(arguments))
+    assert result.exit_code in (1, 2) and result.stdout == "", result.output
+    assert "Error: " in result.stderr and len(result.stderr) < 1500, result.stderr
+
+
+def test_a_figure_that_cannot_be_written_is_refused_before_the_work(tiny, monkeypatch):
+    for command in (("bench", "layers"), ("bench", "nets"), ("cost", "alexnet"), ("compare", "a"),
+                    ("search", "--latency", "2ms")):  # fmt: skip
+        assert "'x.gif' has no format" in refused(*command, "--plot", "x.gif", code=2)
+        assert "there is no directory no" in refused(*command, "--plot", "no/x.png", code=2)
 
 
 def test_existing_run(tiny):
@@ -303,6 +340,26 @@ def test_cost_prints_the_errata():
         run("cost", "--table", "errata", "--format", "csv")
 
 
+def test_options_without_effect_are_refused(tiny):
+    table = ("cost", "--table", "v1-5")
+    for option, value in (("--by", "unit"), ("--convention", "paper"), ("--input-size", 224),
+                          ("--batch", 1), ("--dtype", "float32")):  # fmt: skip
+        assert f"{option} has no effect on a table" in refused(*table, option, value)
+    assert "--input-size and --by have no effect" in refused(
+        *table, "--input-size", 32, "--by", "type"
+    )
+    assert "--data-dir has no effect on shapes" in refused("data", "shapes", "--data-dir", ".")
+    assert "momentum=0.5 has no effect with adam" in refused(
+        "train", *SMALL, "--optimizer", "adam", "--momentum", 0.5
+    )
+    for command in (("train",), ("ablate", "shuffle", "--data", "shapes")):
+        assert "data_dir=" in (said := refused(*command, "--data-dir", "."))
+        assert "has no effect with shapes, which are built in" in said
+    run("train", *SMALL, "--epochs", 1, "--name", "a")
+    for command in (("eval", "a"), ("train", "--resume", "a")):
+        assert "has no effect with shapes" in refused(*command, "--data-dir", ".")
+
+
 def test_cost_refuses_what_cannot_be():
     assert "did you mean alexnet" in refused("cost", "alexnett")
     assert "there are: v1-1" in refused("cost", "--table", "v9")
@@ -376,7 +433,7 @@ def test_the_shuffle_is_left_out(tiny, word):
         (("train", "--threads", HUGE), "1 to 4096"),
         (("train", "--sizes", "9" * 400), "at most 10000"),
         (("train", "--mixup", "1e300"), "0 (none) to 1000"),
-        (("train", "--lr", "1e999"), "it must be a number"),
+        (("train", "--lr", "1e999"), "it must be a finite number"),
         (("cost", "alexnet", "--batch", HUGE), "at most 1,000,000"),
         (("cost", "alexnet", "--input-size", HUGE), "at most 10,000"),
         (("bench", "step", "--rounds", HUGE), "at most 100,000"),
@@ -447,7 +504,8 @@ def test_home_is_expanded_wherever_a_path_is_written(tiny, tmp_path, monkeypatch
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
-    line = next(x for x in run("train", form, "--show").splitlines() if "data_dir" in x)
+    out = run("train", form, "--data", "cifar10", "--show")
+    line = next(x for x in out.splitlines() if "data_dir" in x)
     assert "~" not in line and os.path.join("home", "x") in line
     (tmp_path / "home" / "mine.toml").write_text('epochs = 3\ndata_dir = "~/x"')
     shown = run("train", "--recipe=~/mine.toml", "--show")
@@ -462,7 +520,9 @@ def test_home_is_expanded_wherever_a_path_is_written(tiny, tmp_path, monkeypatch
 
 
 def test_paths_that_are_none(tiny):
-    assert "is no path" in refused("train", "--data-dir", "", code=2)
+    for path in ("", " "):
+        said = refused("train", "--data-dir", path, code=2)
+        assert said.startswith(f"Invalid value for '--data-dir': {path!r} is no path: write")
     user = "~nobody-of-this-name/x"
     assert "that this machine does not know" in refused("train", "--data-dir", user, code=2)
     assert not os.listdir()

@@ -8,7 +8,7 @@ import io
 import pytest
 
 from tinyshuffle import plots
-from tinyshuffle.text import console, csv_text, message, shown, visible
+from tinyshuffle.text import brief, console, csv_text, message, shown, visible
 
 
 @pytest.mark.parametrize("text", ["\x1b[2J", "\r", "\x07", "\u202e", "\udcff", "\x85", "\u2028"])
@@ -33,6 +33,16 @@ def test_what_raises_when_it_is_shown():
     assert message(Hostile()) == "a message that cannot be shown"
     assert shown(Hostile()) == "a value of type Hostile"
     assert len(message(ValueError("x" * 10**6))) <= 200
+
+
+def test_a_long_value_does_not_hide_the_sentence():
+    said = brief(f"--by {'x' * 3000} is unknown: use unit")
+    assert len(said) < 300 and said.startswith("--by xxx")
+    assert said.endswith("x is unknown: use unit")
+    said = brief(f"there is no {'x ' * 3000}: use y")
+    assert len(said) < 3100 and said.startswith("there is no x x") and said.endswith("x : use y")
+    usual = "/a/long/path" * 20 + " cannot be read: choose another\nof two lines"
+    assert brief(usual) == usual
 
 
 def test_no_markup_and_no_emoji():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -63,9 +64,14 @@ def test_what_fits(value, kind, result):
         (3.0, int, "a whole number"),
         ("9" * 5000, int, "a whole number"),
         (None, int, "a whole number"),
-        ("nan", float, "a number"),
-        ("1e999", float, "a number"),
-        (10**400, float, "a number"),
+        ("nan", float, "a finite number"),
+        ("1e999", float, "a finite number"),
+        (10**400, float, "a finite number"),
+        (math.inf, float, "a finite number"),
+        ("1_0", float, "a finite number"),
+        ("1_0", int, "a whole number"),
+        ("\u0663", int, "a whole number"),
+        ("1_6,24", Sequence[int], "a list of whole numbers"),
         ("16;24", Sequence[int], "a list of whole numbers"),
         (",", Sequence[int], "a list of whole numbers"),
         ("", Sequence[int], "a list of whole numbers"),

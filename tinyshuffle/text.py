@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["console", "csv_text", "message", "shown", "visible"]
+__all__ = ["brief", "console", "csv_text", "message", "shown", "visible"]
 
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 LONGEST = 200  # characters of a foreign message in a sentence
+LONGEST_WORD, LONGEST_TEXT = 400, 3000  # of what is printed beside a command's own output
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """With these a spreadsheet begins a formula (OWASP, "CSV injection")."""
@@ -71,6 +72,20 @@ def message(error: BaseException) -> str:
     except Exception:
         return "a message that cannot be shown"
     return _short(visible(" ".join(text.split())), LONGEST) or "no message"
+
+
+def brief(text: str) -> str:
+    """Return a sentence, or a few, in which no value is so long that it hides the rest.
+
+    A value of thousands of characters is repeated by whoever refuses it; this is where it is cut,
+    whoever that is. Paths and lists of names stay whole.
+
+    >>> brief("--by " + 3000 * "b" + " is unknown: use unit")[170:]
+    'bbbbbbbbbbbbbbb… bbbbbbbbbbbbbbbbbb is unknown: use unit'
+    """
+    text = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: _short(word[0], LONGEST), text)
+    half = LONGEST_TEXT // 2
+    return text if len(text) <= LONGEST_TEXT else f"{text[:half]} … {text[-half:]}"
 
 
 def _short(text: str, longest: int) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 from .errors import TinyshuffleError
 from .text import shown
 
-__all__ = ["flags", "read", "whole"]
+__all__ = ["flags", "plain", "read", "whole"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -68,6 +68,20 @@ def read(name: str, value: Any, kind: Any, text: bool = True) -> Any:
         return convert(value)
     except (TypeError, ValueError, OverflowError, click.BadParameter):
         raise TinyshuffleError(f"{name}={shown(value)} was given: it must be {words}") from None
+
+
+def plain(text: str) -> str:
+    """Return a text that may be a number; raise ``ValueError`` if only Python reads it as one.
+
+    ``1_0`` is a slip of the finger for 1.0 more often than a ten, and digits of other scripts look
+    like something else.
+
+    >>> plain("10")
+    '10'
+    """
+    if "_" in text or not text.isascii():
+        raise ValueError
+    return text
 
 
 def whole(value: Any) -> int | None:
@@ -144,13 +158,13 @@ def _flag(value: Any) -> bool:
 def _whole(value: Any) -> int:
     if isinstance(value, bool | np.bool_):
         raise TypeError
-    return int(value) if isinstance(value, str) else operator.index(value)
+    return int(plain(value)) if isinstance(value, str) else operator.index(value)
 
 
 def _real(value: Any) -> float:
     if isinstance(value, bool | np.bool_) or not isinstance(value, str | numbers.Real):
         raise TypeError
-    number = float(value)
+    number = float(plain(value) if isinstance(value, str) else value)
     if not math.isfinite(number):
         raise ValueError
     return number
@@ -175,7 +189,7 @@ def _list(value: Any) -> list[int]:
             text = text[1:-1].strip()
             if not text:
                 return []
-        return [int(part) for part in text.removesuffix(",").split(",")]
+        return [int(plain(part)) for part in text.removesuffix(",").split(",")]
     if not isinstance(value, list | tuple | np.ndarray):
         raise TypeError
     if any(isinstance(part, str) for part in value):
@@ -186,7 +200,7 @@ def _list(value: Any) -> list[int]:
 _KINDS: dict[Any, tuple[Callable[[Any], Any], str]] = {
     bool: (_flag, "true or false"),
     int: (_whole, "a whole number"),
-    float: (_real, "a number"),
+    float: (_real, "a finite number"),
     str: (_text, "text"),
     dict: (_table, "a table, such as { se = true }"),
     tuple: (lambda value: tuple(_list(value)), "a list of whole numbers, such as 16,24,32"),

@@ -11,13 +11,24 @@ import click
 
 from ..errors import TinyshuffleError
 from ..train.config import Config
-from .group import DATA_DIR, PATH, RUNS_DIR, THREADS, cli, new_table, positive, print_table, say
+from .group import (
+    DATA_DIR,
+    PATH,
+    RUNS_DIR,
+    THREADS,
+    WHOLE,
+    cli,
+    new_table,
+    positive,
+    print_table,
+    say,
+)
 
 
 @cli.command(short_help="Train a paper's comparison.")
 @click.argument("name", metavar="shuffle|groups|units|v1-v2")
-@click.option("--seeds", metavar="N", type=int, default=3, help="[default: 3]")
-@click.option("--budget", metavar="N", type=int, help="Multiply-adds of each net.")
+@click.option("--seeds", metavar="N", type=WHOLE, default=3, help="[default: 3]")
+@click.option("--budget", metavar="N", type=WHOLE, help="Multiply-adds of each net.")
 @click.option(
     "--recipe",
     metavar="NAME",
@@ -25,10 +36,10 @@ from .group import DATA_DIR, PATH, RUNS_DIR, THREADS, cli, new_table, positive, 
     default="coffee",
     help="How to train.  [default: coffee]",
 )
-@click.option("--epochs", metavar="N", type=int, help="Instead of the recipe's.")
+@click.option("--epochs", metavar="N", type=WHOLE, help="Instead of the recipe's.")
 @click.option("--data", metavar="NAME", help="Instead of the recipe's.")
 @DATA_DIR
-@click.option("--jobs", metavar="N", type=int, help="Trainings at a time.  [default: one a core]")
+@click.option("--jobs", metavar="N", type=WHOLE, help="Trainings at a time.  [default: one a core]")
 @THREADS
 @click.option("--dask", metavar="ADDRESS", help="Of a Dask scheduler: train on its workers.")
 @RUNS_DIR

@@ -11,7 +11,18 @@ from typing import Any
 
 import click
 
-from .group import PATH, PLOT, THREADS, cli, new_table, one_of, positive, print_table, save_figure
+from .group import (
+    PATH,
+    PLOT,
+    THREADS,
+    WHOLE,
+    cli,
+    new_table,
+    one_of,
+    positive,
+    print_table,
+    save_figure,
+)
 
 
 @cli.group(short_help="Measure steps, inference, layers and start-up.")
@@ -31,13 +42,13 @@ def _options(model: str, rounds: int, several: bool) -> Any:
             else model, help=f"One of `models`{', or several times' * several}.  "
             f"[default: {model}]",
         ),
-        click.option("--batch", metavar="N", type=int, default=128, help="[default: 128]"),
-        click.option("--input-size", metavar="N", type=int, default=32, help="[default: 32]"),
+        click.option("--batch", metavar="N", type=WHOLE, default=128, help="[default: 128]"),
+        click.option("--input-size", metavar="N", type=WHOLE, default=32, help="[default: 32]"),
         click.option(
             "--stem", metavar="NAME", help="cifar, imagenet.  [default: by the input size]"
         ),
         THREADS,
-        click.option("--rounds", metavar="N", type=int, default=rounds,
+        click.option("--rounds", metavar="N", type=WHOLE, default=rounds,
                      help=f"[default: {rounds}]"),
         click.option(
             "--format", "style", metavar="NAME", default="table",

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from .group import PATH, RUNS_DIR, cli, find_run, new_table, print_table, save_figure
+from .group import FIGURE, PATH, RUNS_DIR, cli, find_run, new_table, print_table, save_figure
 
 
 @cli.command(short_help="Put training runs side by side.")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN…", type=PATH)
 @click.option(
-    "--plot", metavar="FILE", type=PATH, help="The figure.  [default: RUNS_DIR/compare.png]"
+    "--plot", metavar="FILE", type=FIGURE, help="The figure.  [default: RUNS_DIR/compare.png]"
 )
 @RUNS_DIR
 def compare(runs: tuple[str, ...], plot: str | None, runs_dir: str) -> None:

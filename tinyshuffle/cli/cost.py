@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import TinyshuffleError
-from .group import PLOT, cli, new_table, one_of, positive, print_table, save_figure
+from .group import (
+    PLOT,
+    WHOLE,
+    cli,
+    new_table,
+    one_of,
+    positive,
+    print_table,
+    save_figure,
+    without_effect,
+)
 
 if TYPE_CHECKING:
     from ..cost.tables import Table
@@ -18,8 +28,8 @@ if TYPE_CHECKING:
 @cli.command(short_help="Count multiply-adds, parameters and memory access.")
 @click.argument("model", required=False)
 @click.option("--table", metavar="NAME", help="A table of the papers, printed beside our counts.")
-@click.option("--input-size", metavar="N", type=int, default=224, help="[default: 224]")
-@click.option("--batch", metavar="N", type=int, default=1, help="Images.  [default: 1]")
+@click.option("--input-size", metavar="N", type=WHOLE, default=224, help="[default: 224]")
+@click.option("--batch", metavar="N", type=WHOLE, default=1, help="Images.  [default: 1]")
 @click.option("--dtype", metavar="NAME", default="float32", help="[default: float32]")
 @click.option(
     "--by",
@@ -72,6 +82,8 @@ def cost(
         _print_errata(one_of("--format", style, ("table", "markdown")))
         return
     if table is not None:
+        reason = "on a table of the papers, whose nets and way of counting are given"
+        without_effect(reason, "input_size", "batch", "dtype", "by", "convention")
         tables = [find_table(name) for name in (TABLES if table == "all" else [table])]
         for found in tables:
             _print_paper_table(found, one_of("--format", style, ("table", "markdown")))

@@ -8,7 +8,7 @@ import click
 
 from ..errors import TinyshuffleError
 from ..text import csv_text
-from .group import PATH, cli, new_table, one_of, print_table, say
+from .group import NUMBER, PATH, WHOLE, cli, new_table, one_of, print_table, say
 
 MOST_SECONDS = 86_400
 MOST_MEGABYTES = 1_000_000
@@ -31,8 +31,8 @@ def progress() -> None:
 @course.command(short_help="Score a folder of submissions.")
 @click.argument("project")
 @click.argument("folder", type=PATH)
-@click.option("--seconds", metavar="S", type=float, default=300, help="For each.  [default: 300]")
-@click.option("--memory", metavar="MB", type=int, default=4096, help="For each.  [default: 4096]")
+@click.option("--seconds", metavar="S", type=NUMBER, default=300, help="For each.  [default: 300]")
+@click.option("--memory", metavar="MB", type=WHOLE, default=4096, help="For each.  [default: 4096]")
 @click.option(
     "--format",
     "style",
@@ -48,7 +48,7 @@ def score(project: str, folder: str, seconds: float, memory: int, style: str) ->
     runs in a process of its own with limits of time and memory (on Windows: of time); one that
     fails is reported and the others go on. The limits guard against accidents, not attacks.
     """
-    from ..course.score import PROJECTS, find_submissions, rank
+    from ..course.score import LEAST_MEGABYTES, PROJECTS, find_submissions, rank
     from ..course.score import score as run
 
     one_of("PROJECT", project, PROJECTS)
@@ -57,6 +57,11 @@ def score(project: str, folder: str, seconds: float, memory: int, style: str) ->
         raise TinyshuffleError(
             "--seconds and --memory have to be above zero, and at most "
             f"{MOST_SECONDS:,} s and {MOST_MEGABYTES:,} MB: give other ones"
+        )
+    if memory < LEAST_MEGABYTES[project]:
+        raise TinyshuffleError(
+            f"--memory {memory} is less than the library itself takes: give at least "
+            f"{LEAST_MEGABYTES[project]}"
         )
     submissions = find_submissions(folder)
     scores, spent = [], 0.0

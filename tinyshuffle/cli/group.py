@@ -13,20 +13,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ..errors import TinyshuffleError
 from ..paths import expand
-from ..text import message, shown, visible
+from ..text import brief, message, shown, visible
+from ..values import plain
 
 if TYPE_CHECKING:
     from .table import Table
 
 __all__ = [
     "DATA_DIR",
+    "FIGURE",
+    "NUMBER",
     "PATH",
     "PLOT",
     "RUNS_DIR",
     "THREADS",
+    "WHOLE",
     "cli",
     "find_run",
     "main",
@@ -36,6 +41,7 @@ __all__ = [
     "print_table",
     "save_figure",
     "say",
+    "without_effect",
 ]
 
 
@@ -138,7 +144,7 @@ def _discard() -> None:
 
 def say(text: str, err: bool = False) -> None:
     """Print text in which names and messages of others may be: control characters are shown."""
-    click.echo(visible(text), err=err)
+    click.echo(visible(brief(text) if err else text), err=err)
 
 
 def main() -> None:
@@ -170,13 +176,59 @@ class _Path(click.ParamType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
         try:
-            # as it was written but for ~: "./x" may be the path where "x" is a name
-            return str(expand(value)) if value[:1] in ("~", "") or "\0" in value else value
+            path = str(expand(value))
         except TinyshuffleError as error:
             self.fail(str(error), param, ctx)
+        # as it was written but for ~: "./x" may be the path where "x" is a name
+        return path if value.startswith("~") else value
 
 
-PATH = _Path()
+class _Figure(_Path):
+    """Where a figure shall be written: refused before the work if it cannot be."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        path = super().convert(value, param, ctx)
+        if Path(path).suffix.lower() not in FORMATS:
+            self.fail(f"{shown(path)} has no format: let it end in .png, .svg or .pdf", param, ctx)
+        if not Path(path).parent.is_dir():
+            self.fail(
+                f"there is no directory {Path(path).parent} to write it to: make it first, or "
+                "choose another",
+                param,
+                ctx,
+            )
+        return path
+
+
+class _Whole(click.types.IntParamType):
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        return super().convert(_plain(self, value, param, ctx), param, ctx)
+
+
+class _Number(click.types.FloatParamType):
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        return super().convert(_plain(self, value, param, ctx), param, ctx)
+
+
+def _plain(
+    kind: click.ParamType, value: Any, param: click.Parameter | None, ctx: click.Context | None
+) -> Any:
+    """Refuse a number that is one to Python alone, in click's own words."""
+    try:
+        plain(str(value))
+    except ValueError:
+        kind.fail(f"{value!r} is not a valid {kind.name}.", param, ctx)
+    return value
+
+
+FORMATS = (".png", ".svg", ".pdf")
+WHOLE, NUMBER, PATH, FIGURE = _Whole(), _Number(), _Path(), _Figure()
 RUNS_DIR = click.option(
     "--runs-dir",
     metavar="DIR",
@@ -190,9 +242,9 @@ DATA_DIR = click.option(
     type=PATH,
     help="Where CIFAR's files are, or shall be.  [default: $TINYSHUFFLE_DATA or a cache]",
 )
-THREADS = click.option("--threads", metavar="N", type=int, help="Cores to use.  [default: all]")
+THREADS = click.option("--threads", metavar="N", type=WHOLE, help="Cores to use.  [default: all]")
 PLOT = click.option(
-    "--plot", metavar="FILE", type=PATH, help="Draw it (.png, .svg or .pdf)."
+    "--plot", metavar="FILE", type=FIGURE, help="Draw it (.png, .svg or .pdf)."
 )
 
 
@@ -231,13 +283,34 @@ def one_of(option: str, value: str, known: tuple[str, ...]) -> str:
     return value
 
 
+def without_effect(reason: str, *names: str) -> None:
+    """Refuse those of the command's options that were given and that would do nothing.
+
+    Parameters
+    ----------
+    reason : str
+        Why they would not: the end of "--by has no effect …".
+    *names : str
+        The options' parameters.
+    """
+    ctx = click.get_current_context()
+    given = [
+        param.opts[0]
+        for param in ctx.command.params
+        if param.name in names
+        and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        has, it = ("have", "them") if len(given) > 1 else ("has", "it")
+        raise TinyshuffleError(
+            f"{' and '.join(given)} {has} no effect {reason}: leave {it} out"
+        )
+
+
 def save_figure(figure: Any, path: str) -> None:
     """Write a figure, atomically, in the format that its name asks for."""
     from ..train.checkpoint import atomic_write
 
-    kind = Path(path).suffix.lstrip(".").lower()
-    if kind not in ("png", "svg", "pdf"):
-        raise TinyshuffleError(f"--plot {path} has no format: let it end in .png, .svg or .pdf")
     with atomic_write(path) as file:
-        figure.savefig(file, format=kind)
+        figure.savefig(file, format=Path(path).suffix.lstrip(".").lower())
     say(f"drawn: {path}")

@@ -8,7 +8,7 @@ from math import prod
 import click
 
 from ..errors import TinyshuffleError
-from .group import DATA_DIR, cli, new_table, print_table, say
+from .group import DATA_DIR, cli, new_table, print_table, say, without_effect
 
 
 @cli.command(short_help="List the nets.")
@@ -50,6 +50,8 @@ def data(name: str | None, data_dir: str | None) -> None:
     from .. import data as sets
 
     if name is not None:
+        if name == "shapes":
+            without_effect("on shapes, which are built in", "data_dir")
         about = sets.describe(name, data_dir)
         table = new_table("class", "training images", "test images")
         columns = about["classes"], about["train_per_class"], about["test_per_class"]

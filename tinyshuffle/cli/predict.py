@@ -8,13 +8,24 @@ import click
 
 from ..errors import TinyshuffleError
 from ..text import visible
-from .group import PATH, RUNS_DIR, THREADS, cli, find_run, new_table, positive, print_table, say
+from .group import (
+    PATH,
+    RUNS_DIR,
+    THREADS,
+    WHOLE,
+    cli,
+    find_run,
+    new_table,
+    positive,
+    print_table,
+    say,
+)
 
 
 @cli.command(short_help="Ask a trained net about pictures.")
 @click.argument("run", type=PATH)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE…", type=PATH)
-@click.option("--top", metavar="N", type=click.IntRange(1), default=5, help="[default: 5]")
+@click.option("--top", metavar="N", type=WHOLE, default=5, help="[default: 5]")
 @THREADS
 @RUNS_DIR
 def predict(
@@ -28,6 +39,7 @@ def predict(
     from .. import load, set_num_threads
 
     positive("--threads", threads, 4096)
+    positive("--top", top)
     set_num_threads(threads)
     trained = load(find_run(run, runs_dir))
     table = new_table("image", "class", "probability")

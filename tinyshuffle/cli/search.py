@@ -6,13 +6,24 @@ from pathlib import Path
 
 import click
 
-from .group import PATH, PLOT, THREADS, cli, new_table, positive, print_table, save_figure, say
+from .group import (
+    PATH,
+    PLOT,
+    THREADS,
+    WHOLE,
+    cli,
+    new_table,
+    positive,
+    print_table,
+    save_figure,
+    say,
+)
 
 
 @cli.command(short_help="Find the largest ShuffleNet that fits a time budget.")
 @click.option("--latency", metavar="TIME", required=True, help="For one image, such as 2ms.")
-@click.option("--input-size", metavar="N", type=int, default=32, help="[default: 32]")
-@click.option("--seed", metavar="N", type=int, default=0, help="Of the search.  [default: 0]")
+@click.option("--input-size", metavar="N", type=WHOLE, default=32, help="[default: 32]")
+@click.option("--seed", metavar="N", type=WHOLE, default=0, help="Of the search.  [default: 0]")
 @click.option(
     "--recipe",
     metavar="FILE",

@@ -240,7 +240,7 @@ def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     """`root` if given, else ``TINYSHUFFLE_DATA``, else the user's cache directory."""
     chosen = root or os.environ.get("TINYSHUFFLE_DATA")
     if chosen:
-        return expand(chosen, "the directory of the data")
+        return expand(chosen, "" if root else "TINYSHUFFLE_DATA")
     import pooch
 
     return Path(pooch.os_cache("tinyshuffle"))
