@@ -345,6 +345,9 @@ def test_options_without_effect_are_refused(tiny):
     for option, value in (("--by", "unit"), ("--convention", "paper"), ("--input-size", 224),
                           ("--batch", 1), ("--dtype", "float32")):  # fmt: skip
         assert f"{option} has no effect on a table" in refused(*table, option, value)
+    assert "--plot has no effect on the errata" in refused(
+        "cost", "--table", "errata", "--plot", "x.png"
+    )
     assert "--input-size and --by have no effect" in refused(
         *table, "--input-size", 32, "--by", "type"
     )

@@ -78,12 +78,14 @@ def cost(
 
     if (model is None) == (table is None):
         raise TinyshuffleError("cost takes a MODEL or --table NAME: give one of the two")
-    if table is not None and table.lower() == "errata":
-        _print_errata(one_of("--format", style, ("table", "markdown")))
-        return
     if table is not None:
         reason = "on a table of the papers, whose nets and way of counting are given"
         without_effect(reason, "input_size", "batch", "dtype", "by", "convention")
+    if table is not None and table.lower() == "errata":
+        without_effect("on the errata, which are no curve", "plot")
+        _print_errata(one_of("--format", style, ("table", "markdown")))
+        return
+    if table is not None:
         tables = [find_table(name) for name in (TABLES if table == "all" else [table])]
         for found in tables:
             _print_paper_table(found, one_of("--format", style, ("table", "markdown")))
