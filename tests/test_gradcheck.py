@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import collections
+import functools
+import types
+
 import numpy as np
 import pytest
 
@@ -732,13 +736,20 @@ def test_a_tolerance_that_lets_everything_pass_is_refused(tolerance):
         ts.gradcheck(nn.ReLU(), np.ones((2, 3)), tolerance=tolerance)
 
 
+class Slotted:
+    __slots__ = ("layer",)
+
+    def __init__(self, layer):
+        self.layer = layer
+
+
 class Inside(nn.Module):
     """Calls a layer that sits somewhere inside, and turns its weight's gradient round."""
 
     def __init__(self, hide):
-        self.layer = lambda: linear
         linear = nn.Linear(3, 3).initialise(0).astype("float64")
         self.hidden = hide(linear)
+        self.layer = lambda: linear
 
     def forward(self, x):
         return self.layer()(x)
@@ -759,6 +770,20 @@ class Inside(nn.Module):
         lambda layer: {"a": layer},
         lambda layer: [[nn.ReLU()], {"a": (layer,)}],
         lambda layer: [layer.weight, layer.bias],
+        lambda layer: collections.deque([layer]),
+        lambda layer: {layer: "a"},
+        lambda layer: {"a": (1, (layer.weight,))},
+        lambda layer: types.SimpleNamespace(a=[layer]),
+        lambda layer: functools.partial(layer.forward),
+        lambda layer: functools.partial(print, layer),
+        lambda layer: lambda x: layer(x),
+        lambda layer: lambda x, weight=layer.weight: x @ weight.data,
+        lambda layer: layer.forward,
+        lambda layer: np.array([layer, None]),
+        lambda layer: Slotted(layer),
+        lambda layer: type("Holder", (), {"layer": layer}),
+        lambda layer: type("Holder", (), {"layers": [layer]})(),
+        lambda layer: iter([layer]),
     ],
 )
 def test_layers_in_plain_lists_are_refused(rng, hide):
@@ -771,8 +796,51 @@ def test_layers_inside_what_is_no_module_are_refused(rng):
         def __init__(self):
             self.layer = nn.Linear(3, 3)
 
-    with pytest.raises(TinyshuffleError, match="derive it from nn.Module"):
-        ts.gradcheck(Plain(), rng.standard_normal((2, 3)))
+    class Slots(Slotted):
+        def __call__(self, x):
+            return self.layer(x)
+
+        def backward(self, dy):
+            return self.layer.backward(dy)
+
+    class ListsSome(Slots):
+        def parameters(self):
+            return [self.layer.bias]
+
+    linear = nn.Linear(3, 3).astype("float64")
+    for layer in (Plain(), Slots(linear), ListsSome(linear)):
+        with pytest.raises(TinyshuffleError, match="derive it from nn.Module"):
+            ts.gradcheck(layer, rng.standard_normal((2, 3)))
+
+
+def test_layers_that_are_a_classs_own_are_refused(rng):
+    class Shared(Scaled):
+        relu = nn.ReLU()
+
+    with pytest.raises(TinyshuffleError, match=r"Shared\.relu is a ReLU with layers"):
+        ts.gradcheck(Shared(), rng.standard_normal((2, 3)))
+
+
+OTHER = nn.Linear(3, 3)
+
+
+def test_a_pass_that_was_replaced_by_another_layers_is_refused(rng):
+    for forward in (nn.Linear(3, 3).forward, lambda x: OTHER(x), functools.partial(OTHER)):
+        layer = nn.Linear(3, 3).astype("float64")
+        layer.forward = forward
+        with pytest.raises(TinyshuffleError, match=r"Linear\.forward is a .* with layers"):
+            ts.gradcheck(layer, rng.standard_normal((2, 3)))
+
+
+def test_what_only_looks_at_layers_is_no_layer(rng):
+    """A pass that was wrapped, an object that points back, and one that points at a child."""
+    net = nn.Sequential(nn.Linear(3, 3), nn.Sigmoid()).astype("float64")
+    first, seen = net[0], []
+    forward = first.forward
+    first.forward = lambda x: seen.append(net) or forward(x)
+    net.log = types.SimpleNamespace(owner=net, first=first, weight=first.weight)
+    assert ts.gradcheck(net, rng.standard_normal((2, 3))).passed
+    assert seen
 
 
 def test_a_check_that_is_refused_leaves_the_module_as_it_was(rng):

@@ -333,11 +333,16 @@ class _Passes:
                     f"{self.kind} cannot be called with {1 + len(self.others)} input(s): {error}; "
                     "gradcheck(module, x, …) hands it x and what follows x"
                 ) from None
-        if not hasattr(module, "parameters") and any(layers_inside(vars(module))):
-            raise TinyshuffleError(
-                f"{self.kind} has layers or parameters, and no parameters() that lists them for "
-                "the check; derive it from nn.Module"
-            )
+        if isinstance(module, Module):  # which looks for them itself
+            return
+        listed = {id(p) for p in module.parameters()} if hasattr(module, "parameters") else set()
+        for held in layers_inside(module):
+            own = held.parameters() if isinstance(held, Module) else [held]
+            if not listed or not all(id(p) in listed for p in own):
+                raise TinyshuffleError(
+                    f"{self.kind} has layers or parameters, and no parameters() that lists them "
+                    "for the check; derive it from nn.Module"
+                )
 
     def _require_float64(self, x: np.ndarray) -> None:
         for name, array in zip(self.names, [x, *(p.data for p in self.parameters)], strict=True):

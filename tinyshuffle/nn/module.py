@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from threading import RLock, get_ident
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -216,13 +218,71 @@ def _given(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return values
 
 
-def layers_inside(value: Any) -> Iterator[Module | Parameter]:
-    """Visit the layers and parameters in ``value``: itself, or in lists, tuples, sets and dicts."""
-    if isinstance(value, Module | Parameter):
-        yield value
-    elif isinstance(value, dict | list | tuple | set):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from layers_inside(item)
+_NOTHING_INSIDE = frozenset(
+    [bool, int, float, complex, str, bytes, type(None), np.dtype, np.random.Generator]
+)
+
+
+def layers_inside(value: Any, seen: set[int] | None = None) -> Iterator[Module | Parameter]:
+    """Visit the layers and parameters that ``value`` holds: itself, or wherever it keeps them.
+
+    In containers of every kind and their keys, in attributes of objects and of their classes, in
+    what a function closes over, has as a default or calls by its name. What those hold in turn is
+    not visited, nor what the methods of a class call: a net may ask another one. ``seen`` are the
+    ids of what need not be visited again.
+    """
+    seen = set() if seen is None else seen
+    rest = [value]
+    while rest:
+        value = rest.pop()
+        if type(value) in _NOTHING_INSIDE or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Module | Parameter):
+            yield value
+        else:
+            rest += _held_by(value)
+
+
+def _held_by(value: Any) -> Iterable[Any]:
+    if isinstance(value, np.ndarray):
+        return value.ravel().tolist() if value.dtype.hasobject else ()
+    if isinstance(value, FunctionType):
+        if _is_ours(value):  # it looks on, as ``cost`` does, and hides nothing
+            return ()
+        names = value.__code__.co_names
+        called = (value.__globals__.get(name) for name in names)
+        return [
+            *(value.__closure__ or ()),
+            *(value.__defaults__ or ()),
+            *(value.__kwdefaults__ or {}).values(),
+            *vars(value).values(),
+            *(thing for thing in called if isinstance(thing, Module | Parameter)),
+        ]
+    if isinstance(value, MethodType):
+        return value.__self__, value.__func__
+    if isinstance(value, type):
+        kinds = _written_by_users(value)
+        return [item for kind in kinds for item in _class_attributes(kind).values()]
+    # Python's modules hold all that there is, and nothing that is one layer's
+    return () if isinstance(value, ModuleType | CodeType) else gc.get_referents(value)
+
+
+def _written_by_users(kind: type) -> Iterator[type]:
+    """Visit a class and what it is derived from, but not what this library and Python have."""
+    for base in kind.__mro__:
+        if base.__module__ not in ("builtins", "numpy") and not _is_ours(base):
+            yield base
+
+
+def _class_attributes(kind: type) -> dict[str, Any]:
+    """Return what all instances share, without the methods."""
+    methods = FunctionType | staticmethod | classmethod | property
+    return {name: value for name, value in vars(kind).items() if not isinstance(value, methods)}
+
+
+def _is_ours(thing: type | FunctionType) -> bool:
+    return str(thing.__module__).partition(".")[0] == __name__.partition(".")[0]
 
 
 class Module:
@@ -312,21 +372,16 @@ class Module:
             If an attribute holds layers or parameters that are not visited: they would be neither
             trained, nor saved, nor checked.
         """
+        found = list(self._tree(prefix))
+        _refuse_hidden([module for _, module in found])
+        yield from found
+
+    def _tree(self, prefix: str) -> Iterator[tuple[str, Module]]:
         yield prefix, self
-        children = list(self.children())
-        seen = {id(child) for _, child in children}
-        for name, value in vars(self).items():
-            if name == "_saved" or isinstance(value, Parameter):
-                continue
-            if any(id(hidden) not in seen for hidden in layers_inside(value)):
-                raise TinyshuffleError(
-                    f"{type(self).__name__}.{name} is a {type(value).__name__} with layers or "
-                    "parameters that would be neither trained nor saved nor checked; give layers "
-                    "to nn.Sequential(*layers), or each layer and parameter to an nn.Module as an "
-                    "attribute of its own"
-                )
-        for name, child in children:
-            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+        for name, child in self.children():
+            usual = type(child).named_modules is Module.named_modules
+            visit = child._tree if usual else child.named_modules
+            yield from visit(f"{prefix}.{name}" if prefix else name)
 
     def modules(self) -> Iterator[Module]:
         """Visit this module and all below it."""
@@ -467,6 +522,41 @@ class Module:
             lines += [f"  ({name}): {first}", *(f"  {line}" for line in rest)]
         body = "\n" + "\n".join(lines) + "\n" if lines else ""
         return f"{type(self).__name__}({self.extra_repr()}{body})"
+
+
+def _refuse_hidden(modules: list[Module]) -> None:
+    """Raise if one of these holds a layer or parameter that none of them has as its own."""
+    known = {id(module) for module in modules}
+    for module in modules:
+        known |= {id(value) for value in vars(module).values() if isinstance(value, Parameter)}
+        known |= {id(child) for _, child in module.children()}
+    seen = set(known)
+    for module in modules:
+        held = list(vars(module).items())
+        for kind in _written_by_users(type(module)):
+            if id(kind) not in seen:
+                seen.add(id(kind))
+                held += _class_attributes(kind).items()
+        for name, value in held:
+            if name == "_saved":
+                continue
+            if not all(_is_one_with(hidden, module) for hidden in layers_inside(value, seen)):
+                raise TinyshuffleError(
+                    f"{type(module).__name__}.{name} is a {type(value).__name__} with layers or "
+                    "parameters that would be neither trained nor saved nor checked; give layers "
+                    "to nn.Sequential(*layers), or each layer and parameter to an nn.Module as an "
+                    "attribute of its own"
+                )
+
+
+def _is_one_with(layer: Module | Parameter, copied: Module) -> bool:
+    """Whether a net's replica holds the layer that it is a replica of, and learns with it.
+
+    A pass that somebody put in the layer's place calls the layer's own, and is not copied.
+    """
+    mine = {id(value._data) for value in vars(copied).values() if isinstance(value, Parameter)}
+    theirs = (value for value in vars(layer).values() if isinstance(value, Parameter))
+    return type(layer) is type(copied) and all(id(value._data) in mine for value in theirs)
 
 
 def is_as_written(module: Module, forward: Callable, backward: Callable) -> bool:
