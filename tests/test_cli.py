@@ -160,6 +160,21 @@ def test_a_figure_that_cannot_be_written_is_refused_before_the_work(tiny, monkey
         assert "there is no directory no" in refused(*command, "--plot", "no/x.png", code=2)
 
 
+def test_what_cannot_be_written_or_measured_is_refused_before_the_work(tiny, monkeypatch):
+    Path("file").touch()
+    search = ("search", "--latency", "2ms")
+    assert "there is no directory no" in refused(*search, "--recipe", "no/x.toml")
+    assert "--seed -1 is not possible: give 0" in refused(*search, "--seed", -1)
+    assert refused("bench", "guidelines", "g1", "--plots", "file").startswith("file: ")
+    for command in ("step", "inference", "layers", "startup", "roofline"):
+        said = refused("bench", command, "--model", "vgg11", "--input-size", 8)
+        assert "an image of 8x8 pixels is too small for vgg11; the smallest" in said
+    run("train", *SMALL, "--epochs", 1, "--name", "a")
+    monkeypatch.setattr(data, "load", None)  # neither loaded nor, perhaps, downloaded
+    assert "exists already" in refused("train", *SMALL, "--name", "a")
+    assert "is not the name of a directory" in refused("train", *SMALL, "--name", "a/b")
+
+
 def test_existing_run(tiny):
     run("train", *SMALL, "--epochs", 1, "--name", "a")
     result = CliRunner().invoke(cli, ["train", "--name", "a"])
@@ -347,6 +362,9 @@ def test_options_without_effect_are_refused(tiny):
         assert f"{option} has no effect on a table" in refused(*table, option, value)
     assert "--plot has no effect on the errata" in refused(
         "cost", "--table", "errata", "--plot", "x.png"
+    )
+    assert "--plot has no effect where the paper prints no accuracy" in refused(
+        "cost", "--table", "v1-1", "--plot", "x.png"
     )
     assert "--input-size and --by have no effect" in refused(
         *table, "--input-size", 32, "--by", "type"

@@ -576,8 +576,8 @@ def run_named(
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
             raise TinyshuffleError(
                 f"nothing to check is called {name!r}; "
-                + (f"did you mean {' or '.join(near)}? " if near else "")
-                + f"Layers and units: {', '.join(CASES)}; and every model's name"
+                + (f"did you mean {' or '.join(near)}? There are " if near else "there are ")
+                + f"the layers and units {', '.join(CASES)}, and every model's name"
             )
     return _run_named(names or [*CASES, *DEFAULT_NETS], on_start)
 

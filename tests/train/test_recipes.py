@@ -210,6 +210,9 @@ def test_shares_are_what_the_epochs_have(sizes):
 def test_unknown_recipes(tmp_path):
     with pytest.raises(TinyshuffleError, match=r"'lectures'.*did you mean lecture"):
         Config.make("lectures")
+    for name in ("/dev/null", "../recipes/coffee", "coffee.tom"):
+        with pytest.raises(TinyshuffleError, match=rf"'{name}'.*or name a file that ends in .toml"):
+            Config.make(name)
     with pytest.raises(TinyshuffleError, match=r"cannot be read"):
         Config.make(str(tmp_path / "absent.toml"))
 

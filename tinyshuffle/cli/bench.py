@@ -484,6 +484,8 @@ def guidelines(
     positive("--threads", threads, 4096)
     chosen = list(dict.fromkeys(names)) or list(tables.GUIDELINES)
     effort = tables.QUICK if quick else tables.FULL
+    if plots:
+        Path(plots).mkdir(parents=True, exist_ok=True)  # or say before the work that it cannot be
     with Progress() as progress:
         measured = tables.measure_guidelines(
             chosen, installed_peers(), threads or get_num_threads(), effort, progress
@@ -501,7 +503,6 @@ def guidelines(
         )
         _print_machine(measured.machine, measured.cleared)
     if plots:
-        Path(plots).mkdir(parents=True, exist_ok=True)
         for name, found in measured.tables.items():
             figure = figures.guideline(tables.GUIDELINES[name], found)
             _draw(figure, str(Path(plots) / f"{name}.png"), style)
@@ -557,8 +558,8 @@ def _case(
     stem: str | None,
     threads: int | None,
 ) -> Any:
-    from .. import models
     from ..bench import Case
+    from ..cost import profile
     from ..parallel import get_num_threads
 
     positive("--batch", batch)
@@ -566,8 +567,9 @@ def _case(
     positive("--threads", threads, 4096)
     if stem is not None:
         one_of("--stem", stem, ("cifar", "imagenet"))
-    models.create(model)  # an unknown name is refused here
     stem = stem or ("cifar" if input_size < 64 else "imagenet")
+    # refuses an unknown name, and images that are too small for the net
+    profile(model, (1, input_size, input_size, 3), stem=stem)
     return Case(task, model, batch, input_size, threads or get_num_threads(), stem)
 
 

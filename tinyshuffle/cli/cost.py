@@ -87,6 +87,8 @@ def cost(
         return
     if table is not None:
         tables = [find_table(name) for name in (TABLES if table == "all" else [table])]
+        if all(line.error is None for found in tables for line in found.lines):
+            without_effect("where the paper prints no accuracy to draw", "plot")
         for found in tables:
             _print_paper_table(found, one_of("--format", style, ("table", "markdown")))
         if len(tables) > 1:

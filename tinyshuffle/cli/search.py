@@ -55,6 +55,8 @@ def search(
     from ..train.checkpoint import atomic_write
 
     budget = parse_latency(latency)
+    if seed < 0:
+        raise TinyshuffleError(f"--seed {seed} is not possible: give 0 or more")
     if input_size < 8:
         raise TinyshuffleError(f"--input-size {input_size} is too small: give 8 or more")
     positive("--input-size", input_size, 10_000)
@@ -63,6 +65,11 @@ def search(
     if path.suffix != ".toml":
         raise TinyshuffleError(
             f"--recipe {recipe} is not the name of a recipe file: let it end in .toml"
+        )
+    if not path.parent.is_dir():
+        raise TinyshuffleError(
+            f"there is no directory {path.parent} to write {path.name} to: make it first, or "
+            "choose another file with --recipe"
         )
     if path.exists():
         raise TinyshuffleError(

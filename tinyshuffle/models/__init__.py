@@ -193,8 +193,8 @@ def _typed(name: str, variant: dict[str, Any], text: bool) -> dict[str, Any]:
         near = difflib.get_close_matches(str(name), _MODELS, n=3, cutoff=0.4)
         raise TinyshuffleError(
             f"unknown model {shown(name)}; "
-            + (f"did you mean {' or '.join(near)}? " if near else "")
-            + "All names: python -m tinyshuffle models"
+            + (f"did you mean {' or '.join(near)}? All names: " if near else "all names: ")
+            + "python -m tinyshuffle models"
         )
     build = _MODELS[name]
     known = [key for key in inspect.signature(build).parameters if key not in _OF_THE_TASK]

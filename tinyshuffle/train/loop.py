@@ -230,6 +230,10 @@ def train(
         After the first Ctrl-C or SIGTERM, with the checkpoint written. The second acts at once.
     """
     check(config)  # before a data set is downloaded
+    if name is not None:
+        _check_name(name)
+        if os.path.lexists(Path(runs_dir) / name):
+            _check_unbegun(Path(runs_dir) / name)
     with _settings(config), outlive_terminal():
         trainer = _Trainer(config, quiet)
         trainer.plan()
@@ -929,11 +933,6 @@ def _new_run(
 
     Yields it, and whether it was there, of a run that was stopped before its first checkpoint.
     """
-    if name is not None and (name in ("", ".", "..") or Path(name).name != name):
-        raise TinyshuffleError(
-            f"--name {name!r} is not the name of a directory: use letters, digits, - and _, and "
-            "--runs-dir for the place"
-        )
     parts = prefix, config.data, config.model, time.strftime("%Y%m%d-%H%M%S")
     stamp = "-".join(part for part in parts if part)
     for i in itertools.count(1):
@@ -954,6 +953,14 @@ def _new_run(
     with _alone(run):
         _check_unbegun(run)  # now that nobody else begins it
         yield run, again
+
+
+def _check_name(name: str) -> None:
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise TinyshuffleError(
+            f"--name {name!r} is not the name of a directory: use letters, digits, - and _, and "
+            "--runs-dir for the place"
+        )
 
 
 def _check_unbegun(run: Path) -> None:

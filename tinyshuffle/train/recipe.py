@@ -45,8 +45,9 @@ def load(recipe: str) -> dict[str, Any]:
     TinyshuffleError
         If there is no such recipe, or the file is not TOML.
     """
-    path = expand(recipe, "recipe") if recipe.endswith(".toml") else FOLDER / f"{recipe}.toml"
-    if path.parent == FOLDER and path.stem not in names():
+    own = not recipe.endswith(".toml")
+    path = FOLDER / f"{recipe}.toml" if own else expand(recipe, "recipe")
+    if own and recipe not in names():
         near = difflib.get_close_matches(recipe, names(), n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise TinyshuffleError(
