@@ -12,7 +12,7 @@ import pytest
 import tinyshuffle as ts
 from tinyshuffle import TinyshuffleError, nn, ops
 from tinyshuffle.backend import F
-from tinyshuffle.gradcheck import CASES, run_named
+from tinyshuffle.gradcheck_cases import CASES, run_named
 
 
 def zeroed(a):
@@ -566,6 +566,130 @@ def test_a_gradient_that_is_not_finite_is_wrong(rng, elementwise, bad):
     assert "dx (3, 4) is wrong at index (1, 2)" in report.failures[0]
 
 
+# ---- gradients that are small beside the others
+
+
+class Small(nn.Module):
+    """y = x (a + s b), and a gradient of b that is right, turned round, or of another size."""
+
+    def __init__(self, s, factor):
+        self.a, self.b = (nn.Parameter(np.array([1.0, 2.0, 3.0])) for _ in range(2))
+        self.s, self.factor = s, factor
+
+    def forward(self, x):
+        self.save(x)
+        return x * (self.a.data + self.s * self.b.data)
+
+    def backward(self, dy):
+        (x,) = self.saved()
+        g = (dy * x).sum(axis=0)
+        self.a.accumulate(g)
+        self.b.accumulate(self.factor * self.s * g)
+        return dy * (self.a.data + self.s * self.b.data)
+
+
+@pytest.mark.parametrize("elementwise", [True, False])
+@pytest.mark.parametrize("s", [1, 1e-6, *10.0 ** -np.arange(8, 17), 1e-30, 1e-200])
+def test_a_small_gradient_of_the_other_sign_does_not_pass(rng, s, elementwise):
+    x = rng.standard_normal((4, 3))
+    for factor in (-1, 2):
+        report = ts.gradcheck(Small(s, factor).astype("float64"), x, elementwise=elementwise)
+        assert not report.passed
+        assert report.verdict == ("wrong" if s >= 1e-6 else report.rows[2].verdict)
+        if s < 1e-9:
+            assert "so small beside the other gradients" in report.failures[0]
+    right = ts.gradcheck(Small(s, 1).astype("float64"), x, elementwise=elementwise)
+    assert right.verdict == "right" if s > 2e-11 else right.verdict != "wrong"
+
+
+@pytest.mark.parametrize("s", [1e-6, 1e-9, 1e-12, 1e-15])
+def test_a_small_entry_of_the_other_sign_is_not_judged(rng, s):
+    class Within(Scaled):
+        small, sign = np.array([1, 1, s]), 1
+
+        def forward(self, x):
+            return super().forward(x * self.small)
+
+        def backward(self, dy):
+            dx = super().backward(dy) * self.small
+            if self.sign < 0:
+                self.scale.grad *= [1, 1, -1]
+            return dx
+
+    layer = Within().astype("float64")
+    x = rng.standard_normal((4, 3))
+    assert all(row.verdict == "right" or s < 2e-11 for row in ts.gradcheck(layer, x).rows)
+    layer.sign = -1
+    report = ts.gradcheck(layer, x)
+    assert report.rows[1].verdict == "not judged"
+    assert report.rows[1].too_small == 1
+
+
+@pytest.mark.parametrize("elementwise", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_bias_before_a_batch_norm_is_right(seed, elementwise):
+    """Its gradient is zero, and what is computed of it is rounding."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(),
+        nn.Conv2d(6, 4, 3), nn.BatchNorm2d(4),
+    ).initialise(seed).astype("float64")  # fmt: skip
+    x = np.random.default_rng(seed).standard_normal((2, 6, 6, 3))
+    report = ts.gradcheck(net, x, elementwise=elementwise)
+    biases = {row.name: row.verdict for row in report.rows if row.name.endswith("bias")}
+    assert biases == dict.fromkeys(["0.bias", "1.bias", "3.bias", "4.bias"], "right")
+
+
+# ---- gradients that are not added to what is there
+
+
+class Sets(nn.Linear):
+    """Sets one of its gradients, and adds the other to what is there."""
+
+    def __init__(self, which):
+        super().__init__(3, 4)
+        self.which = which
+
+    def backward(self, dy):
+        (x,) = self.saved()
+        for name, grad in (("weight", x.T @ dy), ("bias", dy.sum(axis=0))):
+            p = getattr(self, name)
+            if name == self.which:
+                p.grad = grad
+            else:
+                p.accumulate(grad)
+        return dy @ self.weight.data.T
+
+
+@pytest.mark.parametrize("elementwise", [True, False])
+@pytest.mark.parametrize("which", ["weight", "bias", None])
+def test_gradients_have_to_be_added_to_what_is_there(rng, which, elementwise):
+    layer = Sets(which).astype("float64")
+    report = ts.gradcheck(layer, rng.standard_normal((2, 3)), elementwise=elementwise)
+    assert report.verdict == ("right" if which is None else "wrong")
+    assert {row.name: row.verdict for row in report.rows} == {
+        name: "wrong" if name == which else "right" for name in ("dx", "weight", "bias")
+    }
+    if which is not None:
+        (sentence,) = report.failures
+        assert sentence.startswith(which) and "two backward passes" in sentence
+
+
+def test_a_shared_weight_may_add_in_any_order(rng):
+    class Twice(nn.Module):
+        def __init__(self):
+            self.first, self.second = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+            self.second.weight = self.first.weight
+
+        def forward(self, x):
+            return self.second(self.first(x))
+
+        def backward(self, dy):
+            return self.first.backward(self.second.backward(dy))
+
+    layer = Twice().initialise(0).astype("float64")
+    assert ts.gradcheck(layer, rng.standard_normal((2, 3))).passed
+
+
 # ---- losses
 
 
@@ -653,6 +777,7 @@ def test_layers_that_write_into_what_they_are_given_are_refused(rng, layer, whic
         (np.zeros((2, 3), int), "x is int64.*astype"),
         (np.zeros((2, 3), np.uint8), "x is uint8"),
         ([[1.0, 2.0, 3.0]], "x is a list"),
+        (np.ma.array(np.ones((2, 3)), mask=np.eye(2, 3)), "masked array"),
         (np.full((2, 3), np.nan), "NaN or infinite"),
         (np.full((2, 3), np.inf), "NaN or infinite"),
     ],
@@ -730,10 +855,27 @@ def test_what_is_no_layer_is_refused(what):
         ts.gradcheck(what, np.ones((2, 3)))
 
 
-@pytest.mark.parametrize("tolerance", [0, -1, 2, np.nan, np.inf])
+@pytest.mark.parametrize("tolerance", [0, -1, 2, np.nan, np.inf, "1e-3", None, True, [1e-6]])
 def test_a_tolerance_that_lets_everything_pass_is_refused(tolerance):
     with pytest.raises(TinyshuffleError, match="tolerance="):
         ts.gradcheck(nn.ReLU(), np.ones((2, 3)), tolerance=tolerance)
+
+
+@pytest.mark.parametrize("seed", [-1, "x", None, 1.5, True, [1]])
+def test_a_seed_that_is_none_is_refused(seed):
+    for use in (
+        lambda: ts.gradcheck(nn.ReLU(), np.ones((2, 3)), seed=seed),
+        lambda: nn.Linear(2, 3).initialise(seed),
+        lambda: ts.models.create("shufflenet_v2_x0_5", seed=seed),
+    ):
+        with pytest.raises(TinyshuffleError, match="^seed=.* is not possible: give a whole number"):
+            use()
+
+
+@pytest.mark.parametrize("seed", [0, np.int64(3), 2**80, np.random.default_rng(1)])
+def test_seeds(rng, seed):
+    x = rng.standard_normal((2, 3))
+    assert ts.gradcheck(nn.Sigmoid(), x, seed=seed, tolerance=np.float64(1e-6)).passed
 
 
 class Slotted:

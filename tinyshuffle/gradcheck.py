@@ -16,44 +16,39 @@ computed as Σ dy · (y₊ - y₋) / 2ε, which loses less to rounding than the 
   difference straddles two slopes. A smaller ε then helps, or another direction. If none does, and
   the gradient is among the slopes that were measured to the left and to the right, then it cannot
   be judged: on a kink, any slope in between is right. A gradient outside of them is wrong.
+* A gradient so small beside the others that one of the other sign would be within the tolerance is
+  right only if the difference agrees with it by itself, perhaps with a larger ε, which lifts it
+  out of the rounding; or if it is nothing but rounding itself, as that of a bias before a batch
+  norm is, which is zero. Else it is not judged.
+* Parameters' gradients have to be added to what is there: a second backward pass doubles them.
 """
 
 from __future__ import annotations
 
 import copy
-import difflib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import nn
 from .errors import TinyshuffleError
-from .models import create, list_models
-from .models.densenet import DenseLayer
-from .models.googlenet import Inception
-from .models.mobilenet_v2 import InvertedResidual
-from .models.resnet import bottleneck
-from .models.shufflenet_v1 import ShuffleUnitV1
-from .models.shufflenet_v2 import ShuffleUnitV2
-from .models.shufflenet_v2_star import ShuffleUnitV2Star
-from .models.squeezenet import Fire
 from .nn import Module
 from .nn.module import layers_inside
+from .ops.arguments import check_plain, generator, number
 from .values import flags
 
-__all__ = ["CASES", "Report", "Row", "gradcheck", "run_named"]
+__all__ = ["Report", "Row", "gradcheck"]
 
 EPS = (1e-5, 1e-6, 1e-7)  # tried in turn; the smaller ones are for points near a kink
 EPS_NET = (1e-6, 1e-7, 1e-8)  # along directions, which are steep and cross many kinks
+EPS_SMALL = (1e-4, 1e-3, 1e-2, 1e-1)  # for gradients that are small beside the others
 TOLERANCE = 1e-6
-MOST_ON_KINKS = 0.1  # share of a gradient's entries that may go without a judgement
+AGREES = 0.1  # how closely a difference has to show a gradient that the tolerance does not see
+MOST_UNJUDGED = 0.1  # share of a gradient's entries that may go without a judgement
 ELEMENTWISE_UP_TO = 4000  # entries; beyond, directions
 DIRECTIONS = 2
-INPUTS = 3  # for a net, as long as it cannot be judged
 TRIES = 5  # of other directions, before one is given up
 
 
@@ -66,7 +61,9 @@ class Row:
     checked: int = 0  # entries or directions: right, wrong and not judged
     near_kink: int = 0  # right, with a smaller ε or another direction only
     on_kink: int = 0  # not judged
+    too_small: int = 0  # not judged, as rounding hides them
     wrong: int = 0
+    not_added: str = ""  # what two backward passes leave in place of twice the gradient
     error: float = 0.0  # the worst relative error of those that were judged, and where it is
     index: tuple[int, ...] | str = ()
     analytic: float = 0.0
@@ -76,9 +73,13 @@ class Row:
     @property
     def verdict(self) -> str:
         """"right", "wrong" or "not judged", which is what too many kinks make it."""
-        if self.wrong:
+        if self.wrong or self.not_added:
             return "wrong"
-        return "not judged" if self.on_kink > MOST_ON_KINKS * self.checked else "right"
+        return "not judged" if self.unjudged > MOST_UNJUDGED * self.checked else "right"
+
+    @property
+    def unjudged(self) -> int:
+        return self.on_kink + self.too_small
 
 
 @dataclass
@@ -114,17 +115,30 @@ class Report:
         """One sentence for each gradient that is wrong, or that could not be judged."""
         out = []
         for row in self.rows:
-            if row.verdict == "wrong":
+            if row.not_added:
+                out.append(
+                    f"{row.name} {row.shape} is set and not added to: two backward passes without "
+                    f"zero_grad leave {row.not_added}; use accumulate(…) in place of grad = …"
+                )
+            if row.wrong:
                 where = row.index if isinstance(row.index, str) else f"index {row.index}"
                 out.append(
                     f"{row.name} {row.shape} is wrong at {where}: analytic {row.analytic:.10g}, "
                     f"numeric {row.numeric:.10g} with eps {row.eps:g} "
                     f"(relative error {row.error:.2e})"
                 )
-            elif row.verdict == "not judged":
+            if row.verdict != "not judged":
+                continue
+            if row.on_kink:
                 out.append(
                     f"{row.name} {row.shape}: {row.on_kink} of {row.checked} entries sit on a "
                     "kink, or too near to one, and cannot be judged; use another x"
+                )
+            if row.too_small:
+                out.append(
+                    f"{row.name} {row.shape}: {row.too_small} of {row.checked} entries are so "
+                    "small beside the other gradients that rounding hides them, and cannot be "
+                    "judged; scale x or the parameters so that all gradients are of about one size"
                 )
         return out
 
@@ -143,7 +157,7 @@ class Report:
             )
         words = {"right": "passed", "wrong": "FAILED", "not judged": "not judged"}[self.verdict]
         lines.append(f"{words}: largest relative error {self.max_relative_error:.1e}")
-        if unjudged := sum(row.on_kink for row in self.rows):
+        if unjudged := sum(row.unjudged for row in self.rows):
             lines[-1] += f", {unjudged} of {sum(row.checked for row in self.rows)} not judged"
         return "\n".join(lines + self.failures)
 
@@ -187,10 +201,12 @@ def gradcheck(
     Raises
     ------
     TinyshuffleError
-        If there is nothing to judge: ``x`` or a parameter is not float64, ``x`` is empty, a
-        gradient does not have the shape and dtype of its tensor, two runs on the same ``x``
-        differ, the module writes into its input, or its output is not finite.
+        If an argument is not possible, or there is nothing to judge: ``x`` or a parameter is not
+        float64, ``x`` is empty, a gradient does not have the shape and dtype of its tensor, two
+        runs on the same ``x`` differ, the module writes into its input, its output is not finite,
+        or it holds layers where their parameters are not found.
 
+    >>> from tinyshuffle import nn
     >>> layer = nn.Linear(3, 2).astype("float64")
     >>> gradcheck(layer, np.random.default_rng(0).standard_normal((4, 3))).passed
     True
@@ -198,15 +214,15 @@ def gradcheck(
     >>> gradcheck(nn.CrossEntropyLoss(), logits, np.array([0, 1, 2, 0])).passed
     True
     """
-    if not 0 < tolerance < 1:
-        raise TinyshuffleError(f"tolerance={tolerance} is not possible; use a number such as 1e-6")
-    rng = np.random.default_rng(seed)
+    tolerance = number(tolerance, "tolerance", lambda t: 0 < t < 1, "a number such as 1e-6")
+    rng = generator(seed)
     passes = _Passes(module, x, others)
     try:
         y = passes.forward()
         dy = np.ones(()) if passes.is_loss else rng.standard_normal(y.shape)
         grads = passes.backward(dy)
         passes.repeat(y, dy, grads)
+        twice = passes.backward_again(dy)
         if elementwise is None:
             leaf = not (isinstance(module, Module) and any(True for _ in module.children()))
             elementwise = leaf and sum(grad.size for grad in grads) <= ELEMENTWISE_UP_TO
@@ -214,17 +230,24 @@ def gradcheck(
         # there is, nothing can be judged.
         steepest = max(float(np.linalg.norm(grad[np.isfinite(grad)])) for grad in grads)
         steps = EPS if elementwise else EPS_NET
-        floor = min(_rounding(passes, y, dy, rng) / steps[0] / tolerance, steepest)
+        rounding, noises = _rounding(passes, y, dy, grads, rng)
+        floor = min(rounding / steps[0] / tolerance, steepest)
         report = Report()
-        for name, tensor, grad in zip(passes.names, passes.tensors, grads, strict=True):
+        for name, tensor, grad, noise, both in zip(
+            passes.names, passes.tensors, grads, noises, twice, strict=True
+        ):
             row = Row(name, grad.shape)
-            probe = _Probe(passes.forward, tensor, grad, y, dy, steps, floor, tolerance, row)
+            probe = _Probe(
+                passes.forward, tensor, grad, y, dy, steps, floor, tolerance, row, rounding, noise
+            )
             if not np.isfinite(grad).all():
                 probe.not_finite()
             elif elementwise:
                 probe.along_entries()
             elif grad.size:
                 probe.along_directions(rng)
+            if both is not None and not row.wrong:
+                probe.added_to(both)
             report.rows.append(row)
         passes.repeat(y, dy, grads)  # a layer may count its calls and change late
     finally:
@@ -270,10 +293,17 @@ class _Passes:
             )
         return np.array(y)
 
-    def backward(self, dy: np.ndarray) -> list[np.ndarray]:
+    def backward_again(self, dy: np.ndarray) -> list[np.ndarray | None]:
+        """Return what parameters' gradients are after another backward pass; None for dx."""
+        self.forward()
+        _, *grads = self.backward(dy, clear=False)
+        return [None, *grads]
+
+    def backward(self, dy: np.ndarray, clear: bool = True) -> list[np.ndarray]:
         """Return dx and the parameters' gradients."""
-        for p in self.parameters:
-            p.grad = None
+        if clear:
+            for p in self.parameters:
+                p.grad = None
         given = dy.copy()
         dx = self.module.backward() if self.is_loss else self.module.backward(given)
         self._require_unwritten("backward", self.given, self.x)
@@ -346,6 +376,7 @@ class _Passes:
 
     def _require_float64(self, x: np.ndarray) -> None:
         for name, array in zip(self.names, [x, *(p.data for p in self.parameters)], strict=True):
+            check_plain(array)
             if not isinstance(array, np.ndarray) or array.dtype != np.float64:
                 raise TinyshuffleError(
                     f"gradcheck needs float64, and {'x' if name == 'dx' else name} is "
@@ -376,17 +407,25 @@ def _what(value: Any) -> str:
 
 
 def _rounding(
-    passes: _Passes, y: np.ndarray, dy: np.ndarray, rng: np.random.Generator
-) -> float:
-    """Measure what rounding does to L: move x by its last bit, and see how far L moves."""
+    passes: _Passes,
+    y: np.ndarray,
+    dy: np.ndarray,
+    grads: list[np.ndarray],
+    rng: np.random.Generator,
+) -> tuple[float, list[np.ndarray]]:
+    """Measure what rounding does: move x by its last bit, and see how far L and gradients move."""
     ulp = np.finfo(np.float64).eps
     moves = [0.25 * ulp * float(np.linalg.norm(dy * y))]
+    noises = [np.zeros(grad.shape) for grad in grads]
     kept = passes.x.copy()
     for _ in range(4):
         passes.x[...] = kept * (1 + ulp * rng.choice([-1, 1], kept.shape))
         moves.append(abs(float((dy * (passes.forward() - y)).sum())))
+        with np.errstate(invalid="ignore"):  # of gradients that are infinite
+            for noise, before, after in zip(noises, grads, passes.backward(dy), strict=True):
+                np.fmax(noise, abs(after - before), out=noise)
     passes.x[...] = kept
-    return 4 * max(moves)
+    return 4 * max(moves), [4 * noise for noise in noises]
 
 
 class _Finding(NamedTuple):
@@ -412,6 +451,19 @@ class _Probe:
     floor: float
     tolerance: float
     row: Row
+    rounding: float  # of L
+    noise: np.ndarray  # of the gradient: what it is known to
+
+    def added_to(self, both: np.ndarray) -> None:
+        """Note it if the gradient after two backward passes is not twice the gradient."""
+        off = abs(both - 2 * self.grad)
+        largest = np.abs(self.grad).max(initial=0.0)
+        if (off <= self.tolerance * largest + self.noise).all():
+            return
+        index = tuple(int(i) for i in np.unravel_index(int(off.argmax()), off.shape))
+        self.row.not_added = (
+            f"{both[index]:.10g} at index {index}, and not twice {self.grad[index]:.10g}"
+        )
 
     def not_finite(self) -> None:
         """Count a gradient of NaN, which is wrong, whatever the differences are."""
@@ -424,7 +476,7 @@ class _Probe:
         for index in np.ndindex(self.grad.shape):
             v = np.zeros(self.grad.shape)
             v[index] = 1.0
-            self._count(self._judge(index, v, largest))
+            self._count(self._judge(index, v, largest, float(self.noise[index])))
 
     def along_directions(self, rng: np.random.Generator) -> None:
         """Half along the gradient, which is steep, and half in a random direction.
@@ -433,7 +485,7 @@ class _Probe:
         and drowns in rounding and kinks. Along the gradient alone, an entry that the backward pass
         forgets would not be moved.
         """
-        length = float(np.linalg.norm(self.grad))
+        length, noise = float(np.linalg.norm(self.grad)), float(np.linalg.norm(self.noise))
         for i in range(DIRECTIONS):
             # In a net with 10⁵ ReLUs many a direction crosses a kink, whatever ε. Another one may
             # not; a backward pass that is wrong, is wrong in every direction.
@@ -445,14 +497,20 @@ class _Probe:
                 if length:
                     v *= np.copysign(1.0, (v * self.grad).sum())
                     v += self.grad / length
-                found.append(self._judge(f"direction {i}", v, length, self.grad.size**-0.5))
+                share = self.grad.size**-0.5
+                found.append(self._judge(f"direction {i}", v, length, noise, share))
                 verdicts.append(found[-1].verdict)
             usual = "right" if "right" in verdicts else max(verdicts, key=verdicts.count)
             final = found[verdicts.index(usual)]
             self._count(final._replace(near_kink=final.near_kink or len(found) > 1))
 
     def _judge(
-        self, where: tuple[int, ...] | str, v: np.ndarray, typical: float, share: float = 1.0
+        self,
+        where: tuple[int, ...] | str,
+        v: np.ndarray,
+        typical: float,
+        noise: float,
+        share: float = 1.0,
     ) -> _Finding:
         """Compare the slope along ``v`` with the gradient's, as closely as can be.
 
@@ -472,7 +530,9 @@ class _Probe:
                 near_kink = best.error < np.inf and best.error > self.tolerance
                 best = _Finding("wrong", near_kink, where, error, analytic, numeric, eps)
             if error <= self.tolerance * share:
-                return best._replace(verdict="right")
+                seen = AGREES * max(abs(analytic), abs(numeric)) > self.tolerance * scale
+                right_one = seen or self._small_but_right(v, analytic, numeric, noise, eps)
+                return best._replace(verdict="right" if right_one else "too small")
             slopes.append((right, left))
         # Among the slopes on both sides, give or take how much either still changes with ε?
         last = np.array(slopes[1:])  # (ε, side)
@@ -480,6 +540,23 @@ class _Probe:
         if last.min() - slack > analytic or last.max() + slack < analytic:
             return best
         return best._replace(verdict="right" if best.error <= self.tolerance else "not judged")
+
+    def _small_but_right(
+        self, v: np.ndarray, analytic: float, numeric: float, noise: float, eps: float
+    ) -> bool:
+        """Whether a gradient that is zero beside the others is shown to be right for itself."""
+        if numeric == analytic == 0:
+            return True
+        if abs(analytic) <= noise:  # all of it is rounding
+            eps = EPS_SMALL[-1]
+            return abs(sum(self._slopes(v, eps)) / 2 - analytic) <= 4 * self.rounding / eps
+        for larger in (*EPS_SMALL, None):
+            near = abs(numeric - analytic) <= AGREES * abs(analytic)
+            if near and self.rounding / eps <= abs(analytic):  # it is no chance
+                return True
+            if larger is not None:
+                numeric, eps = sum(self._slopes(v, larger)) / 2, larger
+        return False
 
     def _slopes(self, v: np.ndarray, eps: float) -> tuple[float, float]:
         """Return the slope of L along ``v`` to the right and to the left."""
@@ -500,104 +577,10 @@ class _Probe:
         if found.verdict == "not judged":
             row.on_kink += 1
             return
+        if found.verdict == "too small":
+            row.too_small += 1
+            return
         row.wrong += found.verdict == "wrong"
         row.near_kink += found.verdict == "right" and found.near_kink
         if found.error > row.error or row.index == ():
             _, _, row.index, row.error, row.analytic, row.numeric, row.eps = found
-
-
-# ---- what `python -m tinyshuffle gradcheck` can check by name
-
-Case = tuple[Callable[[], Module], tuple[int, ...]]
-
-CASES: dict[str, Case] = {
-    "conv2d": (partial(nn.Conv2d, 4, 6, 3, stride=2, padding=1), (2, 5, 4, 4)),
-    "conv2d_dilated": (partial(nn.Conv2d, 3, 4, 3, padding=2, dilation=2), (2, 5, 6, 3)),
-    "conv2d_grouped": (partial(nn.Conv2d, 6, 9, 3, padding=1, groups=3), (2, 5, 4, 6)),
-    "pointwise": (partial(nn.Conv2d, 5, 7, 1), (2, 4, 3, 5)),
-    "pointwise_grouped": (partial(nn.Conv2d, 6, 9, 1, groups=3), (2, 4, 3, 6)),
-    "depthwise": (partial(nn.Conv2d, 6, 6, 3, padding=1, groups=6), (2, 5, 4, 6)),
-    "depthwise_stride2": (
-        partial(nn.Conv2d, 6, 6, 3, stride=2, padding=1, groups=6), (2, 5, 6, 6),
-    ),
-    "batch_norm": (partial(nn.BatchNorm2d, 5), (3, 4, 3, 5)),
-    "batch_norm_relu": (
-        lambda: nn.Sequential(nn.BatchNorm2d(5), nn.ReLU()), (3, 4, 3, 5),
-    ),
-    "relu": (nn.ReLU, (2, 4, 3, 5)),
-    "relu6": (nn.ReLU6, (2, 4, 3, 5)),
-    "sigmoid": (nn.Sigmoid, (2, 5)),
-    "channel_shuffle": (partial(nn.ChannelShuffle, 3), (2, 3, 2, 12)),
-    "max_pool2d": (partial(nn.MaxPool2d, 3, stride=2, padding=1), (2, 6, 5, 3)),
-    "avg_pool2d": (partial(nn.AvgPool2d, 3, stride=2, padding=1), (2, 6, 5, 3)),
-    "max_pool2d_ceil": (partial(nn.MaxPool2d, 3, stride=2, ceil_mode=True), (2, 6, 7, 3)),
-    "adaptive_avg_pool2d": (partial(nn.AdaptiveAvgPool2d, (2, 3)), (2, 5, 4, 3)),
-    "global_avg_pool": (nn.GlobalAvgPool, (2, 3, 4, 5)),
-    "flatten": (nn.Flatten, (2, 3, 4, 5)),
-    "local_response_norm": (partial(nn.LocalResponseNorm, 4, alpha=0.5, k=2), (2, 3, 2, 7)),
-    "linear": (partial(nn.Linear, 6, 4), (3, 6)),
-    "dropout": (partial(nn.Dropout, 0.4), (4, 6)),
-    "squeeze_excitation": (partial(nn.SqueezeExcitation, 8, 4), (2, 3, 4, 8)),
-    "shuffle_unit_v1": (partial(ShuffleUnitV1, 24, 24, 3, 1), (2, 6, 5, 24)),
-    "shuffle_unit_v1_stride2": (partial(ShuffleUnitV1, 12, 36, 3, 2), (2, 6, 5, 12)),
-    "shuffle_unit_v2": (partial(ShuffleUnitV2, 16, 16, 1), (2, 6, 5, 16)),
-    "shuffle_unit_v2_stride2": (partial(ShuffleUnitV2, 8, 16, 2), (2, 6, 5, 8)),
-    "shuffle_unit_v2_residual": (
-        partial(ShuffleUnitV2, 16, 16, 1, residual=True), (2, 6, 5, 16)
-    ),
-    "shuffle_unit_v2_star": (partial(ShuffleUnitV2Star, 16, 16, 1), (2, 6, 5, 16)),
-    "bottleneck": (partial(bottleneck, 12, 6, 12, 1), (2, 4, 3, 12)),
-    "bottleneck_grouped": (partial(bottleneck, 9, 6, 12, 2, groups=3), (2, 5, 4, 9)),
-    "inverted_residual": (partial(InvertedResidual, 6, 6, 1, 3), (2, 4, 5, 6)),
-    "dense_layer": (partial(DenseLayer, 6, 3), (2, 4, 3, 6)),
-    "fire": (partial(Fire, 6, 3, 4), (2, 4, 3, 6)),
-    "inception": (partial(Inception, 6, (3, 2, 4, 2, 3, 2)), (2, 4, 3, 6)),
-}
-DEFAULT_NETS = ("shufflenet_v1_x0_25_g3", "shufflenet_v2_x0_5")
-
-
-def run_named(
-    names: list[str], on_start: Callable[[str], None] = lambda name: None
-) -> Iterator[tuple[str, Report]]:
-    """Check layers, units and nets by name; without names every case and two nets.
-
-    Yields
-    ------
-    name, report
-
-    Raises
-    ------
-    TinyshuffleError
-        For an unknown name, before anything is checked; the nearest ones are offered.
-    """
-    known = [*CASES, *list_models()]
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-            raise TinyshuffleError(
-                f"nothing to check is called {name!r}; "
-                + (f"did you mean {' or '.join(near)}? There are " if near else "there are ")
-                + f"the layers and units {', '.join(CASES)}, and every model's name"
-            )
-    return _run_named(names or [*CASES, *DEFAULT_NETS], on_start)
-
-
-def _run_named(names: list[str], on_start: Callable[[str], None]) -> Iterator[tuple[str, Report]]:
-    for name in names:
-        on_start(name)
-        if name in CASES:
-            build, shape = CASES[name]
-            module = build().initialise(0)
-        else:
-            module, shape = create(name, num_classes=5, stem="cifar"), (2, 32, 32, 3)
-        module.astype("float64")
-        rng = np.random.default_rng(1)
-        for p in module.parameters():
-            if np.ptp(p.data) == 0:
-                # γ = 1 hides a factor, and β = 0 puts a channel of zeros onto its ReLU's kink
-                p.data += rng.uniform(-0.3, 0.3, p.shape)
-        for _ in range(INPUTS):  # one of a net's 10⁵ ReLUs can happen to be too near to its kink
-            report = gradcheck(module, rng.standard_normal(shape))
-            if report.verdict != "not judged":
-                break
-        yield name, report

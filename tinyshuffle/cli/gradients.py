@@ -14,9 +14,10 @@ def gradcheck(names: tuple[str, ...]) -> None:
     """Check the gradients of layers, units or models by their NAMES, in float64.
 
     Without names: every layer and unit and two whole nets, one line each. A gradient is right,
-    wrong, or not judged, because it sits on a kink; the exit code is 0 if all are right.
+    wrong, or not judged, because it sits on a kink or rounding hides it; the exit code is 0 if all
+    are right.
     """
-    from ..gradcheck import CASES, run_named
+    from ..gradcheck_cases import CASES, run_named
 
     reports = run_named(list(names))
     width = max(map(len, CASES))

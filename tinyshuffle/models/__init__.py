@@ -14,9 +14,10 @@ import numpy as np
 
 from ..errors import TinyshuffleError
 from ..nn import Module
+from ..ops.arguments import generator
 from ..parallel import DataParallel
 from ..text import shown
-from ..values import read, whole
+from ..values import read
 from .alexnet import AlexNet, AlexNetOriginal
 from .densenet import DenseNet
 from .googlenet import AuxiliaryLoss, GoogLeNet
@@ -167,10 +168,9 @@ def create(
     variant = _typed(name, variant, text=False)
     num_classes = check_count("num_classes", num_classes, MOST_CLASSES)
     check_stem(stem)
-    if not isinstance(seed, np.random.Generator) and (whole(seed) is None or seed < 0):
-        raise TinyshuffleError(f"seed={shown(seed)} is not possible: give a whole number from 0 up")
+    rng = generator(seed)
     net = _MODELS[name](num_classes=num_classes, stem=stem, **variant)
-    net.initialise(seed)
+    net.initialise(rng)
     return DataParallel(net)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import memory
 from ..errors import TinyshuffleError
-from ..ops.arguments import check_plain, check_real, check_type, integer
+from ..ops.arguments import check_plain, check_real, check_type, generator, integer
 from ..part import this_part
 from ..values import flags
 
@@ -420,7 +420,7 @@ class Module:
 
     def initialise(self, seed: int | np.random.Generator = 0) -> Module:
         """Draw all weights anew, each from a generator of its own; return the module."""
-        rng = np.random.default_rng(seed)
+        rng = generator(seed)
         for p in self.parameters():
             p.initialise(rng.spawn(1)[0])
         for module in self.modules():

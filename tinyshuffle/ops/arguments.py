@@ -17,6 +17,8 @@ import numpy as np
 
 from ..errors import TinyshuffleError
 from ..part import whole
+from ..text import shown
+from ..values import whole as whole_number
 
 __all__ = [
     "IntPair",
@@ -30,6 +32,7 @@ __all__ = [
     "check_rows",
     "check_type",
     "fit",
+    "generator",
     "number",
     "pair",
     "integer",
@@ -107,6 +110,16 @@ def number(value: Any, name: str, fits: Callable[[float], bool], wanted: str) ->
     if math.isnan(out) or not fits(out):
         raise TinyshuffleError(f"{name}={value!r} is not possible; use {wanted}")
     return out
+
+
+def generator(seed: Any) -> np.random.Generator:
+    """Return the generator of a seed, which may be one itself."""
+    if isinstance(seed, np.random.Generator):
+        return seed
+    number = whole_number(seed)
+    if number is None or number < 0:
+        raise TinyshuffleError(f"seed={shown(seed)} is not possible: give a whole number from 0 up")
+    return np.random.default_rng(number)
 
 
 def check_groups(groups: int, channels: int, what: str = "channels") -> None:
