@@ -56,6 +56,7 @@ PLACES = [
     ("relu", "relu_backward", None),
     ("relu6", "relu6_backward", None),
     ("sigmoid", "sigmoid_backward", None),
+    ("tanh", "tanh_backward", None),
     ("channel_shuffle", "channel_shuffle_backward", None),
     ("max_pool2d", "max_pool2d_backward", None),
     ("avg_pool2d", "avg_pool2d_backward", None),

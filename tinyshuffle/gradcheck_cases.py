@@ -45,6 +45,7 @@ CASES: dict[str, Case] = {
     "relu": (nn.ReLU, (2, 4, 3, 5)),
     "relu6": (nn.ReLU6, (2, 4, 3, 5)),
     "sigmoid": (nn.Sigmoid, (2, 5)),
+    "tanh": (nn.Tanh, (2, 5)),
     "channel_shuffle": (partial(nn.ChannelShuffle, 3), (2, 3, 2, 12)),
     "max_pool2d": (partial(nn.MaxPool2d, 3, stride=2, padding=1), (2, 6, 5, 3)),
     "avg_pool2d": (partial(nn.AvgPool2d, 3, stride=2, padding=1), (2, 6, 5, 3)),

@@ -370,7 +370,7 @@ def test_activations(dtype, seed, layout, shape):
     x, dy = normal(seed, shape, shape)
     x *= 5
     x.flat[:: x.size // 2 + 1] = 0
-    for name in "relu", "relu6", "sigmoid":
+    for name in "relu", "relu6", "sigmoid", "tanh":
         (y,) = check(name, dtype, x, layout=layout)
         y = np.asarray(y, np.float32)
         check(f"{name}_backward", dtype, dy, y, layout=layout)

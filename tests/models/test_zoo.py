@@ -45,6 +45,8 @@ def total(name: str, side: int = 224, **variant):
         ("densenet121", 7_978_856, 2.834),
         ("densenet169", 14_149_480, 3.36),
         ("densenet201", 20_013_928, 4.291),
+        # Cadene/pretrained-models.pytorch; V2 Table 6 prints 20.7 G for it
+        ("senet154", 115_088_984, 20.688),
     ],
 )
 def test_torchvisions_metadata(name, params, giga):
@@ -122,6 +124,49 @@ def test_the_star_has_few_multiply_adds_more():
             more += 9 * (4 * hw * c + (repeat - 1) * hw * out // 2)
         assert total(f"shufflenet_v2_star_x{name}").multiply_adds - plain == more
         assert more < 0.06 * plain
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "millions", "mega"),
+    [  # parameters and multiply-adds, in millions, as the nets' own papers print them
+        ("mobilenet_v1_x1_0", {"factorised": False}, "29.3", 4867),  # printed: 4866, see errata
+        ("mobilenet_v1_x1_0", {"shallow": True}, "2.9", 307),
+        ("vgg11", {"lrn": True}, "133", 7609),
+        ("vgg16", {"conv1x1": True}, "134", 11771),
+        ("resnet50", {"stride_first": True}, "25.6", 3858),
+        ("resnet101", {"stride_first": True}, "44.5", 7570),
+        ("resnet152", {"stride_first": True}, "60.2", 11282),
+        ("resnet34", {"shortcut": "padding"}, "21.6", 3644),
+        ("resnet34", {"shortcut": "none"}, "21.6", 3644),
+        ("igcv3", {}, "3.5", 313),
+        ("googlenet", {"branch5x5": True}, "7.0", 1583),
+    ],
+)
+def test_the_papers_variants(name, variant, millions, mega):
+    cost = total(name, **variant)
+    assert f"{cost.params / 1e6:.{len(millions.partition('.')[2])}f}" == millions
+    assert round(cost.multiply_adds / 1e6) == mega
+
+
+def test_xception_has_the_parameters_that_its_paper_prints():
+    assert total("xception", 299).params == 22_855_952
+
+
+@pytest.mark.parametrize(
+    ("depth", "padded", "projected"),
+    [  # padded: the paper's Table 6 in millions; projected: chenyaofo's, with its multiply-adds
+        (20, "0.27", (0.27, 40.81)), (32, "0.46", (0.47, 69.12)), (44, "0.66", None),
+        (56, "0.85", (0.86, 125.75)), (110, "1.7", None),
+    ],
+)  # fmt: skip
+def test_the_papers_nets_for_cifar(depth, padded, projected):
+    params = total(f"resnet{depth}", 32).params / 1e6
+    assert f"{params:.{len(padded) - 2}f}" == padded
+    assert total(f"resnet{depth}", 32, shortcut="none").params / 1e6 == params
+    if projected:
+        cost = total(f"resnet{depth}", 32, shortcut="projection")
+        found = round(cost.params / 1e6, 2), round(cost.multiply_adds / 1e6, 2)
+        assert found == projected
 
 
 def test_googlenets_auxiliary_classifiers():
@@ -292,6 +337,11 @@ def test_a_net_that_takes_nothing_has_no_smallest_image():
         (lambda: models.VGG(12), "depths are 11, 13, 16, 19"),
         (lambda: models.ResNet(20), "depths are 18, 34, 50, 101, 152"),
         (lambda: models.ResNet(18, groups=32), "use a depth from 50 up"),
+        (lambda: models.ResNet(34, stride_first=True), "use a depth from 50 up"),
+        (lambda: models.ResNet(34, shortcut="pad"), "use projection, padding, none"),
+        (lambda: models.CifarResNet(21), "depths are 6n . 2, such as 20, 56, 110"),
+        (lambda: models.VGG(13, conv1x1=True), "has 16 layers and not 13"),
+        (lambda: models.IGCV3(0), "use a number above 0"),
         (lambda: models.DenseNet(100), "depths are 121, 169, 201"),
         (lambda: models.SqueezeNet("2"), "versions are 1.0, 1.1"),
         (lambda: models.MobileNetV1(0), "use a number above 0"),

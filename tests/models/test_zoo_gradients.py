@@ -11,13 +11,16 @@ import tinyshuffle as ts
 from tinyshuffle import models, nn
 from tinyshuffle.models.densenet import DenseLayer
 from tinyshuffle.models.googlenet import Inception
-from tinyshuffle.models.mobilenet_v1 import separable
+from tinyshuffle.models.igcv3 import InterleavedUnit
+from tinyshuffle.models.mobilenet_v1 import dense, separable
 from tinyshuffle.models.mobilenet_v2 import InvertedResidual
 from tinyshuffle.models.resnet import basic_block, bottleneck
+from tinyshuffle.models.senet import se_block
 from tinyshuffle.models.shufflenet_v2_large import WideningUnitV2, _unit_v1
 from tinyshuffle.models.shufflenet_v2_star import ShuffleUnitV2Star
 from tinyshuffle.models.squeezenet import Fire
 from tinyshuffle.models.v1_table4 import vgg_unit
+from tinyshuffle.models.xception import XceptionBlock
 
 UNITS = {
     "basic": (partial(basic_block, 5, 5, 1), 5),
@@ -27,15 +30,25 @@ UNITS = {
     "bottleneck, wider only": (partial(bottleneck, 6, 4, 8, 1), 6),
     "bottleneck, grouped": (partial(bottleneck, 8, 6, 8, 1, groups=3), 8),
     "bottleneck, stride first": (partial(bottleneck, 8, 4, 6, 2, 2, True), 8),
+    "basic, padding": (partial(basic_block, 4, 7, 2, "padding"), 4),
+    "basic, plain": (partial(basic_block, 4, 6, 2, "none"), 4),
+    "bottleneck, padding": (partial(bottleneck, 6, 4, 8, 1, shortcut="padding"), 6),
+    "bottleneck, SE": (partial(se_block, 6, 2, 2, groups=2), 6),
     "vgg": (partial(vgg_unit, 4, 6, 2), 4),
     "separable": (partial(separable, 5, 7, 1), 5),
     "separable, stride 2": (partial(separable, 6, 4, 2), 6),
     "inverted residual": (partial(InvertedResidual, 4, 4, 1, 6), 4),
     "inverted residual, t = 1": (partial(InvertedResidual, 6, 4, 1, 1), 6),
     "inverted residual, stride 2": (partial(InvertedResidual, 4, 6, 2, 3), 4),
+    "interleaved": (partial(InterleavedUnit, 4, 8, 4, 1, True), 4),
+    "interleaved, stride 2": (partial(InterleavedUnit, 4, 8, 6, 2, False), 4),
+    "xception": (partial(XceptionBlock, (4, 4, 4), False), 4),
+    "xception, stride 2": (partial(XceptionBlock, (4, 5, 6), True, False), 4),
+    "mobilenet, dense": (partial(dense, 4, 5, 2), 4),
     "dense layer": (partial(DenseLayer, 7, 2), 7),
     "fire": (partial(Fire, 8, 3, 5), 8),
     "inception": (partial(Inception, 7, (2, 3, 4, 1, 3, 5)), 7),
+    "inception, 5x5": (partial(Inception, 7, (2, 3, 4, 1, 3, 5), 5), 7),
     "V2*": (partial(ShuffleUnitV2Star, 12, 12, 1), 12),
     "V2*, stride 2": (partial(ShuffleUnitV2Star, 6, 16, 2), 6),
     "V2*, SE, residual": (partial(ShuffleUnitV2Star, 12, 12, 1, se=True, residual=True), 12),
@@ -68,6 +81,7 @@ NETS = {
     "resnet18": 8,
     "squeezenet1_0": 8,
     "squeezenet1_1": 8,
+    "resnet20": 8,
     "mobilenet_v1_x0_25": 16,
     "mobilenet_v2_x0_15": 16,
     "vgg_like_13m": 16,
@@ -111,8 +125,8 @@ def step(name: str, side: int, **variant) -> None:
 
 
 LIGHT = (
-    "alexnet", "alexnet_original", "nin", "googlenet", "resnet18", "squeezenet1_1",
-    "mobilenet_v1_x0_25", "mobilenet_v2_x0_15", "vgg_like_13m", "resnext_like_13m",
+    "alexnet", "alexnet_original", "nin", "googlenet", "resnet18", "resnet20", "igcv3",
+    "squeezenet1_1", "mobilenet_v1_x0_25", "mobilenet_v2_x0_15", "vgg_like_13m", "resnext_like_13m",
     "shufflenet_v2_star_x0_5",
 )  # fmt: skip
 REST = [

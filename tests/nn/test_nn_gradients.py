@@ -85,7 +85,7 @@ def test_avg_pool(backend, case, count_include_pad, seed):
 
 
 @backends
-@pytest.mark.parametrize("layer", [nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.GlobalAvgPool])
+@pytest.mark.parametrize("layer", [nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Tanh, nn.GlobalAvgPool])
 @settings(max_examples=5)
 @given(batches, sizes, st.integers(1, 5), seeds)
 def test_layers_without_parameters(backend, layer, n, size, c, seed):

@@ -22,6 +22,8 @@ COMPUTING = {
     "relu6_backward": lambda x: F.relu6_backward(x, X),
     "sigmoid": lambda x: F.sigmoid(x),
     "sigmoid_backward": lambda x: F.sigmoid_backward(x, X),
+    "tanh": lambda x: F.tanh(x),
+    "tanh_backward": lambda x: F.tanh_backward(x, X),
     "add": lambda x: F.add(x, x),
     "channel_scale": lambda x: F.channel_scale(x, ROWS),
     "conv2d": lambda x: F.conv2d(x, W),
@@ -148,6 +150,7 @@ def test_a_gradient_has_the_outputs_shape_and_gets_its_type(dtype):
     for call, shape in (
         (lambda dy: F.relu_backward(dy, x), x.shape),
         (lambda dy: F.sigmoid_backward(dy, x), x.shape),
+        (lambda dy: F.tanh_backward(dy, x), x.shape),
         (lambda dy: F.conv2d_backward(dy, x, W.astype(dtype), padding=1)[0], x.shape),
         (lambda dy: F.pointwise_conv2d_backward(dy, x, w[None, None])[0], x.shape),
         (lambda dy: F.depthwise_conv2d_backward(dy, x, W[..., 0].astype(dtype))[0], (2, 4, 4, 4)),

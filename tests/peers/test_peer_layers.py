@@ -200,6 +200,7 @@ def test_without_weights(backend: str, shape, groups: int, n: int, seed: int) ->
     check(backend, ts.nn.ReLU(), nn.ReLU(), x, rng)
     check(backend, ts.nn.ReLU6(), nn.ReLU6(), x, rng)
     check(backend, ts.nn.Sigmoid(), nn.Sigmoid(), x, rng)
+    check(backend, ts.nn.Tanh(), nn.Tanh(), x, rng)
 
 
 @both_backends

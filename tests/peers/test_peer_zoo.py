@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peers.parity import nchw, state
 from peers.torch_zoo import TWINS
+from peers.torch_zoo_more import MORE_TWINS
 
 import tinyshuffle as ts
 from tinyshuffle import nn
@@ -29,8 +30,12 @@ SLOW = ("resnet50",)  # resnext50_32x4d is the same but for its groups
 @pytest.mark.parametrize(
     ("name", "build", "stem", "side", "variant"),
     [
-        pytest.param(*twin, id=twin[0], marks=[pytest.mark.slow] if twin[0] in SLOW else [])
-        for twin in TWINS
+        pytest.param(
+            *twin,
+            id=" ".join([twin[0], *(f"{key}={value}" for key, value in twin[4].items())]),
+            marks=[pytest.mark.slow] if twin[0] in SLOW else [],
+        )
+        for twin in [*TWINS, *MORE_TWINS]
     ],
 )
 def test_a_training_step(name, build, stem, side, variant):

@@ -292,11 +292,13 @@ def basic_conv(c: int, o: int, k: int, s: int = 1) -> nn.Sequential:
 
 
 class Inception(nn.Module):
+    kernel = 3
+
     def __init__(self, c: int, o1: int, r3: int, o3: int, r5: int, o5: int, p: int) -> None:
         super().__init__()
         self.branch1 = basic_conv(c, o1, 1)
         self.branch2 = nn.Sequential(basic_conv(c, r3, 1), basic_conv(r3, o3, 3))
-        self.branch3 = nn.Sequential(basic_conv(c, r5, 1), basic_conv(r5, o5, 3))
+        self.branch3 = nn.Sequential(basic_conv(c, r5, 1), basic_conv(r5, o5, self.kernel))
         self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, 1, ceil_mode=True), basic_conv(c, p, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -213,6 +213,7 @@ _SPECIAL: dict[str, Callable[..., Any]] = {
     "relu_backward": _dx_like(0),
     "relu6_backward": _dx_like(0),
     "sigmoid_backward": _dx_like(0),
+    "tanh_backward": _dx_like(0),
     "dropout_backward": _dx_like(0),
     "channel_shuffle_backward": _dx_like(0),
     "concat_shuffle_backward": lambda r, dy, *_: (r.tensor(dy.shape, dy.dtype), None, None),

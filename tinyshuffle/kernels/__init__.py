@@ -19,6 +19,9 @@ from .activations import (
     sigmoid,
     sigmoid_backward,
     sigmoid_cost,
+    tanh,
+    tanh_backward,
+    tanh_cost,
 )
 from .batch_norm import (
     batch_norm,

@@ -1,11 +1,20 @@
-"""ReLU and ReLU6: see ``ops.activations``. The sigmoid has a few numbers to do; NumPy's will do."""
+"""ReLU and ReLU6: see ``ops.activations``. NumPy's other two will do."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from .. import memory
-from ..ops.activations import relu6_cost, relu_cost, sigmoid, sigmoid_backward, sigmoid_cost
+from ..ops.activations import (
+    relu6_cost,
+    relu_cost,
+    sigmoid,
+    sigmoid_backward,
+    sigmoid_cost,
+    tanh,
+    tanh_backward,
+    tanh_cost,
+)
 from ..ops.arguments import check_real
 from .jit import exact, flat
 
@@ -19,6 +28,9 @@ __all__ = [
     "sigmoid",
     "sigmoid_backward",
     "sigmoid_cost",
+    "tanh",
+    "tanh_backward",
+    "tanh_cost",
 ]
 
 

@@ -21,10 +21,12 @@ from ..values import read
 from .alexnet import AlexNet, AlexNetOriginal
 from .densenet import DenseNet
 from .googlenet import AuxiliaryLoss, GoogLeNet
+from .igcv3 import IGCV3
 from .mobilenet_v1 import MobileNetV1
 from .mobilenet_v2 import MobileNetV2
 from .nin import NetworkInNetwork
-from .resnet import ResNet
+from .resnet import CifarResNet, ResNet
+from .senet import SENet154
 from .shufflenet_v1 import ShuffleNetV1, ShuffleUnitV1
 from .shufflenet_v2 import ShuffleNetV2, ShuffleUnitV2
 from .shufflenet_v2_large import SEShuffleNetV2_164, ShuffleNetV1_50, ShuffleNetV2_50
@@ -34,12 +36,15 @@ from .stages import check_count
 from .stem import check_stem
 from .v1_table4 import OtherUnits
 from .vgg import VGG
+from .xception import Xception
 
 __all__ = [
+    "IGCV3",
     "VGG",
     "AlexNet",
     "AlexNetOriginal",
     "AuxiliaryLoss",
+    "CifarResNet",
     "DenseNet",
     "GoogLeNet",
     "MobileNetV1",
@@ -47,6 +52,7 @@ __all__ = [
     "NetworkInNetwork",
     "OtherUnits",
     "ResNet",
+    "SENet154",
     "SEShuffleNetV2_164",
     "ShuffleNetV1",
     "ShuffleNetV1_50",
@@ -57,6 +63,7 @@ __all__ = [
     "ShuffleUnitV2",
     "ShuffleUnitV2Star",
     "SqueezeNet",
+    "Xception",
     "create",
     "list_models",
     "read_variant",
@@ -113,10 +120,14 @@ _MODELS: dict[str, Callable[..., Module]] = {
     **{f"vgg{depth}_bn": partial(VGG, depth, batch_norm=True) for depth in (11, 13, 16, 19)},
     "googlenet": GoogLeNet,
     **{f"resnet{depth}": partial(ResNet, depth) for depth in (18, 34, 50, 101, 152)},
+    **{f"resnet{depth}": partial(CifarResNet, depth) for depth in (20, 32, 44, 56, 110)},
     "resnext50_32x4d": partial(ResNet, 50, groups=32, width_per_group=4),
     "squeezenet1_0": partial(SqueezeNet, "1.0"),
     "squeezenet1_1": partial(SqueezeNet, "1.1"),
     **{f"densenet{depth}": partial(DenseNet, depth) for depth in (121, 169, 201)},
+    "xception": Xception,
+    "igcv3": IGCV3,
+    "senet154": SENet154,
 }
 
 

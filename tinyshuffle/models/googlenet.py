@@ -2,8 +2,8 @@
 
 As torchvision has it, which differs from the paper: every convolution is followed by batch norm
 (and has no bias), local response normalisation is gone, and the third branch of each inception
-module has a 3x3 convolution where Table 1 has 5x5. Layer names are torchvision's, so weights move
-between the two by transposing.
+module has a 3x3 convolution where Table 1 has 5x5, unless it is asked for. Layer names are
+torchvision's, so weights move between the two by transposing.
 """
 
 from __future__ import annotations
@@ -67,14 +67,16 @@ class Inception(Module):
     in_channels : int
     widths : six int
         A line of Table 1.
+    kernel : int
+        Of the third branch: 5 in the paper.
     """
 
-    def __init__(self, in_channels: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, in_channels: int, widths: tuple[int, ...], kernel: int = 3) -> None:
         one, reduce3, three, reduce5, five, projection = widths
         self.widths = [one, three, five, projection]
         self.branch1 = _conv(in_channels, one, 1)
         self.branch2 = Sequential(_conv(in_channels, reduce3, 1), _conv(reduce3, three, 3))
-        self.branch3 = Sequential(_conv(in_channels, reduce5, 1), _conv(reduce5, five, 3))
+        self.branch3 = Sequential(_conv(in_channels, reduce5, 1), _conv(reduce5, five, kernel))
         self.branch4 = Sequential(
             MaxPool2d(3, stride=1, padding=1), _conv(in_channels, projection, 1)
         )
@@ -103,11 +105,17 @@ class GoogLeNet(Sequential):
         own, the first and the second auxiliary classifier's, which :class:`AuxiliaryLoss` takes.
         One array, so that a batch can lie in slices like any other net's. In evaluation it returns
         its own (N, K), and the auxiliary classifiers rest.
+    branch5x5 : bool
+        The third branch has 5x5 convolutions, as in the paper, and not torchvision's 3x3.
     """
 
     @flags
     def __init__(
-        self, num_classes: int = 1000, stem: str = "imagenet", aux_logits: bool = False
+        self,
+        num_classes: int = 1000,
+        stem: str = "imagenet",
+        aux_logits: bool = False,
+        branch5x5: bool = False,
     ) -> None:
         self.num_classes, self.aux_logits = num_classes, aux_logits
         layers: dict[str, Module] = {"conv1": _conv(3, 64, 3)}
@@ -123,7 +131,7 @@ class GoogLeNet(Sequential):
         }
         channels = 192
         for name, widths in INCEPTIONS.items():
-            layers[name] = inception = Inception(channels, widths)
+            layers[name] = inception = Inception(channels, widths, 5 if branch5x5 else 3)
             channels = sum(inception.widths)
             if name in POOL_BEHIND:
                 kernel = 3 if name == "inception3b" else 2

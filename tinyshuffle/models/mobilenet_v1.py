@@ -14,10 +14,11 @@ from ..nn import (
     Sequential,
     init,
 )
+from ..values import flags
 from .stages import check_width
 from .stem import check_stem
 
-__all__ = ["MobileNetV1", "separable"]
+__all__ = ["MobileNetV1", "dense", "separable"]
 
 # Table 1: output channels and stride of each depthwise separable convolution. The last one is
 # printed with stride 2 and an input of 7x7; the classifier's 7x7 pool says that it is 1.
@@ -42,6 +43,15 @@ def separable(in_channels: int, out_channels: int, stride: int) -> Sequential:
     )
 
 
+def dense(in_channels: int, out_channels: int, stride: int) -> Sequential:
+    """Return the standard convolution that :func:`separable` stands for (Figure 3, left)."""
+    return Sequential(
+        conv=Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
+        bn=BatchNorm2d(out_channels),
+        relu=ReLU(),
+    )
+
+
 class MobileNetV1(Sequential):
     """MobileNet V1 (Table 1).
 
@@ -53,10 +63,20 @@ class MobileNetV1(Sequential):
     num_classes : int
     stem : {"imagenet", "cifar"}
         The first convolution has stride 2, or 1.
+    factorised : bool
+        False has standard convolutions in place of the separable ones (Table 4's "Conv MobileNet").
+    shallow : bool
+        Without the five layers of 14x14x512 (Table 5).
     """
 
+    @flags
     def __init__(
-        self, width: float = 1.0, num_classes: int = 1000, stem: str = "imagenet"
+        self,
+        width: float = 1.0,
+        num_classes: int = 1000,
+        stem: str = "imagenet",
+        factorised: bool = True,
+        shallow: bool = False,
     ) -> None:
         width = check_width(width)
         channels = max(1, int(STEM_WIDTH * width))
@@ -65,9 +85,10 @@ class MobileNetV1(Sequential):
         conv1 = Sequential(
             Conv2d(3, channels, 3, stride, padding=1, bias=False), BatchNorm2d(channels), ReLU()
         )
-        for base, unit_stride in UNITS:
+        unit = separable if factorised else dense
+        for base, unit_stride in UNITS[:6] + UNITS[11:] if shallow else UNITS:
             out = max(1, int(base * width))
-            units.append(separable(channels, out, unit_stride))
+            units.append(unit(channels, out, unit_stride))
             channels = out
         super().__init__(
             conv1=conv1,

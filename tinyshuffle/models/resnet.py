@@ -5,7 +5,8 @@ convolution in the middle of each block: the idea that ShuffleNet V1 carries on 
 
 As torchvision has them: in a bottleneck the stride sits on the 3x3 convolution (in the paper, on
 the first 1x1), which costs 0.2 G multiply-adds more in ResNet-50. Layer names are torchvision's,
-so weights move between the two by transposing.
+so weights move between the two by transposing. The paper's small nets for CIFAR (section 4.2) and
+the plain twins of all nets, without shortcuts, are here too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from ..backend import F
 from ..errors import TinyshuffleError
 from ..nn import (
+    AvgPool2d,
     BatchNorm2d,
     Conv2d,
     GlobalAvgPool,
@@ -27,11 +29,12 @@ from ..nn import (
     Sequential,
     init,
 )
+from ..text import shown
 from ..values import flags
 from .stages import check_count
 from .stem import check_stem
 
-__all__ = ["ResNet", "ResidualBlock", "basic_block", "bottleneck"]
+__all__ = ["CifarResNet", "PaddedBlock", "ResNet", "ResidualBlock", "basic_block", "bottleneck"]
 
 # Table 1: blocks in each stage; the deeper nets are made of bottlenecks.
 REPEATS = {
@@ -44,6 +47,8 @@ REPEATS = {
 BOTTLENECK_FROM = 50
 WIDTHS = (64, 128, 256, 512)
 EXPANSION = 4
+CIFAR_WIDTHS = (16, 32, 64)
+SHORTCUTS = ("projection", "padding", "none")
 
 
 class ResidualBlock(Sequential):
@@ -77,16 +82,47 @@ class ResidualBlock(Sequential):
         return F.add(super().backward(dchain), dshortcut)
 
 
-def basic_block(in_channels: int, out_channels: int, stride: int) -> ResidualBlock:
+class PaddedBlock(ResidualBlock):
+    """The shortcut is every second pixel, and zeros for the new channels (option A, section 3.3).
+
+    To add zeros is to add nothing: the shortcut goes to the first channels only.
+
+    Parameters
+    ----------
+    in_channels, out_channels, stride : int
+    **chain : Module
+        The layers, by name.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, **chain: Module) -> None:
+        super().__init__(AvgPool2d(1, stride), **chain)  # of windows of a single pixel
+        self.channels = [in_channels, out_channels - in_channels]
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        assert self.downsample is not None
+        old, new = F.channel_split(Sequential.forward(self, x), self.channels[0])
+        return self.relu(F.concat([F.add(old, self.downsample(x)), new]))
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        assert self.downsample is not None
+        dold, dnew = F.concat_backward(self.relu.backward(dy), self.channels)
+        dold, dshortcut = F.add_backward(dold)
+        dx = Sequential.backward(self, F.channel_split_backward(dold, dnew))
+        return F.add(dx, self.downsample.backward(dshortcut))
+
+
+def basic_block(
+    in_channels: int, out_channels: int, stride: int, shortcut: str = "projection"
+) -> Sequential:
     """Return a block of two 3x3 convolutions (Figure 5, left)."""
-    return ResidualBlock(
-        _shortcut(in_channels, out_channels, stride),
+    return _around(
+        shortcut, in_channels, out_channels, stride,
         conv1=Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
         bn1=BatchNorm2d(out_channels),
         relu1=ReLU(),
         conv2=Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
         bn2=BatchNorm2d(out_channels),
-    )
+    )  # fmt: skip
 
 
 @flags
@@ -97,15 +133,16 @@ def bottleneck(
     stride: int,
     groups: int = 1,
     stride_first: bool = False,
-) -> ResidualBlock:
+    shortcut: str = "projection",
+) -> Sequential:
     """Return a block of 1x1, 3x3, 1x1 (ResNet, Figure 5, right; ResNeXt, Figure 3c).
 
     Multiply-adds: hw(2cm + 9m²/g) at stride 1, for c channels and a bottleneck of m (V1, section
     3.2). ``stride_first`` puts the stride on the first 1x1, as in the ResNet paper.
     """
     first, second = (stride, 1) if stride_first else (1, stride)
-    return ResidualBlock(
-        _shortcut(in_channels, out_channels, stride),
+    return _around(
+        shortcut, in_channels, out_channels, stride,
         conv1=Conv2d(in_channels, middle, 1, first, bias=False),
         bn1=BatchNorm2d(middle),
         relu1=ReLU(),
@@ -114,16 +151,21 @@ def bottleneck(
         relu2=ReLU(),
         conv3=Conv2d(middle, out_channels, 1, bias=False),
         bn3=BatchNorm2d(out_channels),
-    )
+    )  # fmt: skip
 
 
-def _shortcut(in_channels: int, out_channels: int, stride: int) -> Module | None:
-    """A projection where the shape changes (option B of section 3.3), else the identity."""
+def _around(
+    shortcut: str, in_channels: int, out_channels: int, stride: int, **chain: Module
+) -> Sequential:
+    """Lay a shortcut around layers: the identity, and what is asked for where the shape changes."""
+    if shortcut == "none":
+        return Sequential(**chain, relu=ReLU())
     if stride == 1 and in_channels == out_channels:
-        return None
-    return Sequential(
-        Conv2d(in_channels, out_channels, 1, stride, bias=False), BatchNorm2d(out_channels)
-    )
+        return ResidualBlock(None, **chain)
+    if shortcut == "padding":
+        return PaddedBlock(in_channels, out_channels, stride, **chain)
+    projection = Conv2d(in_channels, out_channels, 1, stride, bias=False)
+    return ResidualBlock(Sequential(projection, BatchNorm2d(out_channels)), **chain)
 
 
 class ResNet(Sequential):
@@ -140,8 +182,14 @@ class ResNet(Sequential):
         ResNeXt's cardinality, of the 3x3 convolution in a bottleneck.
     width_per_group : int
         Channels of each group in the first stage's bottlenecks; ResNet's are 64 wide, 1x64d.
+    stride_first : bool
+        The stride of a bottleneck is in its first 1x1 convolution, as in the paper.
+    shortcut : {"projection", "padding", "none"}
+        Where the shape changes: option B of section 3.3, option A, or no shortcuts anywhere, which
+        is the plain net of Figure 3.
     """
 
+    @flags
     def __init__(
         self,
         depth: int = 50,
@@ -149,6 +197,8 @@ class ResNet(Sequential):
         stem: str = "imagenet",
         groups: int = 1,
         width_per_group: int = 64,
+        stride_first: bool = False,
+        shortcut: str = "projection",
     ) -> None:
         if depth not in REPEATS:
             raise TinyshuffleError(
@@ -157,7 +207,12 @@ class ResNet(Sequential):
         groups = check_count("groups", groups)
         width_per_group = check_count("width_per_group", width_per_group)
         deep = depth >= BOTTLENECK_FROM
-        for what, value, usual in (("groups", groups, 1), ("width_per_group", width_per_group, 64)):
+        _check_shortcut(shortcut)
+        for what, value, usual in (
+            ("groups", groups, 1),
+            ("width_per_group", width_per_group, 64),
+            ("stride_first", stride_first, False),
+        ):
             if value != usual and not deep:
                 raise TinyshuffleError(
                     f"{what}={value} need bottlenecks, which ResNet-{depth} has not; "
@@ -182,11 +237,67 @@ class ResNet(Sequential):
                 stride = 2 if stage > 1 and i == 0 else 1
                 if deep:
                     middle, out = width * width_per_group // 64 * groups, width * EXPANSION
-                    blocks.append(bottleneck(channels, middle, out, stride, groups))
+                    blocks.append(
+                        bottleneck(channels, middle, out, stride, groups, stride_first, shortcut)
+                    )
                 else:
                     out = width
-                    blocks.append(basic_block(channels, out, stride))
+                    blocks.append(basic_block(channels, out, stride, shortcut))
                 channels = out
             layers[f"layer{stage}"] = Sequential(*blocks)
         super().__init__(**layers, avgpool=GlobalAvgPool(), fc=Linear(channels, num_classes))
         init.kaiming_normal(self)
+
+
+class CifarResNet(Sequential):
+    """ResNet for 32x32 images (section 4.2): 6n + 2 layers, three stages of 16, 32, 64 channels.
+
+    Parameters
+    ----------
+    depth : int
+        20, 32, 44, 56, 110: any 6n + 2.
+    num_classes : int
+    stem : {"imagenet", "cifar"}
+        3x3 with stride 1; "imagenet", which is nobody's published net, adds stride 2 and a pool.
+    shortcut : {"padding", "projection", "none"}
+        See :class:`ResNet`. The paper has padding here; ports often have projections.
+    """
+
+    def __init__(
+        self,
+        depth: int = 20,
+        num_classes: int = 10,
+        stem: str = "cifar",
+        shortcut: str = "padding",
+    ) -> None:
+        depth = check_count("depth", depth)
+        _check_shortcut(shortcut)
+        if depth < 8 or (depth - 2) % 6:
+            raise TinyshuffleError(
+                f"no ResNet for CIFAR has {depth} layers; depths are 6n + 2, such as 20, 56, 110"
+            )
+        channels = CIFAR_WIDTHS[0]
+        large = check_stem(stem) == "imagenet"
+        layers: dict[str, Module] = {
+            "conv1": Conv2d(3, channels, 3, stride=2 if large else 1, padding=1, bias=False),
+            "bn1": BatchNorm2d(channels),
+            "relu": ReLU(),
+        }
+        if large:
+            layers["maxpool"] = MaxPool2d(3, stride=2, padding=1)
+        for stage, width in enumerate(CIFAR_WIDTHS, 1):
+            blocks = []
+            for i in range((depth - 2) // 6):
+                stride = 2 if stage > 1 and i == 0 else 1
+                blocks.append(basic_block(channels, width, stride, shortcut))
+                channels = width
+            layers[f"layer{stage}"] = Sequential(*blocks)
+        super().__init__(**layers, avgpool=GlobalAvgPool(), fc=Linear(channels, num_classes))
+        init.kaiming_normal(self)
+
+
+def _check_shortcut(shortcut: str) -> None:
+    if shortcut not in SHORTCUTS:
+        raise TinyshuffleError(
+            f"shortcut={shown(shortcut)} is unknown; use {', '.join(SHORTCUTS)}"
+        )

@@ -14,6 +14,7 @@ from ..nn import (
     Dropout,
     Flatten,
     Linear,
+    LocalResponseNorm,
     MaxPool2d,
     Module,
     ReLU,
@@ -25,7 +26,7 @@ from .stem import check_stem
 
 __all__ = ["VGG"]
 
-# Table 1: the 3x3 convolutions between two pools, by configuration (A, B, D, E).
+# Table 1: the 3x3 convolutions between two pools, by configuration (A, B, C or D, E).
 REPEATS = {
     11: (1, 1, 2, 2, 2),
     13: (2, 2, 2, 2, 2),
@@ -50,6 +51,10 @@ class VGG(Sequential):
         have 512, as in chenyaofo's nets for CIFAR.
     batch_norm : bool
         Behind every convolution.
+    lrn : bool
+        Local response normalisation behind the first convolution: with 11 layers, A-LRN.
+    conv1x1 : bool
+        The third convolution of a block is 1x1: with 16 layers, C in place of D.
     """
 
     @flags
@@ -59,18 +64,27 @@ class VGG(Sequential):
         num_classes: int = 1000,
         stem: str = "imagenet",
         batch_norm: bool = False,
+        lrn: bool = False,
+        conv1x1: bool = False,
     ) -> None:
         if depth not in REPEATS:
             raise TinyshuffleError(
                 f"no VGG has {depth} layers; depths are {', '.join(map(str, REPEATS))}"
             )
+        if conv1x1 and depth != 16:
+            raise TinyshuffleError(
+                f"configuration C, with 1x1 convolutions, has 16 layers and not {depth}"
+            )
         small = check_stem(stem) == "cifar"
         layers: list[Module] = []
         channels = 3
         for out, repeat in zip(WIDTHS, REPEATS[depth], strict=True):
-            for _ in range(repeat):
-                layers.append(Conv2d(channels, out, 3, padding=1))
+            for i in range(repeat):
+                kernel = 1 if conv1x1 and i == 2 else 3
+                layers.append(Conv2d(channels, out, kernel, padding=kernel // 2))
                 layers += [BatchNorm2d(out), ReLU()] if batch_norm else [ReLU()]
+                if lrn and channels == 3:
+                    layers.append(LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0))
                 channels = out
             layers.append(MaxPool2d(2))
         size, hidden = (1, channels) if small else (7, HIDDEN)

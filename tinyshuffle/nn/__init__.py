@@ -16,6 +16,7 @@ from .layers import (
     ReLU,
     ReLU6,
     Sigmoid,
+    Tanh,
 )
 from .loss import CrossEntropyLoss
 from .module import Module, Parameter, inference
@@ -41,5 +42,6 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "SqueezeExcitation",
+    "Tanh",
     "inference",
 ]

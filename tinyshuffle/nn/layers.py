@@ -34,6 +34,7 @@ __all__ = [
     "ReLU",
     "ReLU6",
     "Sigmoid",
+    "Tanh",
 ]
 
 
@@ -332,6 +333,19 @@ class Sigmoid(Module):
     def backward(self, dy: np.ndarray) -> np.ndarray:
         (y,) = self.saved()
         return F.sigmoid_backward(dy, y)
+
+
+class Tanh(Module):
+    """(eˣ - e⁻ˣ) / (eˣ + e⁻ˣ)."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        y = F.tanh(x)
+        self.save(y)
+        return y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        (y,) = self.saved()
+        return F.tanh_backward(dy, y)
 
 
 class ChannelShuffle(Module):

@@ -28,6 +28,9 @@ from .activations import (
     sigmoid,
     sigmoid_backward,
     sigmoid_cost,
+    tanh,
+    tanh_backward,
+    tanh_cost,
 )
 from .adaptive_pool import (
     adaptive_avg_pool2d,

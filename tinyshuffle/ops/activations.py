@@ -1,8 +1,9 @@
-"""ReLU, ReLU6 and the sigmoid.
+"""ReLU, ReLU6, the sigmoid and the hyperbolic tangent.
 
     relu(x) = max(0, x)             d = dy where x > 0
     relu6(x) = min(max(0, x), 6)    d = dy where 0 < x < 6     (MobileNet V2)
     sigmoid(x) = 1 / (1 + e⁻ˣ)      d = dy · y · (1 - y)       (squeeze-and-excitation's gate)
+    tanh(x)                         d = dy · (1 - y²)          (before ReLU: AlexNet, Figure 1)
 
 The backward functions take the output y: what they need of x can be read off it, and y is kept
 anyway as the next layer's input.
@@ -25,6 +26,9 @@ __all__ = [
     "sigmoid",
     "sigmoid_backward",
     "sigmoid_cost",
+    "tanh",
+    "tanh_backward",
+    "tanh_cost",
 ]
 
 
@@ -76,3 +80,17 @@ def sigmoid_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 sigmoid_cost = relu_cost
+
+
+def tanh(x: np.ndarray) -> np.ndarray:
+    """Return tanh x, of any shape."""
+    check_real(x)
+    return np.tanh(x)
+
+
+def tanh_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return dx, given the output ``y``."""
+    return fit(dy, y.shape, y.dtype) * (1 - y * y)
+
+
+tanh_cost = relu_cost
