@@ -82,6 +82,10 @@ def test_resume_contradicted(tiny):
     run("train", *SMALL, "--epochs", 1, "--name", "a")
     assert "--lr 0.7 contradicts" in refused("train", "--resume", "a", "--lr", 0.7)
     assert "--name b contradicts" in refused("train", "--resume", "a", "--name", "b")
+    for option, given, before in (("variant", "se=true", "none"), ("time-budget", "5m", "none"),
+                                  ("sizes", "8", "none"), ("epochs", "3", "1")):  # fmt: skip
+        said = refused("train", "--resume", "a", f"--{option}={given}")
+        assert f"--{option} {given} contradicts" in said and f"started with {before}:" in said
 
 
 def test_unknown_names_offer_the_nearest(tiny):

@@ -166,7 +166,8 @@ class Config:
                 f"momentum={given['momentum']} has no effect with adam, which has moments of its "
                 "own: leave it out, or give the optimizer sgd"
             )
-        check_data_dir(named, given.get("data_dir"))
+        instead = ", or give the data whose files are there (--data cifar10)"
+        check_data_dir(named, given.get("data_dir"), instead)
         lr = meant.lr
         if optimizer in LEARNING_RATES and ("lr" not in fields or optimizer != meant.optimizer):
             lr = LEARNING_RATES[optimizer]
@@ -326,12 +327,12 @@ def _check_length(fields: dict[str, Any]) -> None:
         )
 
 
-def check_data_dir(data: str, data_dir: str | None) -> None:
+def check_data_dir(data: str, data_dir: str | None, instead: str = "") -> None:
     """Refuse a directory that was given for a data set without files."""
     if data == "shapes" and data_dir is not None:
         raise TinyshuffleError(
             f"data_dir={shown(data_dir)} has no effect with shapes, which are built in: leave it "
-            "out, or say with data (--data cifar10, for example) whose images are there"
+            f"out{instead}"
         )
 
 

@@ -309,10 +309,19 @@ def _agreeing(before: Config, given: dict[str, Any], run: Path) -> Config:
     for name, value in config.to_dict().items():
         if name not in ("data_dir", "threads") and value != fields[name]:
             raise TinyshuffleError(
-                f"--{name.replace('_', '-')} {given[name]} contradicts {run}, which was started "
-                f"with {fields[name]}: leave the option out, or start a new run"
+                f"--{name.replace('_', '-')} {_written(given[name])} contradicts {run}, which was "
+                f"started with {_written(fields[name])}: leave the option out, or start a new run"
             )
     return config
+
+
+def _written(value: Any) -> str:
+    """A field as it is written on the command line."""
+    if isinstance(value, dict):
+        value = [f"{key}={item}" for key, item in value.items()]
+    if isinstance(value, list | tuple):
+        value = ", ".join(map(str, value)) or None
+    return "none" if value is None else str(value)
 
 
 def _resume(run: Path, quiet: bool, given: dict[str, Any]) -> Result:
