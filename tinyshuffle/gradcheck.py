@@ -413,14 +413,21 @@ def _rounding(
     grads: list[np.ndarray],
     rng: np.random.Generator,
 ) -> tuple[float, list[np.ndarray]]:
-    """Measure what rounding does: move x by its last bit, and see how far L and gradients move."""
+    """Measure what rounding does to L and to gradients.
+
+    To L: move x by its last bit, and see how far L moves. A gradient that is all rounding changes
+    by as much as it is if x moves by a millionth, and one that is not, changes by a millionth.
+    """
     ulp = np.finfo(np.float64).eps
     moves = [0.25 * ulp * float(np.linalg.norm(dy * y))]
     noises = [np.zeros(grad.shape) for grad in grads]
     kept = passes.x.copy()
-    for _ in range(4):
-        passes.x[...] = kept * (1 + ulp * rng.choice([-1, 1], kept.shape))
+    for _ in range(8):
+        signs = rng.choice([-1, 1], kept.shape)
+        passes.x[...] = kept * (1 + ulp * signs)
         moves.append(abs(float((dy * (passes.forward() - y)).sum())))
+        passes.x[...] = kept * (1 + 1e-6 * signs)
+        passes.forward()
         with np.errstate(invalid="ignore"):  # of gradients that are infinite
             for noise, before, after in zip(noises, grads, passes.backward(dy), strict=True):
                 np.fmax(noise, abs(after - before), out=noise)
@@ -452,13 +459,13 @@ class _Probe:
     tolerance: float
     row: Row
     rounding: float  # of L
-    noise: np.ndarray  # of the gradient: what it is known to
+    noise: np.ndarray  # a gradient that is smaller may be rounding alone
 
     def added_to(self, both: np.ndarray) -> None:
         """Note it if the gradient after two backward passes is not twice the gradient."""
         off = abs(both - 2 * self.grad)
         largest = np.abs(self.grad).max(initial=0.0)
-        if (off <= self.tolerance * largest + self.noise).all():
+        if (off <= self.tolerance * largest + self.rounding).all():
             return
         index = tuple(int(i) for i in np.unravel_index(int(off.argmax()), off.shape))
         self.row.not_added = (
@@ -547,16 +554,14 @@ class _Probe:
         """Whether a gradient that is zero beside the others is shown to be right for itself."""
         if numeric == analytic == 0:
             return True
-        if abs(analytic) <= noise:  # all of it is rounding
-            eps = EPS_SMALL[-1]
-            return abs(sum(self._slopes(v, eps)) / 2 - analytic) <= 4 * self.rounding / eps
         for larger in (*EPS_SMALL, None):
             near = abs(numeric - analytic) <= AGREES * abs(analytic)
             if near and self.rounding / eps <= abs(analytic):  # it is no chance
                 return True
             if larger is not None:
                 numeric, eps = sum(self._slopes(v, larger)) / 2, larger
-        return False
+        # or both are rounding alone
+        return abs(analytic) <= noise and abs(numeric - analytic) <= self.rounding / eps
 
     def _slopes(self, v: np.ndarray, eps: float) -> tuple[float, float]:
         """Return the slope of L along ``v`` to the right and to the left."""

@@ -228,3 +228,21 @@ def test_nan_lets_the_gradient_through_a_relu():
     layer(x)
     layer.backward(dy)
     assert layer[0].bias.grad == 18 and np.isnan(layer[0].weight.grad)
+
+
+def test_what_only_moves_numbers_drops_no_mask(each_backend):
+    x = np.ma.array(np.ones((2, 2, 2, 4), np.float32), mask=True)
+    plain = x.data
+    for call in (
+        lambda: F.channel_split(x, 2),
+        lambda: F.channel_split_backward(x, plain),
+        lambda: F.concat([plain, x]),
+        lambda: F.concat_backward(x, [2, 2]),
+        lambda: F.channel_shuffle(x, 2),
+        lambda: F.channel_shuffle_backward(x, 2),
+        lambda: F.flatten(x),
+        lambda: F.flatten_backward(x.reshape(2, 16), (2, 2, 2, 4)),
+        lambda: F.add(plain, x),
+    ):
+        with pytest.raises(TinyshuffleError, match="masked array"):
+            call()

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import memory
 from ..ops import branches as ops
-from ..ops.arguments import check_real
+from ..ops.arguments import check_array, check_real
 from ..ops.branches import (
     add_backward,
     add_cost,
@@ -40,6 +40,8 @@ def channel_split_backward(dy1: np.ndarray, dy2: np.ndarray) -> np.ndarray:
 
 def concat(xs: Sequence[np.ndarray]) -> np.ndarray:
     """Lay tensors side by side, channel after channel."""
+    for x in xs:
+        check_array(x)
     if len({(x.shape[:-1], x.dtype) for x in xs}) != 1:
         return ops.concat(xs)
     y = memory.empty((*xs[0].shape[:-1], sum(x.shape[-1] for x in xs)), xs[0].dtype)
@@ -48,6 +50,7 @@ def concat(xs: Sequence[np.ndarray]) -> np.ndarray:
 
 def concat_backward(dy: np.ndarray, channels: Sequence[int]) -> list[np.ndarray]:
     """Return the gradients of the tensors that had ``channels`` channels."""
+    check_array(dy)
     ends = np.cumsum(channels)
     return [_copy(dy[..., end - c : end]) for c, end in zip(channels, ends, strict=True)]
 

@@ -43,7 +43,7 @@ def channel_split(x: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
 
 def channel_split_backward(dy1: np.ndarray, dy2: np.ndarray) -> np.ndarray:
     """Return dx: the two gradients side by side."""
-    return np.concatenate([dy1, dy2], axis=-1)
+    return concat([dy1, dy2])
 
 
 def channel_split_cost(x: tuple[int, ...], first: int) -> Cost:
