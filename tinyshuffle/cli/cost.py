@@ -66,8 +66,9 @@ def cost(
     """Count where the multiply-adds, parameters and memory accesses of MODEL go.
 
     Nothing of the net's size is computed or allocated. With --table instead of MODEL, a cost table
-    of the papers is printed beside what is counted here: v1-1 to v1-6, v2-5, v2-6, v2-8, v2-a2,
-    mobilenet-2, mobilenet-6, mobilenet-7, mobilenet-v2-4, or "all"; "errata" are the figures that
+    of the papers is printed beside what is counted here: v1-1 to v1-6, v1-claims, v2-5, v2-6,
+    v2-8, v2-a2, v2-claims, mobilenet-2, -3, -4, -6, -7, -8, mobilenet-v2-4, alexnet, vgg-2, nin,
+    googlenet-1, resnet-1, resnet-6, resnext-1, xception-3, or "all"; "errata" are the figures that
     cannot be right or cannot be reproduced. --plot draws shares by kind of operation and costs
     along the net, or for a table accuracy against cost.
     """

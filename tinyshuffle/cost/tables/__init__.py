@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...errors import TinyshuffleError
-from . import mobilenet, shufflenet_v1, shufflenet_v2
+from . import claims, mobilenet, shufflenet_v1, shufflenet_v2, survey
 from .errata import ERRATA
 from .line import DIFFERS, LABEL, MISSING, REPRODUCED, VERDICTS, Line, Table
 
@@ -22,7 +22,9 @@ __all__ = [
 TABLES: dict[str, Callable[[], Table]] = {
     **shufflenet_v1.TABLES,
     **shufflenet_v2.TABLES,
+    **claims.TABLES,
     **mobilenet.TABLES,
+    **survey.TABLES,
 }
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from ..profile import Profile, profile
+from ...nn import Module
+from ..profile import Profile, Row, profile
 from .errata import ERRATA
 
 __all__ = [
     "DIFFERS", "LABEL", "MISSING", "REPRODUCED", "VERDICTS", "G", "Line", "M", "Table", "adds_of",
-    "counted", "params_of", "share_of", "width_of", "without_fc",
+    "counted", "module_rows", "params_of", "share_of", "weights_of", "width_of", "without_fc",
 ]  # fmt: skip
 
 M, G = 1e6, 1e9
@@ -154,11 +155,26 @@ def params_of(name: str, size: int = 224, **variant: Any) -> Callable[[], float]
     return lambda: counted(name, (size, size), tuple(variant.items())).total.params
 
 
-def without_fc(name: str) -> Callable[[], float]:
+def weights_of(name: str, size: int = 224, **variant: Any) -> Callable[[], float]:
+    """Parameters of a net without those of its batch norms."""
+
+    def count() -> float:
+        rows = counted(name, (size, size), tuple(variant.items())).rows
+        return sum(row.params for row in rows if row.kind != "batch norm")
+
+    return count
+
+
+def module_rows(module: Module, shape: tuple[int, ...]) -> list[Row]:
+    """The operations of a part of a net."""
+    return profile(module, shape).rows
+
+
+def without_fc(name: str, **variant: Any) -> Callable[[], float]:
     """Multiply-adds of its convolutions."""
 
     def count() -> float:
-        rows = counted(name, (224, 224), ()).rows
+        rows = counted(name, (224, 224), tuple(variant.items())).rows
         return sum(row.multiply_adds for row in rows if row.kind != "linear")
 
     return count

@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-from .line import Line, M, Table, adds_of, params_of, share_of
+from ...models.mobilenet_v1 import dense, separable
+from ...nn import Module
+from .line import (
+    Line,
+    M,
+    Table,
+    adds_of,
+    module_rows,
+    params_of,
+    share_of,
+    weights_of,
+    without_fc,
+)
 from .shufflenet_v1 import NET as V1
 
 __all__ = ["TABLES"]
@@ -73,9 +87,77 @@ def _mobilenet_v2_4() -> Table:
     return Table("mobilenet-v2-4", "MobileNet V2, Table 4: against others", lines)
 
 
+def _of_convolutions(layer: Module, shape: tuple[int, ...], what: str) -> float:
+    return sum(getattr(row, what) for row in module_rows(layer, shape) if row.multiply_adds)
+
+
+def _mobilenet_3() -> Table:
+    layers = (
+        ("convolutional layer", dense(512, 512, 1), (1, 14, 14, 512), "462", "2.36"),
+        ("separable layer", separable(512, 512, 1), (1, 14, 14, 512), "52.3", "0.27"),
+        ("with α = 0.75", separable(384, 384, 1), (1, 14, 14, 384), "29.6", "0.15"),
+        ("with ρ = 0.714", separable(384, 384, 1), (1, 10, 10, 384), "15.1", "0.15"),
+    )
+    lines = []
+    for label, layer, shape, adds, params in layers:
+        lines += [
+            Line(f"{label}, million mult-adds", adds, M,
+                 partial(_of_convolutions, layer, shape, "multiply_adds")),
+            Line(f"{label}, million parameters", params, M,
+                 partial(_of_convolutions, layer, shape, "params")),
+        ]  # fmt: skip
+    return Table("mobilenet-3", "MobileNet V1, Table 3: a layer of 14x14x512, step by step", lines)
+
+
+def _pair(
+    label: str, adds: str, params: str, name: str, erratum: str = "", **variant: Any
+) -> list[Line]:
+    """Multiply-adds and parameters of a net, in millions."""
+    return [
+        Line(f"{label}, million mult-adds", adds, M, adds_of(name, **variant),
+             erratum=erratum),
+        Line(f"{label}, million parameters", params, M, params_of(name, **variant)),
+    ]  # fmt: skip
+
+
+def _mobilenet_4() -> Table:
+    return Table("mobilenet-4", "MobileNet V1, Tables 4 and 5: without separable layers; shallow", [
+        *_pair("Conv MobileNet", "4866", "29.3", "mobilenet_v1_x1_0", factorised=False,
+               erratum="mobilenet-4866"),
+        *_pair("MobileNet", "569", "4.2", "mobilenet_v1_x1_0"),
+        *_pair("0.75 MobileNet", "325", "2.6", "mobilenet_v1_x0_75"),
+        *_pair("Shallow MobileNet", "307", "2.9", "mobilenet_v1_x1_0", shallow=True),
+    ])  # fmt: skip
+
+
+def _mobilenet_8() -> Table:
+    return Table("mobilenet-8", "MobileNet V1, Tables 8 and 9: against popular nets", [
+        *_pair("1.0 MobileNet-224", "569", "4.2", "mobilenet_v1_x1_0"),
+        Line("GoogleNet, million mult-adds", "1550", M, adds_of("googlenet", branch5x5=True),
+             erratum="googlenet-1550"),
+        Line("GoogleNet, million parameters", "6.8", M, weights_of("googlenet", branch5x5=True),
+             "without batch norm, which it had not", erratum="googlenet-1550"),
+        Line("VGG 16, million mult-adds", "15300", M, without_fc("vgg16"),
+             "without its linear layers", digits=3),
+        Line("VGG 16, million parameters", "138", M, params_of("vgg16")),
+        Line("0.50 MobileNet-160, million mult-adds", "76", M, adds_of("mobilenet_v1_x0_5", 160),
+             erratum="mobilenet-76"),
+        Line("0.50 MobileNet-160, million parameters", "1.32", M, weights_of("mobilenet_v1_x0_5"),
+             "without batch norm's"),
+        Line("Squeezenet, million mult-adds", "1700", M, adds_of("squeezenet1_0", 227), digits=2,
+             erratum="squeezenet-1700"),
+        Line("Squeezenet, million parameters", "1.25", M, params_of("squeezenet1_0")),
+        Line("AlexNet, million mult-adds", "720", M, adds_of("alexnet_original"), digits=2),
+        Line("AlexNet, million parameters", "60", M, params_of("alexnet_original"), digits=1),
+    ])  # fmt: skip
+
+
 TABLES: dict[str, Callable[[], Table]] = {
     "mobilenet-2": _mobilenet_2,
+    "mobilenet-3": _mobilenet_3,
+    "mobilenet-4": _mobilenet_4,
     "mobilenet-6": _mobilenet_6,
     "mobilenet-7": _mobilenet_7,
+    "mobilenet-8": _mobilenet_8,
     "mobilenet-v2-4": _mobilenet_v2_4,
 }

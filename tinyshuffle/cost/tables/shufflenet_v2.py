@@ -44,18 +44,21 @@ def _v2_6() -> Table:
     lines = [
         Line("ShuffleNet v2-50 (GFLOPs)", "2.3", G, adds_of("shufflenet_v2_50"), error=22.8),
         Line("ShuffleNet v1-50 (GFLOPs)", "2.3", G, adds_of("shufflenet_v1_50"), error=25.2),
-        Line("ResNet-50 (GFLOPs)", "3.8", G, adds_of("resnet50"),
-             error=24.0, erratum="resnet-stride"),
+        Line("ResNet-50 (GFLOPs)", "3.8", G, adds_of("resnet50", stride_first=True),
+             error=24.0, erratum="resnet-cut"),
         Line("SE-ShuffleNet v2-164 (GFLOPs)", "12.7", G, adds_of("se_shufflenet_v2_164"),
              error=18.56, erratum="v2-164"),
-        Line("SENet (GFLOPs)", "20.7", G, None, "SENet-154 is no net of the two papers", 18.68),
+        Line("SENet (GFLOPs)", "20.7", G, adds_of("senet154"), error=18.68),
     ]  # fmt: skip
     return Table("v2-6", "ShuffleNet V2, Table 6: large nets", lines)
 
 
 def _v2_8() -> Table:
     ours = "(the paper's own implementation)"
-    other = "not among the library's nets; the paper does not print its widths"
+    unprinted = "the paper's own; it prints no widths, and the authors have published no code of it"
+    igcv2 = "neither its paper, as far as it could be found, nor public code has the widths"
+    searched = "a searched net: its cells are published, and not in the library"
+    condense = "which channels its grouped convolutions take is learned: not in the library"
     lines = [
         Line("ShuffleNet v2 0.5x", "41", M, adds_of(V2.format("0_5"), **PAPER),
              error=39.7, erratum="v2-41"),
@@ -65,9 +68,9 @@ def _v2_8() -> Table:
         Line("0.15 MobileNet v2", "39", M, adds_of("mobilenet_v2_x0_15"), ours, 55.1,
              erratum="v2-own-mobilenets"),
         class_label("ShuffleNet v1 0.5x (g = 3)", V1.format("0_5", 3), 38, 43.2),
-        Line("DenseNet 0.5x", "42", M, None, other, 58.6),
-        Line("Xception 0.5x", "40", M, None, other, 44.9),
-        Line("IGCV2-0.25", "46", M, None, other, 45.1),
+        Line("DenseNet 0.5x", "42", M, None, unprinted, 58.6),
+        Line("Xception 0.5x", "40", M, None, unprinted, 44.9),
+        Line("IGCV2-0.25", "46", M, None, igcv2, 45.1),
         Line("ShuffleNet v2 1x", "146", M, adds_of(V2.format("1_0"), **PAPER), error=30.6),
         Line("0.5 MobileNet v1", "149", M, adds_of("mobilenet_v1_x0_5"), error=36.3),
         Line("0.75 MobileNet v2, 192x192", "145", M, adds_of("mobilenet_v2_x0_75", 192), ours,
@@ -75,20 +78,20 @@ def _v2_8() -> Table:
         Line("0.6 MobileNet v2", "141", M, adds_of("mobilenet_v2_x0_6"), ours, 33.3,
              erratum="v2-own-mobilenets"),
         class_label("ShuffleNet v1 1x (g = 3)", V1.format("1_0", 3), 140, 32.6),
-        Line("DenseNet 1x", "142", M, None, other, 45.2),
-        Line("Xception 1x", "145", M, None, other, 34.1),
-        Line("IGCV2-0.5", "156", M, None, other, 34.5),
-        Line("IGCV3-D (0.7)", "210", M, None, other, 31.5),
+        Line("DenseNet 1x", "142", M, None, unprinted, 45.2),
+        Line("Xception 1x", "145", M, None, unprinted, 34.1),
+        Line("IGCV2-0.5", "156", M, None, igcv2, 34.5),
+        Line("IGCV3-D (0.7)", "210", M, adds_of("igcv3", width=0.7), error=31.5, erratum="igcv3"),
         Line("ShuffleNet v2 1.5x", "299", M, adds_of(V2.format("1_5"), **PAPER), error=27.4),
         Line("0.75 MobileNet v1", "325", M, adds_of("mobilenet_v1_x0_75"), error=31.6),
         Line("1.0 MobileNet v2", "300", M, adds_of("mobilenet_v2"),
              error=28.0, erratum="mobilenet-v2-300"),
         Line("1.0 MobileNet v2 (our impl.)", "301", M, adds_of("mobilenet_v2"), error=28.3),
         Line("ShuffleNet v1 1.5x (g = 3)", "292", M, adds_of(V1.format("1_5", 3)), error=28.5),
-        Line("DenseNet 1.5x", "295", M, None, other, 39.9),
-        Line("CondenseNet (G=C=8)", "274", M, None, other, 29.0),
-        Line("Xception 1.5x", "305", M, None, other, 29.4),
-        Line("IGCV3-D", "318", M, None, other, 27.8),
+        Line("DenseNet 1.5x", "295", M, None, unprinted, 39.9),
+        Line("CondenseNet (G=C=8)", "274", M, None, condense, 29.0),
+        Line("Xception 1.5x", "305", M, None, unprinted, 29.4),
+        Line("IGCV3-D", "318", M, adds_of("igcv3", width=1.0), error=27.8, erratum="igcv3"),
         Line("ShuffleNet v2 2x", "591", M, adds_of(V2.format("2_0"), **PAPER), error=25.1),
         Line("1.0 MobileNet v1", "569", M, adds_of("mobilenet_v1_x1_0"), error=29.4),
         Line("1.4 MobileNet v2", "585", M, adds_of("mobilenet_v2_x1_4"),
@@ -96,15 +99,15 @@ def _v2_8() -> Table:
         Line("1.4 MobileNet v2 (our impl.)", "587", M, adds_of("mobilenet_v2_x1_4"), ours, 26.7,
              erratum="v2-own-mobilenets"),
         Line("ShuffleNet v1 2x (g = 3)", "524", M, adds_of(V1.format("2_0", 3)), error=26.3),
-        Line("DenseNet 2x", "519", M, None, other, 34.6),
-        Line("CondenseNet (G=C=4)", "529", M, None, other, 26.2),
-        Line("Xception 2x", "525", M, None, other, 27.6),
-        Line("IGCV2-1.0", "564", M, None, other, 29.3),
-        Line("IGCV3-D (1.4)", "610", M, None, other, 25.5),
+        Line("DenseNet 2x", "519", M, None, unprinted, 34.6),
+        Line("CondenseNet (G=C=4)", "529", M, None, condense, 26.2),
+        Line("Xception 2x", "525", M, None, unprinted, 27.6),
+        Line("IGCV2-1.0", "564", M, None, igcv2, 29.3),
+        Line("IGCV3-D (1.4)", "610", M, adds_of("igcv3", width=1.4), error=25.5, erratum="igcv3"),
         Line("ShuffleNet v2 2x (with SE)", "597", M, adds_of(V2.format("2_0"), se=True, **PAPER),
              error=24.6, erratum="v2-se"),
-        Line("NASNet-A (4@1056)", "564", M, None, "a searched net, not in the library", 26.0),
-        Line("PNASNet-5", "588", M, None, "a searched net, not in the library", 25.8),
+        Line("NASNet-A (4@1056)", "564", M, None, searched, 26.0),
+        Line("PNASNet-5", "588", M, None, searched, 25.8),
     ]  # fmt: skip
     return Table("v2-8", "ShuffleNet V2, Table 8: complexity (MFLOPs)", lines)
 
