@@ -337,6 +337,9 @@ def test_cost_counts_a_net(tmp_path):
     assert '"multiply_adds": 10902016' in run(
         "cost", "shufflenet_v2_x0_5", "--input-size", 32, "--format", "json"
     )
+    assert '"input_shape": [1, 480, 640, 3]'.replace(" ", "") in run(
+        "cost", "shufflenet_v2_x0_5", "--input-size", "480x640", "--format", "json"
+    ).replace(" ", "").replace("\n", "")
     assert "| stage2 |" in run("cost", "shufflenet_v2_x0_5", "--by", "stage",
                                "--format", "markdown")  # fmt: skip
 
@@ -394,6 +397,11 @@ def test_cost_refuses_what_cannot_be():
     assert "use layer, unit" in refused("cost", "alexnet", "--by", "layers")
     assert "use table, json" in refused("cost", "alexnet", "--format", "xml")
     assert "the smallest that it takes is" in refused("cost", "vgg16", "--input-size", 20)
+    for size in ("480x", "x640", "480x640x3", "4_8x64", "480×640", "wide"):
+        assert "its height and width, such as 480x640" in refused(
+            "cost", "vgg16", "--input-size", size, code=2
+        )
+    assert "--input-size" in refused("cost", "vgg16", "--input-size", "224x0")
 
 
 HUGE = 10**20

@@ -23,6 +23,7 @@ from .predicted import correlation
 from .process import Worker
 from .progress import Progress
 from .run import OURS, _alone, _cleared
+from .sides import sides
 from .spread import Spread, spread
 
 __all__ = ["NETS", "UNITS", "Row", "Rows", "Subject", "measure_rows", "stack"]
@@ -37,7 +38,7 @@ class Subject:
     Attributes
     ----------
     name : str
-    size : int
+    size : int or (height, width)
         Pixels a side.
     published : dict
         Column of a paper's table to seconds there.
@@ -48,7 +49,7 @@ class Subject:
     """
 
     name: str
-    size: int
+    size: int | tuple[int, int]
     published: dict[str, float]
     model: str = ""
     unit: str = ""
@@ -65,7 +66,7 @@ class Subject:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Of its input: a single image."""
-        return 1, self.size, self.size, self.channels
+        return 1, *sides(self.size), self.channels
 
 
 def stack(unit: str, channels: int) -> DataParallel:

@@ -123,7 +123,7 @@ def compare_prediction(
     progress : Progress
     """
     net: dict[str, Any] = {"num_classes": case.job("")["classes"], "stem": case.stem}
-    shape = case.batch, case.size, case.size, 3
+    shape = case.batch, case.height, case.width, 3
     prediction = roofline(case.model, shape, speeds, **net)
     found = measure_layers(case, rounds, progress)
     return Compared(

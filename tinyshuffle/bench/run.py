@@ -19,6 +19,7 @@ from .machine import Ceilings, Machine
 from .peers import PEERS, check_peer, torch_arguments
 from .process import Worker, clean_environment
 from .progress import Progress
+from .sides import sides
 from .spread import Spread, ratios, spread
 
 __all__ = [
@@ -52,8 +53,10 @@ class Case:
         A training step (forward, loss, backward, SGD with Nesterov momentum), or a forward pass
         in evaluation.
     model : str
-    batch, size : int
-        Images, and their side.
+    batch : int
+        Images.
+    size : int or (height, width)
+        Of each, in pixels.
     threads : int
     stem : {"cifar", "imagenet"}
         Ten classes or a thousand go with it.
@@ -62,9 +65,19 @@ class Case:
     task: str
     model: str
     batch: int
-    size: int
+    size: int | tuple[int, int]
     threads: int
     stem: str
+
+    @property
+    def height(self) -> int:
+        """Of an image."""
+        return sides(self.size)[0]
+
+    @property
+    def width(self) -> int:
+        """Of an image."""
+        return sides(self.size)[1]
 
     def job(self, kind: str, **more: Any) -> dict[str, Any]:
         """Return the job for a worker of this kind."""
@@ -80,7 +93,7 @@ class Case:
     def __str__(self) -> str:
         what = "training step" if self.task == "step" else "inference"
         return (
-            f"{what}, {self.model}, {self.batch} images of {self.size}x{self.size}, "
+            f"{what}, {self.model}, {self.batch} images of {self.height}x{self.width}, "
             f"{self.stem} stem, float32"
         )
 

@@ -6,7 +6,7 @@ anything is timed. Images and labels are drawn from one seed on every side.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,26 @@ SGD: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_de
 CHECKED = 32  # images whose logits are compared
 
 
+def sides(size: int | Sequence[int]) -> tuple[int, int]:
+    """Return height and width of images, which a single number gives both.
+
+    >>> sides(224), sides((480, 640))
+    ((224, 224), (480, 640))
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
 def draw(
-    batch: int, size: int, classes: int, channels: int = 3
+    batch: int, size: int | Sequence[int], classes: int, channels: int = 3
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a batch: images (N, size, size, channels) and labels (N,), always the same."""
+    """Draw a batch: images (N, H, W, channels) and labels (N,), always the same."""
     rng = np.random.default_rng(0)
-    images = rng.standard_normal((batch, size, size, channels), np.float32)
+    images = rng.standard_normal((batch, *sides(size), channels), np.float32)
     return images, rng.integers(classes, size=batch)
 
 
-def settle(net: DataParallel, size: int, channels: int = 3) -> None:
+def settle(net: DataParallel, size: int | Sequence[int], channels: int = 3) -> None:
     """Give a fresh net scales, shifts and running statistics that are not 1, 0, 0 and 1.
 
     With those, a peer that mixed them up would agree all the same, and an untrained net in

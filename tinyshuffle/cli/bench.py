@@ -12,8 +12,10 @@ from typing import Any
 import click
 
 from .group import (
+    INPUT_SIZE,
     PATH,
     PLOT,
+    SIZE,
     THREADS,
     WHOLE,
     cli,
@@ -43,7 +45,8 @@ def _options(model: str, rounds: int, several: bool) -> Any:
             f"[default: {model}]",
         ),
         click.option("--batch", metavar="N", type=WHOLE, default=128, help="[default: 128]"),
-        click.option("--input-size", metavar="N", type=WHOLE, default=32, help="[default: 32]"),
+        click.option("--input-size", metavar="N", type=SIZE, default="32",
+                     help=INPUT_SIZE.format(32)),
         click.option(
             "--stem", metavar="NAME", help="cifar, imagenet.  [default: by the input size]"
         ),
@@ -104,7 +107,7 @@ def _compare(
     models: Sequence[str],
     peers: Sequence[str],
     batch: int,
-    input_size: int,
+    input_size: tuple[int, int],
     stem: str | None,
     threads: int | None,
     rounds: int,
@@ -155,7 +158,7 @@ def _compare(
     case = results[0].case
     what = "training step" if task == "step" else "inference"
     click.echo(
-        f"{what}, {batch} images of {input_size}x{input_size}, {case.stem} stem, float32, "
+        f"{what}, {batch} images of {case.height}x{case.width}, {case.stem} stem, float32, "
         f"{rounds} turns each"
     )
     if peers:
@@ -182,7 +185,7 @@ def layers(
     plot: str | None,
     models: str,
     batch: int,
-    input_size: int,
+    input_size: tuple[int, int],
     stem: str | None,
     threads: int | None,
     rounds: int,
@@ -263,7 +266,7 @@ def layers(
 def startup(
     models: str,
     batch: int,
-    input_size: int,
+    input_size: tuple[int, int],
     stem: str | None,
     threads: int | None,
     rounds: int,
@@ -402,7 +405,7 @@ def roofline(
     plot: str | None,
     models: str,
     batch: int,
-    input_size: int,
+    input_size: tuple[int, int],
     stem: str | None,
     threads: int | None,
     rounds: int,
@@ -554,7 +557,7 @@ def _case(
     task: str,
     model: str,
     batch: int,
-    input_size: int,
+    input_size: tuple[int, int],
     stem: str | None,
     threads: int | None,
 ) -> Any:
@@ -563,13 +566,14 @@ def _case(
     from ..parallel import get_num_threads
 
     positive("--batch", batch)
-    positive("--input-size", input_size, 10_000)
+    for side in input_size:
+        positive("--input-size", side, 10_000)
     positive("--threads", threads, 4096)
     if stem is not None:
         one_of("--stem", stem, ("cifar", "imagenet"))
-    stem = stem or ("cifar" if input_size < 64 else "imagenet")
+    stem = stem or ("cifar" if max(input_size) < 64 else "imagenet")
     # refuses an unknown name, and images that are too small for the net
-    profile(model, (1, input_size, input_size, 3), stem=stem)
+    profile(model, (1, *input_size, 3), stem=stem)
     return Case(task, model, batch, input_size, threads or get_num_threads(), stem)
 
 

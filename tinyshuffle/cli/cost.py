@@ -10,7 +10,9 @@ import click
 
 from ..errors import TinyshuffleError
 from .group import (
+    INPUT_SIZE,
     PLOT,
+    SIZE,
     WHOLE,
     cli,
     new_table,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 @cli.command(short_help="Count multiply-adds, parameters and memory access.")
 @click.argument("model", required=False)
 @click.option("--table", metavar="NAME", help="A table of the papers, printed beside our counts.")
-@click.option("--input-size", metavar="N", type=WHOLE, default=224, help="[default: 224]")
+@click.option("--input-size", metavar="N", type=SIZE, default="224", help=INPUT_SIZE.format(224))
 @click.option("--batch", metavar="N", type=WHOLE, default=1, help="Images.  [default: 1]")
 @click.option("--dtype", metavar="NAME", default="float32", help="[default: float32]")
 @click.option(
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
 def cost(
     model: str | None,
     table: str | None,
-    input_size: int,
+    input_size: tuple[int, int],
     batch: int,
     dtype: str,
     by: str,
@@ -98,12 +100,13 @@ def cost(
             save_figure(plots.accuracy_against_cost(tables), plot)
         return
     assert model is not None
-    positive("--input-size", input_size, 10_000)
+    for side in input_size:
+        positive("--input-size", side, 10_000)
     positive("--batch", batch)
     one_of("--dtype", dtype, ("float32", "float64", "float16"))
     by = one_of("--by", by, ("layer", "unit", "stage", "type"))
     style = one_of("--format", style, ("table", "json", "csv", "markdown"))
-    shape = (batch, input_size, input_size, 3)
+    shape = (batch, *input_size, 3)
     counted = profile(model, shape, dtype, convention)
     if style == "json":
         click.echo(counted.to_json(by))

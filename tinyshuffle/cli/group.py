@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 __all__ = [
     "DATA_DIR",
     "FIGURE",
+    "INPUT_SIZE",
     "NUMBER",
     "PATH",
     "PLOT",
     "RUNS_DIR",
+    "SIZE",
     "THREADS",
     "WHOLE",
     "cli",
@@ -216,6 +218,28 @@ class _Number(click.types.FloatParamType):
         return super().convert(_plain(self, value, param, ctx), param, ctx)
 
 
+class _Size(click.ParamType):
+    """Of images: ``224``, or ``480x640``, height and width. Comes out as (height, width)."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        try:
+            sides = [int(plain(side)) for side in str(value).split("x")]
+        except ValueError:
+            sides = []
+        if len(sides) not in (1, 2):
+            self.fail(
+                f"{value!r} is no size of an image: give its side, such as 224, or its height and "
+                "width, such as 480x640",
+                param,
+                ctx,
+            )
+        return sides[0], sides[-1]
+
+
 def _plain(
     kind: click.ParamType, value: Any, param: click.Parameter | None, ctx: click.Context | None
 ) -> Any:
@@ -228,7 +252,8 @@ def _plain(
 
 
 FORMATS = (".png", ".svg", ".pdf")
-WHOLE, NUMBER, PATH, FIGURE = _Whole(), _Number(), _Path(), _Figure()
+WHOLE, NUMBER, PATH, FIGURE, SIZE = _Whole(), _Number(), _Path(), _Figure(), _Size()
+INPUT_SIZE = "A side, or height and width: 480x640.  [default: {}]"
 RUNS_DIR = click.option(
     "--runs-dir",
     metavar="DIR",
