@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     "--convention",
     metavar="NAME",
     default="paper",
-    help="Whose multiply-adds: paper, torchinfo, fvcore, ptflops, thop, flopcounter.  "
+    help="Whose multiply-adds: paper, torchinfo, fvcore, ptflops, ptflops-aten, thop, "
+    "flopcounter, deepspeed.  "
     "[default: paper]",
 )
 @click.option(

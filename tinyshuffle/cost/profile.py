@@ -13,7 +13,7 @@ from ..errors import TinyshuffleError
 from ..nn import Module, inference
 from ..text import csv_text
 from ..values import flags
-from .conventions import CONVENTIONS, Convention
+from .conventions import CONVENTIONS, Convention, Style, style_of
 from .counting import Count, recording, skeleton
 from .smallest import too_small
 
@@ -300,7 +300,8 @@ def profile(
             raise too_small(error, module, name, input_shape) from None
         del x
     peak_training = _peak_training(module, input_shape, dtype)
-    rows = [_row(count, counted) for count in recorder.counts]
+    style = style_of(module)
+    rows = [_row(count, counted, style) for count in recorder.counts]
     return Profile(
         name, tuple(input_shape), dtype, counted.name, rows, recorder.peak, peak_training
     )
@@ -344,7 +345,7 @@ def _convention(name: str) -> Convention:
     return CONVENTIONS[name]
 
 
-def _row(count: Count, convention: Convention) -> Row:
+def _row(count: Count, convention: Convention, style: Style) -> Row:
     cost, kind = count.cost, _kind(count)
     return Row(
         layer=count.layer,
@@ -352,7 +353,7 @@ def _row(count: Count, convention: Convention) -> Row:
         operation=count.operation,
         output=cost.output,
         params=cost.params,
-        multiply_adds=convention.multiply_adds(count, kind),
+        multiply_adds=convention.multiply_adds(count, kind, style),
         elementwise=cost.elementwise,
         memory_access=cost.memory_access,
         backward_multiply_adds=cost.backward_multiply_adds,
