@@ -9,8 +9,9 @@ from click.testing import CliRunner
 
 import tinyshuffle as ts
 from tinyshuffle import plots
-from tinyshuffle.bench import calibrate, machine, nets
+from tinyshuffle.bench import calibrate, machine, nets, resolutions
 from tinyshuffle.bench.nets import NETS, UNITS, Row, Rows, Subject
+from tinyshuffle.bench.resolutions import RESOLUTIONS
 from tinyshuffle.cli import cli
 from tinyshuffle.cost.roofline import CLASSES, Rates, Speeds
 
@@ -43,6 +44,22 @@ def test_nets_have_the_papers_multiply_adds():
         if subject.name in published:
             count = ts.cost.profile(subject.build(), subject.shape).total.multiply_adds / 1e6
             assert count == pytest.approx(published[subject.name], rel=0.08), subject.name
+
+
+def test_the_larger_images_are_those_of_the_papers():
+    """V2's appendix has 36 rows of nets that are here, V1's Table 8 ten; three are both."""
+    names = [subject.name for subject in RESOLUTIONS]
+    assert len(set(names)) == len(names) == 36 + 10 - 3
+    both = next(s for s in RESOLUTIONS if s.name == "shufflenet_v1_x0_5_g3 at 480x640")
+    assert both.shape == (1, 480, 640, 3)
+    assert both.published == {"V2 GPU": 1 / 396, "V2 ARM": 1 / 8.0, "V1 ARM": 0.0874}
+    assert {s.size for s in RESOLUTIONS} == {(320, 320), (480, 640), (720, 1080), (720, 1280)}
+
+
+def test_the_net_with_squeeze_and_excitation_has_it():
+    (se,) = [subject for subject in NETS if subject.variant]
+    plain = ts.cost.profile("shufflenet_v2_x2_0", se.shape).total.params
+    assert ts.cost.profile(se.build(), se.shape).total.params > plain
 
 
 def rows():
@@ -80,6 +97,11 @@ def tiny(monkeypatch):
     ]
     monkeypatch.setattr(calibrate, "this_machine", this_machine)
     monkeypatch.setattr(nets, "NETS", subjects)
+    monkeypatch.setattr(resolutions, "RESOLUTIONS", [
+        Subject("wide", (32, 64), {"V1 ARM": 0.5}, "shufflenet_v1_x0_25_g1"),
+        Subject("square", 32, {"V1 ARM": 0.25}, "shufflenet_v1_x0_25_g1", variant={"se": True}),
+        Subject("other", (48, 32), {"V1 ARM": 0.125}, "mobilenet_v2_x0_15"),
+    ])  # fmt: skip
     monkeypatch.setattr(nets, "UNITS", [
         Subject(unit, 4, {"V2 ARM": 1.0 + i}, unit=unit, channels=nets.equal_channels(unit, 24))
         for i, unit in enumerate(("v2", "v1", "mobilenet v2", "xception"))
@@ -99,6 +121,11 @@ def test_the_command(tiny, command, tmp_path):
     for what in ("multiply-adds", "memory access", "roofline model", "the published V2 ARM"):
         assert f"rank correlation of time with {what}: " in out
     assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_for_larger_images(tiny):
+    record = json.loads(run("sizes", "--quick", "--threads", "1", "--format", "json"))
+    assert [row["subject"]["size"] for row in record["rows"]] == [[32, 64], 32, [48, 32]]
 
 
 def test_the_command_in_json(tiny, tmp_path):

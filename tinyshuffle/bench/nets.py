@@ -8,7 +8,7 @@ model.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..cost import profile
@@ -44,6 +44,8 @@ class Subject:
         Column of a paper's table to seconds there.
     model : str
         One of the registered nets; empty for a stack.
+    variant : dict
+        What the net takes.
     unit, channels : str, int
         Of a stack: one of ``v2``, ``v1``, ``mobilenet v2``, ``xception``.
     """
@@ -54,13 +56,14 @@ class Subject:
     model: str = ""
     unit: str = ""
     channels: int = 3
+    variant: dict[str, Any] = field(default_factory=dict)
 
     def build(self) -> DataParallel:
         """Build it."""
         if self.model:
             from ..models import create
 
-            return create(self.model)
+            return create(self.model, **self.variant)
         return stack(self.unit, self.channels)
 
     @property
@@ -135,6 +138,8 @@ NETS = [
     _net("mobilenet_v2", 180, 8.9),
     _net("mobilenet_v2_x1_4", 137, 5.4),
     _net("alexnet", v1_arm=184.0),
+    Subject("shufflenet_v2_x2_0 with SE", 224, {"V2 GPU": 1 / 161, "V2 ARM": 1 / 5.6},
+            "shufflenet_v2_x2_0", variant={"se": True}),
 ]
 
 # V2, Appendix Table 1 (b): GPU and ARM, for 64, 128 and 256 channels of ShuffleNet V2.

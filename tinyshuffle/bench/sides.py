@@ -49,7 +49,9 @@ def settle(net: DataParallel, size: int | Sequence[int], channels: int = 3) -> N
     With those, a peer that mixed them up would agree all the same, and an untrained net in
     evaluation answers with its last bias alone.
     """
-    images, _ = draw(8, size, 1, channels)
+    height, width = sides(size)
+    # training keeps every map: of eight large images that would be gigabytes, and one has enough
+    images, _ = draw(8 if height * width <= 320 * 320 else 1, size, 1, channels)
     rng = np.random.default_rng(1)
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:

@@ -47,7 +47,8 @@ def _net(job: Job) -> Any:
         from .nets import stack
 
         return stack(job["unit"], job["channels"])
-    net = models.create(job["model"], num_classes=job["classes"], stem=job["stem"])
+    variant = job.get("variant", {})
+    net = models.create(job["model"], num_classes=job["classes"], stem=job["stem"], **variant)
     if job["weights"]:
         net.load_state_dict(_load(job["weights"]))
     return net

@@ -320,6 +320,18 @@ def nets(quick: bool, plot: str | None, threads: int | None, style: str) -> None
     _foretell(NETS, quick, plot, threads, style)
 
 
+@bench.command(short_help="The papers' nets on larger images.")
+@_QUICK
+@PLOT
+@THREADS
+@_FORMAT
+def sizes(quick: bool, plot: str | None, threads: int | None, style: str) -> None:
+    """Time nets on one image of up to 720x1280: V1's Table 8 and V2's Appendix Table 1 (a)."""
+    from ..bench.resolutions import RESOLUTIONS
+
+    _foretell(RESOLUTIONS, quick, plot, threads, style)
+
+
 @bench.command(short_help="Ten units at equal multiply-adds.")
 @_QUICK
 @PLOT
