@@ -139,6 +139,8 @@ def test_the_star_has_few_multiply_adds_more():
         ("resnet34", {"shortcut": "padding"}, "21.6", 3644),
         ("resnet34", {"shortcut": "none"}, "21.6", 3644),
         ("igcv3", {}, "3.5", 313),
+        ("condensenet74_g8", {}, "2.9", 262),
+        ("condensenet74_g4", {}, "4.8", 517),
         ("googlenet", {"branch5x5": True}, "7.0", 1583),
     ],
 )
@@ -146,6 +148,14 @@ def test_the_papers_variants(name, variant, millions, mega):
     cost = total(name, **variant)
     assert f"{cost.params / 1e6:.{len(millions.partition('.')[2])}f}" == millions
     assert round(cost.multiply_adds / 1e6) == mega
+
+
+def test_condensenet_for_cifar():
+    """CondenseNet-86, whose authors count ReLUs and pools, too: 65.8 M and 0.52 M parameters."""
+    found = profile("condensenet74_g4", (1, 32, 32, 3))
+    also = sum(row.elementwise for row in found.rows if row.kind != "batch norm")
+    assert round((found.total.multiply_adds + also) / 1e6, 1) == 65.8
+    assert round(found.total.params / 1e6, 2) == 0.52
 
 
 def test_xception_has_the_parameters_that_its_paper_prints():
@@ -341,6 +351,7 @@ def test_a_net_that_takes_nothing_has_no_smallest_image():
         (lambda: models.ResNet(34, shortcut="pad"), "use projection, padding, none"),
         (lambda: models.CifarResNet(21), "depths are 6n . 2, such as 20, 56, 110"),
         (lambda: models.VGG(13, conv1x1=True), "has 16 layers and not 13"),
+        (lambda: models.CondenseNet(2), "give 4 or 8"),
         (lambda: models.IGCV3(0), "use a number above 0"),
         (lambda: models.DenseNet(100), "depths are 121, 169, 201"),
         (lambda: models.SqueezeNet("2"), "versions are 1.0, 1.1"),

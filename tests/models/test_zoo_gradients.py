@@ -9,6 +9,7 @@ import pytest
 
 import tinyshuffle as ts
 from tinyshuffle import models, nn
+from tinyshuffle.models.condensenet import CondenseLayer, FirstChannels
 from tinyshuffle.models.densenet import DenseLayer
 from tinyshuffle.models.googlenet import Inception
 from tinyshuffle.models.igcv3 import InterleavedUnit
@@ -40,6 +41,8 @@ UNITS = {
     "inverted residual": (partial(InvertedResidual, 4, 4, 1, 6), 4),
     "inverted residual, t = 1": (partial(InvertedResidual, 6, 4, 1, 1), 6),
     "inverted residual, stride 2": (partial(InvertedResidual, 4, 6, 2, 3), 4),
+    "condense layer": (partial(CondenseLayer, 8, 4, 4), 8),
+    "first channels": (partial(FirstChannels, 3), 7),
     "interleaved": (partial(InterleavedUnit, 4, 8, 4, 1, True), 4),
     "interleaved, stride 2": (partial(InterleavedUnit, 4, 8, 6, 2, False), 4),
     "xception": (partial(XceptionBlock, (4, 4, 4), False), 4),

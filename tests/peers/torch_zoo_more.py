@@ -232,6 +232,37 @@ def xception(classes: int) -> nn.Module:
     )  # fmt: skip
 
 
+class Condense(nn.Module):
+    def __init__(self, c: int, growth: int, groups: int) -> None:
+        super().__init__()
+        m = 4 * growth
+        self.norm1, self.conv1 = nn.BatchNorm2d(c), conv(c, m, 1, g=groups)
+        self.norm2, self.conv2 = nn.BatchNorm2d(m), conv(m, growth, 3, g=groups)
+        self.shuffle = nn.ChannelShuffle(groups)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.shuffle(self.conv1(torch.relu(self.norm1(x))))
+        return torch.cat([x, self.conv2(torch.relu(self.norm2(y)))], 1)
+
+
+class Half(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, : x.shape[1] // 2]
+
+
+def condensenet(classes: int) -> nn.Module:
+    layers = OrderedDict(init_conv=conv(3, 16, 3, 2))
+    c = 16
+    for number, (repeat, growth) in enumerate(((4, 8), (6, 16), (8, 32), (10, 64), (8, 128)), 1):
+        block = [Condense(c + i * growth, growth, 8) for i in range(repeat)]
+        layers[f"block{number}"] = nn.Sequential(*block)
+        c += repeat * growth
+        if number < 5:
+            layers[f"transition{number}"] = nn.AvgPool2d(2)
+    layers |= {"norm": nn.BatchNorm2d(c), "relu": nn.ReLU(), "average": Average(), "select": Half()}
+    return nn.Sequential(OrderedDict(**layers, classifier=nn.Linear(c // 2, classes)))
+
+
 # name, its twin, the stem, the side of the images, and a variant of the net
 MORE_TWINS: list[tuple] = [
     ("alexnet", alexnet_tanh, "cifar", 17, {"tanh": True}),
@@ -248,4 +279,5 @@ MORE_TWINS: list[tuple] = [
     ("mobilenet_v1_x0_25", mobilenet_shallow, "imagenet", 47, {"shallow": True}),
     ("igcv3", igcv3, "imagenet", 47, {"width": 0.25}),
     ("xception", xception, "cifar", 19, {}),
+    ("condensenet74_g8", condensenet, "imagenet", 40, {}),
 ]

@@ -19,6 +19,7 @@ from ..parallel import DataParallel
 from ..text import shown
 from ..values import read
 from .alexnet import AlexNet, AlexNetOriginal
+from .condensenet import CondenseNet
 from .densenet import DenseNet
 from .googlenet import AuxiliaryLoss, GoogLeNet
 from .igcv3 import IGCV3
@@ -45,6 +46,7 @@ __all__ = [
     "AlexNetOriginal",
     "AuxiliaryLoss",
     "CifarResNet",
+    "CondenseNet",
     "DenseNet",
     "GoogLeNet",
     "MobileNetV1",
@@ -127,6 +129,7 @@ _MODELS: dict[str, Callable[..., Module]] = {
     **{f"densenet{depth}": partial(DenseNet, depth) for depth in (121, 169, 201)},
     "xception": Xception,
     "igcv3": IGCV3,
+    **{f"condensenet74_g{groups}": partial(CondenseNet, groups) for groups in (4, 8)},
     "senet154": SENet154,
 }
 

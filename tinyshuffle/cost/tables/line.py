@@ -17,7 +17,8 @@ from .errata import ERRATA
 
 __all__ = [
     "DIFFERS", "LABEL", "MISSING", "REPRODUCED", "VERDICTS", "G", "Line", "M", "Table", "adds_of",
-    "counted", "module_rows", "params_of", "share_of", "weights_of", "width_of", "without_fc",
+    "counted", "module_rows", "params_of", "share_of", "weights_of", "width_of", "with_relus",
+    "without_fc",
 ]  # fmt: skip
 
 M, G = 1e6, 1e9
@@ -168,6 +169,17 @@ def weights_of(name: str, size: int = 224, **variant: Any) -> Callable[[], float
 def module_rows(module: Module, shape: tuple[int, ...]) -> list[Row]:
     """The operations of a part of a net."""
     return profile(module, shape).rows
+
+
+def with_relus(name: str) -> Callable[[], float]:
+    """Multiply-adds of a net, and the operations of its ReLUs and pools."""
+
+    def count() -> float:
+        rows = counted(name, (224, 224), ()).rows
+        also = sum(row.elementwise for row in rows if row.kind in ("element-wise", "pooling"))
+        return sum(row.multiply_adds for row in rows) + also
+
+    return count
 
 
 def without_fc(name: str, **variant: Any) -> Callable[[], float]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from .line import G, Line, M, Table, adds_of, params_of, width_of
+from .line import G, Line, M, Table, adds_of, params_of, width_of, with_relus
 from .shufflenet_v1 import NET as V1
 from .shufflenet_v1 import label as class_label
 
@@ -58,7 +58,7 @@ def _v2_8() -> Table:
     unprinted = "the paper's own; it prints no widths, and the authors have published no code of it"
     igcv2 = "neither its paper, as far as it could be found, nor public code has the widths"
     searched = "a searched net: its cells are published, and not in the library"
-    condense = "which channels its grouped convolutions take is learned: not in the library"
+    condense = "with ReLUs and pools, as its authors count, and unlike the table's other lines"
     lines = [
         Line("ShuffleNet v2 0.5x", "41", M, adds_of(V2.format("0_5"), **PAPER),
              error=39.7, erratum="v2-41"),
@@ -89,7 +89,7 @@ def _v2_8() -> Table:
         Line("1.0 MobileNet v2 (our impl.)", "301", M, adds_of("mobilenet_v2"), error=28.3),
         Line("ShuffleNet v1 1.5x (g = 3)", "292", M, adds_of(V1.format("1_5", 3)), error=28.5),
         Line("DenseNet 1.5x", "295", M, None, unprinted, 39.9),
-        Line("CondenseNet (G=C=8)", "274", M, None, condense, 29.0),
+        Line("CondenseNet (G=C=8)", "274", M, with_relus("condensenet74_g8"), condense, 29.0),
         Line("Xception 1.5x", "305", M, None, unprinted, 29.4),
         Line("IGCV3-D", "318", M, adds_of("igcv3", width=1.0), error=27.8, erratum="igcv3"),
         Line("ShuffleNet v2 2x", "591", M, adds_of(V2.format("2_0"), **PAPER), error=25.1),
@@ -100,7 +100,7 @@ def _v2_8() -> Table:
              erratum="v2-own-mobilenets"),
         Line("ShuffleNet v1 2x (g = 3)", "524", M, adds_of(V1.format("2_0", 3)), error=26.3),
         Line("DenseNet 2x", "519", M, None, unprinted, 34.6),
-        Line("CondenseNet (G=C=4)", "529", M, None, condense, 26.2),
+        Line("CondenseNet (G=C=4)", "529", M, with_relus("condensenet74_g4"), condense, 26.2),
         Line("Xception 2x", "525", M, None, unprinted, 27.6),
         Line("IGCV2-1.0", "564", M, None, igcv2, 29.3),
         Line("IGCV3-D (1.4)", "610", M, adds_of("igcv3", width=1.4), error=25.5, erratum="igcv3"),

@@ -1,0 +1,130 @@
+"""CondenseNet: Huang, Liu, van der Maaten, Weinberger, "CondenseNet: An Efficient DenseNet using
+Learned Group Convolutions", 2017, arXiv 1711.09224.
+
+DenseNet with grouped convolutions, a shuffle between the two of a layer, growth that doubles from
+block to block, and transitions that only pool. In the paper the groups of the 1x1 convolutions are
+learned: training starts from dense ones and drops the least of their weights. Here is the net that
+comes out of it, as the authors convert it for use, with each group's channels in their order, and
+not chosen: the same layers, parameters and multiply-adds.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..backend import F
+from ..errors import TinyshuffleError
+from ..nn import (
+    AvgPool2d,
+    BatchNorm2d,
+    ChannelShuffle,
+    Conv2d,
+    GlobalAvgPool,
+    Linear,
+    Module,
+    ReLU,
+    Sequential,
+    init,
+)
+from ..values import whole
+from .stem import check_stem
+
+__all__ = ["CondenseLayer", "CondenseNet", "FirstChannels"]
+
+# Layers and growth of each block: Table 1's CondenseNet-74 for ImageNet, CondenseNet-86 for CIFAR.
+BLOCKS = {
+    "imagenet": ((4, 8), (6, 16), (8, 32), (10, 64), (8, 128)),
+    "cifar": ((14, 8), (14, 16), (14, 32)),
+}
+BOTTLENECK = 4
+GROUPS = (4, 8)
+
+
+class CondenseLayer(Sequential):
+    """BN, ReLU, grouped 1x1, shuffle, BN, ReLU, grouped 3x3; its output is laid beside the input.
+
+    Parameters
+    ----------
+    in_channels, growth, groups : int
+    """
+
+    def __init__(self, in_channels: int, growth: int, groups: int) -> None:
+        self.channels = [in_channels, growth]
+        middle = BOTTLENECK * growth
+        super().__init__(
+            norm1=BatchNorm2d(in_channels),
+            relu1=ReLU(),
+            conv1=Conv2d(in_channels, middle, 1, groups=groups, bias=False),
+            shuffle=ChannelShuffle(groups),
+            norm2=BatchNorm2d(middle),
+            relu2=ReLU(),
+            conv2=Conv2d(middle, growth, 3, padding=1, groups=groups, bias=False),
+        )
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        return F.concat([x, super().forward(x)])
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        dx, dnew = F.concat_backward(dy, self.channels)
+        return F.add(dx, super().backward(dnew))
+
+
+class FirstChannels(Module):
+    """The first of the channels; the others go nowhere, and their gradient is 0.
+
+    The converted classifier sees half of the features.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.channels = channels
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        first, rest = F.channel_split(x, self.channels)
+        self.save(rest.shape)
+        return first
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        (rest,) = self.saved()
+        return F.channel_split_backward(dy, np.zeros(rest, dy.dtype))
+
+
+class CondenseNet(Sequential):
+    """CondenseNet-74 (Table 1), converted.
+
+    Parameters
+    ----------
+    groups : int
+        4 or 8: of all convolutions but the first, and the condensation factor (G = C).
+    num_classes : int
+    stem : {"imagenet", "cifar"}
+        For "cifar" it is CondenseNet-86: three blocks, and stride 1 in the first convolution.
+    """
+
+    def __init__(self, groups: int = 8, num_classes: int = 1000, stem: str = "imagenet") -> None:
+        if whole(groups) not in GROUPS:
+            raise TinyshuffleError(f"no CondenseNet has {groups} groups; give 4 or 8")
+        blocks = BLOCKS[check_stem(stem)]
+        channels = 2 * blocks[0][1]
+        layers: dict[str, Module] = {
+            "init_conv": Conv2d(
+                3, channels, 3, stride=2 if stem == "imagenet" else 1, padding=1, bias=False
+            )
+        }
+        for number, (repeat, growth) in enumerate(blocks, 1):
+            dense = []
+            for _ in range(repeat):
+                dense.append(CondenseLayer(channels, growth, groups))
+                channels += growth
+            layers[f"block{number}"] = Sequential(*dense)
+            if number < len(blocks):
+                layers[f"transition{number}"] = AvgPool2d(2)
+        super().__init__(
+            **layers,
+            norm=BatchNorm2d(channels),
+            relu=ReLU(),
+            globalpool=GlobalAvgPool(),
+            select=FirstChannels(channels // 2),
+            classifier=(classifier := Linear(channels // 2, num_classes)),
+        )
+        init.kaiming_normal(self)
+        init.zeros(classifier.bias)
