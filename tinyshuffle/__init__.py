@@ -16,6 +16,7 @@ from .backend import backend
 from .errors import TinyshuffleError
 from .gradcheck import gradcheck
 from .parallel import DataParallel, get_num_threads, set_num_threads
+from .plan import validate
 from .train import load_run as load
 from .train import optim
 
@@ -35,4 +36,5 @@ __all__ = [
     "nn",
     "optim",
     "set_num_threads",
+    "validate",
 ]

@@ -19,7 +19,7 @@ __all__ = ["F", "backend"]
 _MODULES = {
     "numpy": "tinyshuffle.ops",
     "numba": "tinyshuffle.kernels",
-    "cost": "tinyshuffle.cost.counting",  # not for computing: see there
+    "trace": "tinyshuffle.ops",  # whose rows are written down: see ``plan.trace``
 }
 
 

@@ -1,34 +1,23 @@
-"""One batch, several cores: each core takes a slice of the batch through the whole net.
+"""A net that runs as a plan, a slice of each batch on each core.
 
-Layers are serial and know nothing of this. The slices meet only where the mathematics makes them:
-
-* batch norm's sums, forward and backward, are added over the slices (``part.py``), so that every
-  slice is normalised with the statistics of the whole batch;
-* the gradients of the parameters are added when all slices are through.
-
-Both are added in slice order, so the same number of slices gives the same bits. There are as many
-as threads were asked for, but no more than cores: those beyond would only take turns.
-
-A net that stands inside another one (``models.create`` returns one, so every backbone with a head
-of its own is this) is cut along with that: in a slice it is a layer like any other.
-
-Each slice but the first works on a replica of the net: a copy of its layers that shares the
-weights and owns what a pass leaves behind (saved activations, gradients, memory). Threads are
-plain Python threads: the kernels and NumPy's products release the interpreter lock.
+The net is traced once for a shape, a mode and a number of threads (``plan.trace``), fused
+(``plan.fuse``) and from then on played (``plan.play``). Layers are serial and know nothing of this.
+The slices meet only where the mathematics makes them: batch norm's sums are added over the slices,
+so that every slice is normalised with the statistics of the whole batch, and so are the gradients
+of the parameters. Both are added in slice order, so the same number of slices gives the same bits.
+There are as many as threads were asked for, but no more than cores: those beyond would only take
+turns.
 """
 
 from __future__ import annotations
 
-import contextvars
-import copy
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
-from functools import cache, partial
-from itertools import pairwise
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import cache
+from math import prod
 from typing import Any
 from weakref import WeakSet
 
@@ -37,10 +26,9 @@ import numpy as np
 from . import blas
 from .backend import F
 from .errors import TinyshuffleError
-from .memory import Pool
-from .nn import Module, inference
-from .part import Part, part_of_batch, this_part
-from .values import whole
+from .nn import Module, Parameter, inference
+from .plan import NoPlan, Plan, Player, cut, fuse, place, trace
+from .values import flags, whole
 
 __all__ = ["DataParallel", "get_num_threads", "set_num_threads", "usable_cores"]
 
@@ -79,10 +67,6 @@ def usable_cores() -> int:
     return _cores(os.cpu_count() or 1)
 
 
-def _threads() -> int:
-    return min(get_num_threads(), usable_cores())
-
-
 @cache  # reading a container's share takes longer than a layer, and it is given for good
 def _cores(allowed: int) -> int:
     from joblib import cpu_count
@@ -91,54 +75,58 @@ def _cores(allowed: int) -> int:
 
 
 class DataParallel(Module):
-    """A net that cuts each batch into as many slices as there are threads.
+    """A net that runs as a plan, each batch cut into as many slices as there are threads.
 
-    It stands in for the net: parameters, state, modes and attributes are the net's own.
+    It stands in for the net: parameters, state, modes and attributes are the net's own. A plan
+    (:mod:`tinyshuffle.plan`) is made when a batch of another shape, another mode or another number
+    of threads first comes, and again when a layer was exchanged or changed.
 
     Parameters
     ----------
     net : Module
-        Each image's output must depend on the other images through batch norm only.
+        In evaluation each image's output must not depend on the other images.
 
     Notes
     -----
-    In training the result is that of the net alone on the whole batch, up to rounding. In
-    evaluation nothing is kept for a backward pass, and each slice is walked in chunks that are
-    small enough for a core's cache.
+    The result is that of the net alone on the whole batch, up to rounding. In evaluation nothing
+    is kept for a backward pass, and each slice is walked in chunks that are small enough for a
+    core's cache. With ``ts.backend("numpy")`` the layers run themselves, one after the other.
     """
 
-    _OWN = ("net", "_team", "_lock", "_saved", "_saver", "_replaced")
+    _OWN = ("net", "_lock", "_plans", "_players", "_layers", "_saved", "_saver", "_replaced")
 
     def __init__(self, net: Module) -> None:
         self.net = net
-        self._team: _Team | None = None
         self._lock = threading.RLock()  # one pass at a time, whoever calls
+        self._plans: dict[Any, Plan | NoPlan] = {}
+        self._players: dict[Any, Player] = {}
+        self._layers: Any = None  # what the plans were made of
         _nets.add(self)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the net's output for the batch ``x``; the first axis is the images'."""
-        part = this_part()
-        if part is not None:
-            return self._forward_in(part, x)
+        if F.name == "trace":  # this net stands inside of another one
+            return self.net(x)
         if np.ndim(x) == 0 or len(x) == 0:
             raise TinyshuffleError("the net got an empty batch; give it at least one image")
-        slices = _cut(len(x), _threads())
         with self._lock:
-            team = self._team_of(len(slices))
-            if not self.training:
-                self._saved = None
-                return team.infer(x, slices)
+            self._saved = None
+            if F.name == "numpy":
+                return self._by_layers(x)
             try:
-                out = team.forward(x, slices)
-            except BaseException:
-                self._saved = None
-                raise
-            self.save(slices, out.shape)
+                if not self.training:
+                    return self._infer(x)
+                player = self._player(x.shape, x.dtype, _slices())
+            except NoPlan:
+                return self._by_layers(x)
+            with blas.limit(1):
+                out = player.forward(x)
+            self.save(player.backward, out.shape)
         return out
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Add to the parameters' gradients and return the gradient of the batch."""
-        if this_part() is not None:
+        if F.name == "trace":
             return self.net.backward(dy)
         with self._lock:
             if not self.training:
@@ -147,50 +135,121 @@ class DataParallel(Module):
                     "call net.train() before the forward pass"
                 )
             waiting = self._saved
-            slices, shape = self.saved()
-            if np.shape(dy) != shape:
+            backward, shape = self.saved()
+            if shape is not None and np.shape(dy) != shape:
                 self._saved = waiting  # for the right one
                 what = f"has shape {np.shape(dy)}, and the forward pass returned {shape}"
                 if len(np.shape(dy)) == len(shape) and np.shape(dy)[1:] == shape[1:]:
                     what = f"is for {len(dy)} images, and the forward pass had {shape[0]}"
                 raise TinyshuffleError(f"the gradient {what}; give the gradient of that pass")
-            assert self._team is not None
-            return self._team.backward(dy, slices)
+            with blas.limit(1):
+                return backward(dy)
 
-    def _forward_in(self, part: Part, x: np.ndarray) -> np.ndarray:
-        """Take a slice of the batch of a net that this one stands in."""
-        if id(self) in part.nets:
-            return self.net(x)
-        # one that the other net only knows how to call: all its slices call this very one
+    @flags
+    def plan(self, shape: tuple[int, ...], train: bool = True, as_written: bool = False) -> Plan:
+        """Return a step as a table, without running it; ``print`` it.
+
+        Parameters
+        ----------
+        shape : (N, H, W, C)
+        train : bool
+            A training step, or a forward pass in evaluation.
+        as_written : bool
+            The rows as the layers wrote them, before they are fused.
+
+        >>> from tinyshuffle import models
+        >>> net = models.create("shufflenet_v2_x0_5", num_classes=10, stem="cifar")
+        >>> net.plan((8, 32, 32, 3), train=False).meetings
+        0
+        """
+        written = trace(self.net, shape, train=train)
+        return place(written if as_written else fuse(written))
+
+    def _by_layers(self, x: np.ndarray) -> np.ndarray:
+        """Let the layers run themselves."""
         if self.training:
-            raise TinyshuffleError(
-                "a net in training was called inside of another net that it is no part of; make "
-                "it an attribute of the layer that calls it, or call net.eval()"
-            )
-        with self._lock, inference():
+            out = self.net(x)
+            self.save(self.net.backward, getattr(out, "shape", None))
+            return out
+        with inference():
             return self.net(x)
 
-    def _team_of(self, size: int) -> _Team:
-        team = self._team
-        if team is None or len(team.nets) != size or team.nets[0] is not self.net or (
-            team.outdated()
-        ):
-            team = self._team = _Team(self.net, size)
-        return team
+    def _infer(self, x: np.ndarray) -> np.ndarray:
+        parts = cut(len(x), _slices())
+        chunk = min(_chunk(x.shape), parts[-1].stop - parts[-1].start)
+        try:
+            plan = self._plan((chunk, *x.shape[1:]), x.dtype)
+        except NoPlan:
+            raise
+        except TinyshuffleError:  # of the batch that was given, it may say so, or be right
+            return self._whole(x)
+        if plan.reasons or not plan.by_image or any(m.training for m in self.net.modules()):
+            return self._whole(x)
+        jobs = [
+            [
+                (self._player((n, *x.shape[1:]), x.dtype, 1, rank), slice(first, first + n))
+                for first in range(part.start, part.stop, chunk)
+                for n in [min(chunk, part.stop - first)]
+            ]
+            for rank, part in enumerate(parts)
+        ]
+
+        def walk(rank: int) -> list[np.ndarray]:
+            return [player.forward(x[images]) for player, images in jobs[rank]]
+
+        if len(parts) == 1:
+            with blas.limit(1):
+                return np.concatenate(walk(0))
+        with ThreadPoolExecutor(len(parts) - 1, "tinyshuffle") as threads, blas.limit(1):
+            ranks = range(1, len(parts))
+            others = [threads.submit(copy_context().run, walk, rank) for rank in ranks]
+            return np.concatenate([*walk(0), *(y for other in others for y in other.result())])
+
+    def _whole(self, x: np.ndarray) -> np.ndarray:
+        """Evaluate all images together, as something in the net has to see all of them."""
+        player = self._player(x.shape, x.dtype, _slices())
+        with blas.limit(1):
+            return player.forward(x)
+
+    def _plan(self, shape: tuple[int, ...], dtype: Any) -> Plan:
+        """The plan for batches of this shape, in the mode that the layers are in."""
+        layers = _layers(self.net)
+        if layers != self._layers:
+            self._plans.clear()
+            self._players.clear()
+            self._layers = layers
+        key = shape, np.dtype(dtype)
+        if key not in self._plans:
+            try:
+                self._plans[key] = fuse(trace(self.net, shape, dtype))
+            except NoPlan as error:  # nor will there be one the next time
+                self._plans[key] = error
+        found = self._plans[key]
+        if isinstance(found, NoPlan):
+            raise found
+        return found
+
+    def _player(self, shape: tuple[int, ...], dtype: Any, slices: int, rank: int = 0) -> Player:
+        """The plan for batches of this shape, ready to run; ``rank`` tells several apart."""
+        plan = self._plan(shape, dtype)
+        key = shape, np.dtype(dtype), slices, rank
+        if key not in self._players:
+            self._players[key] = Player(self.net, plan, slices)
+        return self._players[key]
 
     def _after_fork(self) -> None:
         """Go on in a forked process, which has a copy of everything but of the other threads."""
         mine = self._lock.acquire(blocking=False)
         self._lock = threading.RLock()
         if not mine:  # another thread was in the middle of a pass
-            self._team = self._saved = None
-        elif self._team is not None:
-            self._team.start()
+            self._players, self._saved = {}, None
+        for player in self._players.values():
+            player.start()
 
     # ---- the rest is the net's own
 
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        return self.net.named_modules(prefix)
+    def _tree(self, prefix: str) -> Iterator[tuple[str, Module]]:
+        return self.net._tree(prefix)
 
     def children(self) -> Iterator[tuple[str, Module]]:
         return self.net.children()
@@ -229,264 +288,27 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-class _Team:
-    """The net, its replicas, and a thread for each."""
-
-    def __init__(self, net: Module, size: int) -> None:
-        for module in net.modules():
-            module._saved = None
-        self.nets = [net, *(_replica(net) for _ in range(size - 1))]
-        self.pools = [Pool() for _ in self.nets]
-        self.parameters = [n.parameters() for n in self.nets]
-        modules = [list(n.modules()) for n in self.nets]
-        self.replicas = [
-            [_Twin(m, r) for m, r in zip(modules[0], others, strict=True)]
-            for others in modules[1:]
-        ]
-        self.modules = modules[0]
-        inner = [list(_inner_nets(n)) for n in self.nets]
-        self.inside = [(net, net.net) for net in inner[0]]
-        self.members = frozenset(id(net) for nets in inner for net in nets)
-        self.shape: tuple[int, ...] = ()
-        self.stale = False  # whether a thread may still work on a replica, for a pass that is over
-        self.meeting: _Meeting | None = None  # of the last pass
-        self.start()
-
-    def start(self) -> None:
-        """Start with fresh threads, and without a pass that others have gone from."""
-        more = len(self.nets) - 1
-        self.threads = ThreadPoolExecutor(more, "tinyshuffle") if more else None
-        if self.meeting is not None:
-            self.meeting.abort()
-
-    def outdated(self) -> bool:
-        """Whether the net's layers were exchanged for others since the replicas were made."""
-        return (
-            self.stale
-            or any(inner.net is not net for inner, net in self.inside)
-            or (bool(self.replicas) and any(twin.outdated() for twin in self.replicas[0]))
-        )
-
-    def forward(self, x: np.ndarray, slices: list[slice]) -> np.ndarray:
-        self._refresh(x.shape)
-        return self._run(slices, [
-            partial(net, x[part]) for net, part in zip(self.nets, slices, strict=True)
-        ])
-
-    def backward(self, dy: np.ndarray, slices: list[slice]) -> np.ndarray:
-        dx = self._run(slices, [
-            partial(net.backward, dy[part])
-            for net, part in zip(self.nets, slices, strict=True)
-        ])
-        for p, *others in zip(*self.parameters, strict=True):
-            for other in others:
-                if other.grad is not None:
-                    p.accumulate(other.grad)
-                    other.grad = None
-        return dx
-
-    def infer(self, x: np.ndarray, slices: list[slice]) -> np.ndarray:
-        self._refresh(x.shape)
-        # a layer that is in training all the same, such as dropout, has to see the whole slice
-        chunk = len(x) if any(m.training for m in self.modules) else _chunk(x.shape)
-
-        def walk(net: Module, part: slice) -> np.ndarray:
-            mine, out = this_part(), []
-            assert mine is not None
-            with inference():
-                for i in range(part.start, part.stop, chunk):
-                    end = min(i + chunk, part.stop)
-                    with part_of_batch(replace(mine, first=i, last=end)):
-                        out.append(net(x[i:end]))
-            return _join(out)
-
-        return self._run(slices, [
-            partial(walk, net, part)
-            for net, part in zip(self.nets, slices, strict=True)
-        ])
-
-    def _refresh(self, shape: tuple[int, ...]) -> None:
-        """Drop what the last pass left; give the replicas today's weights, modes and statistics."""
-        if shape != self.shape:  # blocks of other sizes would only lie about
-            self.shape = shape
-            for pool in self.pools:
-                pool.clear()
-        for module in self.modules:
-            module._saved = None
-        for i, twins in enumerate(self.replicas, 1):
-            for twin in twins:
-                twin.refresh()
-            for p, q in zip(self.parameters[0], self.parameters[i], strict=True):
-                q.share(p)
-
-    def _run(self, slices: list[slice], jobs: list[Callable[[], np.ndarray]]) -> np.ndarray:
-        """Run one job a thread, the first in this one, and lay their results end to end."""
-        alone = len(jobs) == 1
-        exchange = _Exchange(len(jobs))
-        self.meeting = meeting = exchange.meeting
-        functions = dict(vars(F))
-        futures: list[Future[np.ndarray]] = []
-
-        def work(rank: int) -> np.ndarray:
-            part = slices[rank]
-            seen = Part(part.start, part.stop, slices[-1].stop, nets=self.members)
-            if not alone:
-                seen = replace(seen, add=exchange.member(rank))
-            try:
-                if rank > 0:
-                    F.follow(functions)
-                with self.pools[rank], part_of_batch(seen):
-                    out = jobs[rank]()
-                meeting.leave(rank)
-                return out
-            except BaseException:
-                meeting.abort()  # nobody waits for a slice that will not come
-                raise
-
-        # a single slice leaves the matrix products' own threads to work
-        with blas.limit(_threads() if alone else 1):
-            results: list[Any] = []
-            try:
-                if self.threads is not None:
-                    for rank in range(1, len(jobs)):
-                        # what this thread has set, such as np.errstate, holds in the others, too
-                        context = contextvars.copy_context()
-                        futures.append(self.threads.submit(context.run, work, rank))
-                results = [work(0)]
-                wait(futures)
-            except threading.BrokenBarrierError:
-                pass  # another slice has failed, and its exception says why
-            finally:
-                if len(results) == 0:
-                    meeting.abort()
-                self.stale = True
-                wait(futures)  # unless there is a second Ctrl-C
-                self.stale = False
-        errors = [e for e in (f.exception() for f in futures) if e is not None]
-        for error in sorted(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
-            raise error
-        return _join(results + [f.result() for f in futures])
-
-
-class _Twin:
-    """A module and its replica."""
-
-    def __init__(self, module: Module, replica: Module) -> None:
-        self.theirs, self.mine = vars(module), vars(replica)
-        # layers, parameters, generators: what the copy made anew is the replica's own
-        self.own = {
-            name: value
-            for name, value in self.mine.items()
-            if value is not self.theirs[name] and not isinstance(value, np.ndarray)
-        }
-        self.originals = {name: self.theirs[name] for name in self.own}
-
-    def outdated(self) -> bool:
-        return any(self.theirs.get(name) is not value for name, value in self.originals.items())
-
-    def refresh(self) -> None:
-        self.theirs["_saved"] = None
-        self.mine.update(self.theirs)
-        self.mine.update(self.own)
-        rng = self.own.get("rng")
-        if rng is not None:
-            rng.bit_generator.state = self.theirs["rng"].bit_generator.state
-
-
-class _Meeting:
-    """A barrier that looks for a while before it sleeps: see ``kernels.meet``."""
-
-    LOOKS = 50_000  # some tenths of a millisecond
-    NAP = 5e-5  # seconds
-
-    def __init__(self, slices: int) -> None:
-        from .kernels import meet
-
-        self.arrive, self.apart = meet.arrive, meet.APART
-        self.flags = np.zeros((slices + 1) * meet.APART, np.int64)
-        self.turns = [0] * slices
-        self.left = [False] * slices
-
-    def wait(self, rank: int) -> None:
-        turn = self.turns[rank] = self.turns[rank] + 1
-        while not (all_there := self.arrive(self.flags, rank, turn, self.LOOKS)):
-            if any(left and self.turns[k] < turn for k, left in enumerate(self.left)):
-                raise TinyshuffleError(
-                    "a batch norm was called for some of the images and not for others; with "
-                    "several threads it has to be called for all or none "
-                    "(ts.set_num_threads(1) takes the whole batch at once)"
-                )
-            time.sleep(self.NAP)
-        if all_there < 0:
-            raise threading.BrokenBarrierError
-
-    def leave(self, rank: int) -> None:
-        """Say that slice ``rank`` comes to no more meetings."""
-        self.left[rank] = True
-
-    def abort(self) -> None:
-        self.flags[len(self.turns) * self.apart] = 1
-
-
-class _Exchange:
-    """Adds arrays over the slices of a batch."""
-
-    def __init__(self, slices: int) -> None:
-        self.meeting = _Meeting(slices)
-        # Two sets of places in turn: a slice that is ahead writes into the one that nobody reads,
-        # and cannot get further ahead than that, so that one barrier a sum is enough.
-        self.places: list[list[Any]] = [[None] * slices, [None] * slices]
-
-    def member(self, rank: int) -> Callable[[np.ndarray], np.ndarray]:
-        """Return the function with which slice ``rank`` gives its part and gets the sum."""
-        turn = 0
-
-        def sync(sums: np.ndarray) -> np.ndarray:
-            nonlocal turn
-            places = self.places[turn]
-            places[rank] = sums
-            self.meeting.wait(rank)
-            turn = 1 - turn
-            total = places[0].copy()
-            for part in places[1:]:
-                total += part
-            return total
-
-        return sync
-
-
-def _replica(net: Module) -> Module:
-    """Copy the layers of ``net``; the weights are shared."""
-    memo: dict[int, Any] = {}
-    for p in net.parameters():
-        twin = copy.copy(p)
-        twin._grad = None
-        memo[id(p)] = twin
-    return copy.deepcopy(net, memo)
-
-
-def _inner_nets(module: Module) -> Iterator[DataParallel]:
-    """Visit the nets that stand inside a module, which `modules()` looks through."""
-    while isinstance(module, DataParallel):
-        yield module
-        module = module.net
-    for _, child in module.children():
-        yield from _inner_nets(child)
-
-
-def _cut(n: int, slices: int) -> list[slice]:
-    """Cut ``n`` images into at most ``slices`` runs whose lengths differ by one at most."""
-    slices = min(n, slices)
-    ends = [n * i // slices for i in range(slices + 1)]
-    return [slice(a, b) for a, b in pairwise(ends)]
+def _slices() -> int:
+    return min(get_num_threads(), usable_cores())
 
 
 def _chunk(shape: tuple[int, ...]) -> int:
     """How many images of this shape to take through the net at a time in evaluation."""
-    pixels = int(np.prod(shape[1:3])) if len(shape) == 4 else 1
+    pixels = prod(shape[1:3]) if len(shape) == 4 else 1
     return max(1, 32 * 32 * 32 // pixels)
 
 
-def _join(parts: list[np.ndarray]) -> np.ndarray:
-    """Lay results end to end in memory of their own: what the net returns is the caller's."""
-    return np.concatenate(parts)
+def _layers(net: Module) -> list[Any]:
+    """What a plan depends on: the layers, their arguments, modes and passes, and the weights."""
+    found: list[Any] = []
+    for path, module in net._tree(""):
+        kind = type(module)
+        found.append((path, id(module), kind, kind.forward, kind.backward))
+        for name, value in vars(module).items():
+            if isinstance(value, Parameter):
+                found.append((name, id(value), value.shape, value.dtype))
+            elif isinstance(value, Module) or callable(value):
+                found.append((name, id(value)))
+            elif name[0] != "_" and isinstance(value, bool | int | float | str | tuple):
+                found.append((name, value))
+    return found

@@ -13,7 +13,7 @@ import tinyshuffle as ts
 from tinyshuffle import kernels, plots
 from tinyshuffle.backend import F
 from tinyshuffle.bench import machine, peers, run, sides
-from tinyshuffle.bench.layers import LayerTime, LayerTimes, _nbytes, time_layers
+from tinyshuffle.bench.layers import LayerTime, LayerTimes, time_layers
 from tinyshuffle.bench.process import Worker, clean_environment
 from tinyshuffle.bench.spread import ratios, spread
 
@@ -224,16 +224,6 @@ def test_layers_of_a_net(model, train, threads, two_threads):
     assert F.linear is kernels.linear
     assert type(net.net).forward.__qualname__ == f"{type(net.net).__name__}.forward"
     assert side.sgd is None or "step" not in vars(side.sgd)
-
-
-def test_bytes_of_an_operation():
-    x, w = np.zeros((2, 3, 3, 4), np.float32), np.zeros((1, 1, 4, 8), np.float32)
-    y = np.zeros((2, 3, 3, 8), np.float32)
-    assert _nbytes((x, w, None, 1), y) == 4 * (72 + 32 + 144)
-    assert _nbytes((x, (x, 1e-5), [w]), (y, [None])) == 4 * (72 + 32 + 144)
-    assert _nbytes((x, 2), (x[..., :2], x[..., 2:])) == 0  # a split is two views
-    assert _nbytes((x,), (x, x)) == 0
-    assert _nbytes((y, 4, x), y) == 4 * (72 + 72)  # x was written into y
 
 
 def test_a_watch_ends_with_its_step():

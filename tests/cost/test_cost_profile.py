@@ -149,7 +149,7 @@ def test_large_nets_cost_nothing_to_count():
     seconds = time.perf_counter() - started
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert profile.peak_training > 3e10
+    assert profile.peak_training > 2e10
     assert peak < 2e7
     assert seconds < 10  # traced; a tenth of this without
 

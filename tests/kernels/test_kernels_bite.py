@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tinyshuffle import kernels, ops
+from tinyshuffle.plan import fused
 
 FAMILIES = "depthwise", "conv", "batch_norm", "norm_conv", "meeting", "rest"
 
@@ -77,7 +78,7 @@ def images(*shape):
 
 
 def norm(c):
-    return ops.Norm(images(c), images(c), images(c), images(c) ** 2, 1e-5, True)
+    return fused.Norm(images(c), images(c), images(c), images(c) ** 2, 1e-5, True)
 
 
 def pairs(family):
@@ -112,19 +113,20 @@ def pairs(family):
             for stride, w in (1, images(3, 3, 18)), (2, images(3, 3, 18)), (1, images(1, 1, 9, 6)):
                 x, behind = images(2, 5, 4, 18), norm(w.shape[-1])
                 geometry = stride, 1 if w.ndim == 3 else 0, 1, 2
-                y, sums = ops.norm_conv(x, norm(18), w, *geometry)
-                note(backend.norm_conv(x, norm(18), w, *geometry))
-                note(backend.conv_norm(x, behind, w, *geometry))
-                gradient = ops.Gradient(behind, sums[1:], sums[0])
-                note(backend.norm_conv_backward(y, y, gradient, x, norm(18), w, *geometry))
+                y, sums = fused.norm_conv(x, norm(18), w, *geometry)
+                joined = fused if backend is ops else kernels
+                note(joined.norm_conv(x, norm(18), w, *geometry))
+                note(joined.conv_norm(x, behind, w, *geometry))
+                gradient = fused.Gradient(behind, sums[1:], sums[0])
+                note(joined.norm_conv_backward(y, y, gradient, x, norm(18), w, *geometry))
         elif family == "meeting":
             x, y = images(2, 5, 4, 12), images(3, 2, 5, 4, 12)[0]
-            both = images(2, 5, 4, 24)
-            note(backend.concat_shuffle(x, y, None, norm(12)))
-            note(backend.concat_shuffle_backward(both, x, y, norm(12), norm(12)))
-            note(backend.concat_shuffle_backward(both, x, y)[0])
+            both, joined = images(2, 5, 4, 24), fused if backend is ops else kernels
+            note(joined.concat_shuffle(x, y, None, norm(12)))
+            note(joined.concat_shuffle_backward(both, 12, x, y, norm(12), norm(12)))
+            note(joined.concat_shuffle_backward(both, 12)[0])
             flat = norm(12)._replace(relu=False)
-            note(backend.norm_add_relu(x, flat, y), backend.norm_add_relu_backward(y, x, x, flat))
+            note(joined.norm_add_relu(x, flat, y), joined.norm_add_relu_backward(y, x, x, flat))
         else:
             x, s = images(2, 5, 4, 12), images(2, 12)
             for groups in 2, 3, 4, 6:

@@ -1,6 +1,7 @@
-"""Every function of ``kernels`` against its definition in ``ops``, over shapes drawn at random.
+"""Every function of ``kernels`` against its definition, over shapes drawn at random.
 
-The truth is what ``ops`` computes in float64 from the same numbers. Inputs come in every layout
+The definition is in ``ops``, or in ``plan.fused`` for what is done in one pass there. The truth is
+what it computes in float64 from the same numbers. Inputs come in every layout
 that a caller may hand over, and must be the same afterwards.
 """
 
@@ -16,9 +17,11 @@ from hypothesis import strategies as st
 
 from tinyshuffle import kernels, ops
 from tinyshuffle.errors import TinyshuffleError
+from tinyshuffle.plan import fused
 
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
 LAYOUTS = ("contiguous", "slice", "transposed", "readonly")
+FUSED = [name for name in fused.__all__ if name[0].islower()]
 
 # derandomised and without a deadline by the profile in conftest.py
 few = settings(max_examples=12, derandomize=True, deadline=None)
@@ -33,13 +36,14 @@ def check(name, dtype, *args, layout="contiguous", scale=0.0, **kwargs):
 
     Errors count relative to the largest entry of each result, or to ``scale`` if that is larger.
     """
-    truth = getattr(ops, name)(*_convert(args, np.float64), **kwargs)
+    definition = getattr(ops, name, None) or getattr(fused, name)
+    truth = definition(*_convert(args, np.float64), **kwargs)
     given_ = _lay_out(_convert(args, dtype), layout)
     before = _convert(given_, None)
     ours = getattr(kernels, name)(*given_, **kwargs)
     for a, b in zip(_arrays(given_), _arrays(before), strict=True):
         np.testing.assert_array_equal(a, b, "an argument was written into")
-    twin = getattr(ops, name)(*_convert(args, dtype), **kwargs)
+    twin = definition(*_convert(args, dtype), **kwargs)
     ours, truth, twin = (list(_arrays(r, keep=True)) for r in (ours, truth, twin))
     for mine, right, other in zip(ours, truth, twin, strict=True):
         if right is None:
@@ -412,7 +416,7 @@ def test_channel_scale(dtype, seed, layout, n, h, w, c):
 
 def norm(seed, c, relu, shuffle=1):
     gamma, beta, mean, var = normal(seed, c, c, c, c)
-    return ops.Norm(gamma, beta, mean.astype(float), var.astype(float) ** 2, 1e-3, relu, shuffle)
+    return fused.Norm(gamma, beta, mean.astype(float), var.astype(float) ** 2, 1e-3, relu, shuffle)
 
 
 @few
@@ -466,7 +470,7 @@ def check_norm_conv(dtype, seed, layout, x_shape, w_shape, geometry, shuffle, be
     dy, more = normal(seed + 3, y.shape, x_shape)
     after = None
     if behind:
-        after = ops.Gradient(norm(seed + 4, o, False), sums[1:], sums[0])
+        after = fused.Gradient(norm(seed + 4, o, False), sums[1:], sums[0])
     check(
         "norm_conv_backward", dtype, dy, y, after, x, before, w, *geometry,
         more if plus and before is None else None, layout=layout, scale=np.abs(dy).max(),
@@ -475,7 +479,7 @@ def check_norm_conv(dtype, seed, layout, x_shape, w_shape, geometry, shuffle, be
         wide = np.ones((*x_shape[:-1], x_shape[-1] + 3), dtype)
         arguments = _convert((dy, y, after, x, before, w), dtype)
         added = more.astype(dtype) if plus else None
-        for backend in kernels, ops:
+        for backend in kernels, fused:
             expected, *_ = backend.norm_conv_backward(*arguments, *geometry, added)
             backend.norm_conv_backward(*arguments, *geometry, added, wide[..., 2:-1])
             np.testing.assert_array_equal(wide[..., 2:-1], expected)
@@ -486,18 +490,20 @@ def check_norm_conv(dtype, seed, layout, x_shape, w_shape, geometry, shuffle, be
 @given(dtypes, seeds, st.sampled_from(LAYOUTS), batches, sides, sides, *[st.integers(1, 30)] * 2)
 @example(np.float32, 0, "contiguous", 3, 40, 41, 24, 24)
 def test_meetings(dtype, seed, layout, n, h, w, c1, c2):
-    x1, x2, x3 = normal(seed, (n, h, w, c1), (n, h, w, c2), (n, h, w, c1))
+    first, second, x3 = normal(seed, (n, h, w, c1), (n, h, w, c2), (n, h, w, c1))
     norms = norm(seed, c1, True), norm(seed + 2, c1, False), norm(seed + 3, c2, True)
-    pairs = [(x1, x3, None, None), (x1, x3, None, norms[1]), (x1, x3, *norms[:2])]
+    pairs = [(first, x3, None, None), (first, x3, None, norms[1]), (first, x3, *norms[:2])]
     if (c1 + c2) % 2 == 0:
-        pairs += [(x1, x2, None, None), (x1, x2, norms[0], norms[2])]
+        pairs += [(first, second, None, None), (first, second, norms[0], norms[2])]
     for pair in pairs:
         (y,) = check("concat_shuffle", dtype, *pair, layout=layout)
-        check("concat_shuffle_backward", dtype, y.astype(np.float32), *pair, layout=layout,
-              scale=np.abs(y).max())  # fmt: skip
+        x1, x2, *both = pair
+        check("concat_shuffle_backward", dtype, y.astype(np.float32), x1.shape[-1],
+              None if both[0] is None else x1, None if both[1] is None else x2, *both,
+              layout=layout, scale=np.abs(y).max())  # fmt: skip
     before = norm(seed + 1, c1, False)
-    (y,) = check("norm_add_relu", dtype, x1, before, x3, layout=layout)
-    check("norm_add_relu_backward", dtype, x3, y.astype(np.float32), x1, before, layout=layout,
+    (y,) = check("norm_add_relu", dtype, first, before, x3, layout=layout)
+    check("norm_add_relu_backward", dtype, x3, y.astype(np.float32), first, before, layout=layout,
           scale=np.abs(x3).max())  # fmt: skip
 
 
@@ -516,6 +522,9 @@ def test_same_names_and_signatures():
     for name, function in _functions(ops).items():
         twin = getattr(kernels, name)
         assert inspect.signature(twin) == inspect.signature(function), name
+    for name in FUSED:
+        mine, definition = (inspect.signature(getattr(m, name)) for m in (kernels, fused))
+        assert mine == definition, name
 
 
 def test_results_are_the_callers():

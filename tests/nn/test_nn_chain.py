@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 
@@ -178,23 +176,3 @@ def test_gradcheck_does_not_pass_a_wrong_derived_layer():
 
     net = nn.Sequential(conv(), Wrong(8)).initialise(0).astype("float64")
     assert not ts.gradcheck(net, X).passed
-
-
-def test_a_batch_norm_with_a_sync_of_its_own_uses_it_in_slices_too():
-    """As one that adds over several machines would: here, over two with the same images."""
-    dy = np.random.default_rng(1).standard_normal(X.shape)
-    plain = nn.Sequential(conv(), nn.BatchNorm2d(8)).initialise(0).astype("float64")
-    twin = copy.deepcopy(plain)
-    net, calls = ts.DataParallel(twin), []
-    twin[1].sync = lambda sums: calls.append(sums) or sums
-    ts.set_num_threads(2)
-    try:
-        for _ in range(2):  # nobody takes it away after a pass
-            y = net(X)
-            np.testing.assert_allclose(y, plain(X), rtol=1e-9, atol=1e-11)
-            dx = net.backward(dy)
-            np.testing.assert_allclose(dx, plain.backward(dy), rtol=1e-8, atol=1e-10)
-            assert calls
-            calls.clear()
-    finally:
-        ts.set_num_threads(None)

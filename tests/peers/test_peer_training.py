@@ -185,10 +185,10 @@ def torch_train(
     optimiser = torch_optimiser("SGD", net, options)
     per_epoch = len(train_set) // config.batch_size
     total = config.epochs * per_epoch
-    rise = total // 4
+    rise = total // 4 if config.warmup is None else round(config.warmup * per_epoch)
     shapes: dict[str, Callable[[int], float]] = {
         "one-cycle": lambda t: (t + 1) / (rise + 1) if t < rise else (total - t) / (total - rise),
-        "step": lambda t: (t + 1) / (round((config.warmup or 0) * per_epoch) + 1),
+        "step": lambda t: (t + 1) / (rise + 1),  # of which the rise is seen
     }
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, shapes[config.schedule])
     losses: list[float] = []
@@ -250,18 +250,22 @@ def in_float64(monkeypatch):
     float32 and in float64 as much as any other two: some activations come to lie on the other side
     of a ReLU's kink, and each such step adds to the number in the next. In float64 there are none.
     """
-    build, batches = loop.build, ts.data.batches
+    batches = ts.data.batches
 
-    def build64(*arguments):
-        net = build(*arguments)
-        state = net.state_dict()
-        net.astype(np.float64).load_state_dict(state)
-        return net
+    def in64(build):
+        def build64(*arguments):
+            net = build(*arguments)
+            state = net.state_dict()
+            net.astype(np.float64).load_state_dict(state)
+            return net
+
+        return build64
 
     def batches64(*arguments, **options):
         return ((x.astype(np.float64), y) for x, y in batches(*arguments, **options))
 
-    monkeypatch.setattr(loop, "build", build64)
+    for name in ("build", "build_for"):
+        monkeypatch.setattr(loop, name, in64(getattr(loop, name)))
     monkeypatch.setattr(ts.data, "batches", batches64)
 
 

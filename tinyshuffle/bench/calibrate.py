@@ -60,7 +60,7 @@ class _Halves(Module):
     """Split, and put together again: what moves the channels of a ShuffleNet."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        return F.concat_shuffle(*F.channel_split(x, x.shape[-1] // 2))
+        return F.channel_shuffle(F.concat(F.channel_split(x, x.shape[-1] // 2)), 2)
 
 
 def _conv(c: int, o: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> Sequential:

@@ -9,26 +9,21 @@ behind it, stands in the row of the convolution.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
 
-from ..backend import F
 from ..cost.profile import _KIND_OF, Profile
-from ..nn import Module
+from ..plan import Event, Row, clocked
 from .machine import Ceilings
 from .sides import Ours
 
 __all__ = ["LayerTime", "LayerTimes", "Sum", "time_layers"]
-
-_OTHER_KINDS = {"concat_shuffle": "shuffle", "overwrite": "shuffle"}
 
 
 @dataclass(frozen=True)
@@ -182,11 +177,6 @@ def time_layers(side: Ours, rounds: int, warm: int = 3) -> LayerTimes:
     A row's time is the median over the steps; so are the others.
     """
     train = side.net.training
-    watch = _Watch()
-    with watch.watching(side.net):
-        watch.counting = True
-        side.run()
-        watch.counting = False
     plain: list[float] = []
     watched: list[float] = []
     optimiser: list[float] = []
@@ -194,30 +184,38 @@ def time_layers(side: Ours, rounds: int, warm: int = 3) -> LayerTimes:
     for _ in range(warm + rounds):
         plain.append(_clock(side.run))
         optimiser.append(0.0)
-        watch.events.clear()
-        with watch.watching(side.net), _timed(side.sgd, "step", optimiser):
-            watched.append(_clock(side.run))
-        steps.append(watch.seconds())
+        plain_loss = side.loss
+        side.loss = loss = _TimedLoss(plain_loss)
+        try:
+            with clocked() as events, _timed(side.sgd, "step", optimiser):
+                watched.append(_clock(side.run))
+        finally:
+            side.loss = plain_loss
+        steps.append(_seconds(events))
+        if train:
+            for which, seconds in enumerate(loss.seconds):
+                steps[-1]["loss", "cross_entropy", bool(which)] = seconds
+    needed = _needs(events)
     steps = steps[warm:]
 
     def middle(values: Iterable[float]) -> float:
         return float(np.median(list(values)))
 
     rows = []
-    for path, operation in watch.order():
+    for path, operation in _order(steps[0]):
         forward, backward = (path, operation, False), (path, operation, True)
-        needs, backward_needs = watch.needs[forward], watch.needs[backward]
+        there, back = needed[forward], needed[backward]
         rows.append(
             LayerTime(
                 layer=path,
                 operation=operation,
-                kind=needs.kind or backward_needs.kind,
+                kind=there.kind or back.kind,
                 forward_seconds=middle(step.get(forward, 0.0) for step in steps),
                 backward_seconds=middle(step.get(backward, 0.0) for step in steps),
-                multiply_adds=needs.multiply_adds,
-                backward_multiply_adds=backward_needs.multiply_adds,
-                nbytes=needs.nbytes,
-                backward_nbytes=backward_needs.nbytes,
+                multiply_adds=round(there.multiply_adds),
+                backward_multiply_adds=round(back.multiply_adds),
+                nbytes=round(there.nbytes),
+                backward_nbytes=round(back.nbytes),
             )
         )
     return LayerTimes(
@@ -225,7 +223,7 @@ def time_layers(side: Ours, rounds: int, warm: int = 3) -> LayerTimes:
     )
 
 
-# ---- looking on
+# ---- what the player's clock has seen
 
 _Key = tuple[str, str, bool]  # layer, operation, whether in the backward pass
 
@@ -233,167 +231,83 @@ _Key = tuple[str, str, bool]  # layer, operation, whether in the backward pass
 @dataclass
 class _Needs:
     kind: str = ""
-    multiply_adds: int = 0
-    nbytes: int = 0
+    multiply_adds: float = 0
+    nbytes: float = 0
 
 
-class _Watch:
-    """Notes each operation of a net: for which layer, in which pass, and how long it took."""
-
-    def __init__(self) -> None:
-        self.counting = False
-        self.needs: dict[_Key, _Needs] = defaultdict(_Needs)  # of one step, all slices
-        self.events: list[tuple[int, _Key, float]] = []  # append is atomic: threads share it
-        self._weights: dict[int, str] = {}
-        self._here = threading.local()
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def watching(self, net: Module) -> Iterator[None]:
-        """Watch inside a ``with``: the classes of the net's modules, and the backend."""
-        for path, module in net.named_modules():
-            module.__dict__["_path"] = path  # the replicas, which are copies, get it too
-        # an operation that is given a layer's weights works for that layer; slices share weights
-        self._weights = {id(p.data): p.name.rpartition(".")[0] for p in net.parameters()}
-        classes = {type(module) for module in net.modules()}
-        own = [(c, name, vars(c).get(name)) for c in classes for name in _PASSES]
-        found = [(c, name, getattr(c, name)) for c in classes for name in _PASSES]
-        for c, name, function in found:
-            setattr(c, name, self._follow(function, name == "backward"))
-        for name in _operations():
-            vars(F)[name] = self._time(name, getattr(F, name))
-        try:
-            yield
-        finally:
-            F.use(F.name)  # forgets what was put in front of the operations
-            for c, name, before in own:
-                if before is None:
-                    delattr(c, name)
-                else:
-                    setattr(c, name, before)
-
-    def _follow(self, function: Callable[..., Any], back: bool) -> Callable[..., Any]:
-        """Wrap a pass so that it is known which module is at work in this thread."""
-
-        def follow(module: Module, *args: Any, **kwargs: Any) -> Any:
-            outer = getattr(self._here, "at", None)
-            self._here.at = module, back
-            try:
-                return function(module, *args, **kwargs)
-            finally:
-                self._here.at = outer
-
-        vars(follow)["watches"] = function  # so that layers are joined as without it
-        return follow
-
-    def _time(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        operation = _family(name)
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            module, back = getattr(self._here, "at", None) or (None, name.endswith("_backward"))
-            weights = next((a for a in args if id(a) in self._weights), None)
-            if weights is not None:
-                path = self._weights[id(weights)]
-            else:
-                path = "loss" if module is None else module.__dict__.get("_path", "")
-            key = path, operation, back
-            start = time.perf_counter()
-            result = function(*args, **kwargs)
-            self.events.append((threading.get_ident(), key, time.perf_counter() - start))
-            if self.counting:
-                with self._lock:
-                    needs = self.needs[key]
-                    needs.kind = needs.kind or _kind(operation, args, weights)
-                    y = args[0] if back else result
-                    needs.multiply_adds += _multiply_adds(y, weights, back)
-                    needs.nbytes += _nbytes([args, list(kwargs.values())], result)
-            return result
-
-        return timed
-
-    def seconds(self) -> dict[_Key, float]:
-        """Return the time of each operation of one step, the mean over the slices."""
-        threads = len({thread for thread, key, _ in self.events if key[0] != "loss"})
-        total: dict[_Key, float] = defaultdict(float)
-        for _, key, seconds in self.events:
-            total[key] += seconds / (1 if key[0] == "loss" else threads)
-        return total
-
-    def order(self) -> list[tuple[str, str]]:
-        """Return layers and operations as the net runs them forward.
-
-        What only the backward pass does stands next to what else its layer does.
-        """
-        keys = list(dict.fromkeys(key[:2] for key in self.needs if not key[2]))
-        for path, operation, _ in list(self.needs):
-            if (path, operation) not in keys:
-                same = [i for i, key in enumerate(keys, 1) if key[0] == path]
-                keys.insert(same[-1] if same else len(keys), (path, operation))
-        return keys
+def _seconds(events: list[Event]) -> dict[_Key, float]:
+    """Return the time of each operation of one step, the mean over the threads."""
+    threads = len({event.thread for event in events})
+    total: dict[_Key, float] = defaultdict(float)
+    for event in events:
+        total[_key(event.row)] += event.seconds / threads
+    return total
 
 
-_PASSES = ("forward", "backward")
+def _needs(events: list[Event]) -> dict[_Key, _Needs]:
+    """Return what the operations of one step need, of all slices."""
+    needs: dict[_Key, _Needs] = defaultdict(_Needs)
+    for event in events:
+        found = needs[_key(event.row)]
+        found.kind = found.kind or _kind(event.row)
+        found.multiply_adds += event.share * event.row.multiply_adds
+        found.nbytes += event.share * event.plan.nbytes(event.row)
+    needs["loss", "cross_entropy", False].kind = "element-wise"
+    return needs
 
 
-def _operations() -> list[str]:
-    """The names of all operations that a layer may ask for."""
-    from .. import kernels  # here, as PyTorch's process imports this file but has no use for numba
+def _order(seconds: dict[_Key, float]) -> list[tuple[str, str]]:
+    """Return layers and operations as the net runs them forward.
 
-    return [
-        name
-        for name in dir(kernels)
-        if name[0].islower()
-        and not name.endswith("_cost")
-        and name != "sgd_step"  # no layer's: the optimiser's time is taken as a whole
-        and callable(getattr(kernels, name))
-    ]
-
-
-def _family(name: str) -> str:
-    """The operation that ``name`` is a part of: batch_norm of batch_norm_backward_sums."""
-    return "batch_norm" if name.startswith("batch_norm") else name.partition("_backward")[0]
-
-
-def _kind(operation: str, args: Any, weights: np.ndarray | None) -> str:
-    kind = _OTHER_KINDS.get(operation) or _KIND_OF.get(operation)
-    if weights is None or weights.ndim < 3:
-        return kind or "element-wise"
-    if weights.ndim == 3:
-        return "depthwise"
-    if weights.shape[:2] == (1, 1):
-        return "pointwise"
-    images = [a for a in _arrays(args) if a.ndim == 4 and a is not weights]
-    return "dense" if any(weights.shape[2] == a.shape[-1] for a in images) else "grouped"
-
-
-def _multiply_adds(y: Any, weights: np.ndarray | None, back: bool) -> int:
-    """Each weight meets each pixel of the output once, and twice on the way back."""
-    if weights is None or weights.ndim < 2:
-        return 0
-    y = y if isinstance(y, np.ndarray) else y[0]
-    return (2 if back else 1) * prod(y.shape[:-1]) * weights.size
-
-
-def _nbytes(args: Any, result: Any) -> int:
-    """Bytes of what goes in and what comes out, each tensor once.
-
-    A result that lies in an argument is a view of it, or was changed in place: nothing moves but
-    the other arguments, which are read and written.
+    What only the backward pass does stands next to what else its layer does.
     """
-    given, made = {id(a): a for a in _arrays(args)}.values(), list(_arrays(result))
-    inside = [a for a in given if any(np.may_share_memory(a, b) for b in made)]
-    fresh = [b for b in made if not any(np.may_share_memory(a, b) for a in given)]
-    others = [a for a in given if not any(a is b for b in inside)]
-    read = sum(a.nbytes for a in others)
-    return read * (2 if inside else 1) + sum(b.nbytes for b in fresh)
+    keys = list(dict.fromkeys(key[:2] for key in seconds if not key[2]))
+    for path, operation, _ in seconds:
+        if (path, operation) not in keys:
+            same = [i for i, key in enumerate(keys, 1) if key[0] == path]
+            keys.insert(same[-1] if same else len(keys), (path, operation))
+    return keys
 
 
-def _arrays(value: Any) -> Iterator[np.ndarray]:
-    if isinstance(value, np.ndarray):
-        yield value
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _arrays(part)
+def _key(row: Row) -> _Key:
+    """Where a row is added up: batch_norm_backward_sums is a part of batch_norm."""
+    name = row.operation
+    family = "batch_norm" if name.startswith("batch_norm") else name.partition("_backward")[0]
+    return row.layer, family, row.backward
+
+
+def _kind(row: Row) -> str:
+    """The kind of a row: its convolution's, or its last part's."""
+    parts = [part.operation.removesuffix("_backward") for part in row.parts or (row,)]
+    if "concat" in parts:
+        return "shuffle"
+    convolution = next((part for part in parts if part.endswith("conv2d")), None)
+    if convolution != "conv2d":
+        return _KIND_OF.get(convolution or parts[-1], "element-wise")
+    part = next(p for p in row.parts or (row,) if p.operation.startswith("conv2d"))
+    x, w = part.arguments[int(row.backward)], part.arguments[int(row.backward) + 1]
+    if w.shape[:2] == (1, 1):
+        return "pointwise"
+    return "dense" if w.shape[2] == x.shape[-1] else "grouped"
+
+
+class _TimedLoss:
+    """A loss that adds the time of its passes to ``seconds``: forward, backward."""
+
+    def __init__(self, loss: Any) -> None:
+        self.loss, self.seconds = loss, [0.0, 0.0]
+
+    def __call__(self, logits: np.ndarray, labels: np.ndarray) -> float:
+        start = time.perf_counter()
+        value: float = self.loss(logits, labels)
+        self.seconds[0] += time.perf_counter() - start
+        return value
+
+    def backward(self) -> np.ndarray:
+        start = time.perf_counter()
+        dy: np.ndarray = self.loss.backward()
+        self.seconds[1] += time.perf_counter() - start
+        return dy
 
 
 def _clock(function: Callable[[], Any]) -> float:

@@ -75,7 +75,7 @@ class Ours:
     ) -> None:
         set_num_threads(threads)
         self.net, self.images, self.labels = net, images, labels
-        self.loss = nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
+        self.loss: Any = nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
         self.sgd = optim.SGD(net.parameters(), **SGD, decay_all=True) if train else None
         self.run: Callable[[], Any] = self._step if train else self._infer
         net.train(train)

@@ -12,6 +12,7 @@ from . import (  # noqa: F401 (each adds its commands)
     course,
     gradients,
     listing,
+    plan,
     predict,
     search,
     training,

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import TinyshuffleError
-from ..nn import Module, inference
+from ..nn import Module
+from ..plan import fuse
 from ..text import csv_text
 from ..values import flags
 from .conventions import CONVENTIONS, Convention, Style, style_of
-from .counting import Count, recording, skeleton
+from .counting import Count, counts, traced
 from .smallest import too_small
 
 __all__ = ["KINDS", "Profile", "Row", "profile"]
@@ -291,34 +292,17 @@ def profile(
     """
     counted = _convention(convention)
     name, module = _net(net, input_shape, variant)
-    bones = skeleton(module, dtype).eval()
-    with recording(bones) as recorder, inference():
-        x = recorder.tensor(input_shape, dtype)
-        try:
-            bones(x)
-        except TinyshuffleError as error:
-            raise too_small(error, module, name, input_shape) from None
-        del x
-    peak_training = _peak_training(module, input_shape, dtype)
+    try:
+        plan = traced(module, input_shape, dtype)
+        step = traced(module, input_shape, dtype, train=True)
+    except TinyshuffleError as error:
+        raise too_small(error, module, name, input_shape) from None
     style = style_of(module)
-    rows = [_row(count, counted, style) for count in recorder.counts]
+    rows = [_row(count, counted, style) for count in counts(module, plan)]
+    peak_inference, peak_training = fuse(plan).peak_bytes, fuse(step).peak_bytes
     return Profile(
-        name, tuple(input_shape), dtype, counted.name, rows, recorder.peak, peak_training
+        name, tuple(input_shape), dtype, counted.name, rows, peak_inference, peak_training
     )
-
-
-def _peak_training(module: Module, shape: tuple[int, ...], dtype: str) -> int:
-    bones = skeleton(module, dtype).train()
-    for m in bones.modules():  # a single pixel has no variance, but it has a cost
-        if hasattr(m, "_track"):
-            m._track = lambda *_: None
-    with recording(bones) as recorder:
-        x = recorder.tensor(shape, dtype)
-        y = bones(x)
-        dy = recorder.tensor(y.shape, dtype)
-        del x, y
-        bones.backward(dy)
-    return recorder.peak
 
 
 def _net(

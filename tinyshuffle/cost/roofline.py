@@ -21,11 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import ops
-from ..backend import F
-from ..nn import Module, Sequential, inference
-from ..ops.norm_conv import is_pointwise
-from .counting import Count, recording, skeleton
+from ..nn import Module
+from ..plan import cut, fuse
+from .counting import Count, count_of, traced
 from .profile import _kind, _net
 
 __all__ = ["CLASSES", "Operation", "Prediction", "Rates", "Speeds", "operations", "roofline"]
@@ -249,51 +247,19 @@ def roofline(
 
 def operations(net: Module, input_shape: tuple[int, ...], cores: int) -> list[Operation]:
     """Return the operations that each core runs in evaluation, without running anything."""
-    from ..parallel import DataParallel, _chunk, _cut
+    from ..parallel import DataParallel, _chunk
 
     net = net.net if isinstance(net, DataParallel) else net
-    slices = _cut(input_shape[0], cores)
+    slices = cut(input_shape[0], cores)
     images = slices[-1].stop - slices[-1].start
     chunk = min(images, _chunk(input_shape))
-    bones = skeleton(net).eval()
-    for module, bone in zip(net.modules(), bones.modules(), strict=True):
-        if isinstance(module, Sequential):  # as it runs, not layer by layer as it is counted
-            bone.joined = module.joined  # type: ignore[attr-defined]
-    weights = {id(p.data): p.name.rpartition(".")[0] for p in bones.parameters()}
-    joined: set[str] = set()
-
-    with recording(bones) as recorder, inference():
-
-        def conv_norm(x: Any, norm: Any, w: Any, *geometry: Any) -> Any:
-            stride, padding, dilation, groups = geometry
-            if w.ndim == 3:
-                name = "depthwise_conv2d"
-                found = ops.depthwise_conv2d_cost(
-                    x.shape, w.shape, None, stride, padding, dilation
-                )
-            else:
-                name = "pointwise_conv2d" if is_pointwise(w.shape, stride, padding) else "conv2d"
-                found = ops.conv2d_cost(x.shape, w.shape, None, *geometry)
-            layer = weights[id(w)]
-            joined.add(layer)
-            recorder.counts.append(
-                Count(layer, None, False, name, x.shape, w.shape, groups, found)
-            )
-            return recorder.tensor(found.output, x.dtype)
-
-        F.__dict__["conv_norm"] = conv_norm  # forgotten with the backend
-        bones(recorder.tensor((chunk, *input_shape[1:]), np.float32))
+    modules = dict(net.named_modules())
     out: list[Operation] = []
-    before: Count | None = None
-    for count in recorder.counts:
-        last, before = before, count
-        if last is not None and (last.layer, last.operation) == (count.layer, "concat"):
-            if count.operation == "channel_shuffle":  # one kernel does both
-                out[-1] = _operation(count, "concat_shuffle", images / chunk)
-                continue
-        if count.operation != "channel_split":  # which is two views
-            name = "conv_norm" if count.layer in joined else count.operation
-            out.append(_operation(count, name, images / chunk))
+    for row in fuse(traced(net, (chunk, *input_shape[1:]))).rows:
+        parts = row.parts or (row,)
+        # a fused row is named after its convolution, or after its last part
+        part = next((p for p in parts if p.operation.endswith("conv2d")), parts[-1])
+        out.append(_operation(count_of(modules, part), row.operation, images / chunk))
     return out
 
 

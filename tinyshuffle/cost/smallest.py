@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..errors import TinyshuffleError
-from ..nn import Module, inference
-from .counting import recording, skeleton
+from ..nn import Module
+from .counting import traced
 
 __all__ = ["smallest_input", "too_small"]
 
@@ -21,26 +21,24 @@ def smallest_input(net: Module, channels: int = 3) -> int | None:
     >>> smallest_input(AlexNet())
     63
     """
-    bones = skeleton(net).eval()
-    with recording(bones) as recorder, inference():
 
-        def fits(side: int) -> bool:
-            try:
-                bones(recorder.tensor((1, side, side, channels), "float32"))
-            except TinyshuffleError:
-                return False
-            return True
+    def fits(side: int) -> bool:
+        try:
+            traced(net, (1, side, side, channels))
+        except TinyshuffleError:
+            return False
+        return True
 
-        high = 1
-        while not fits(high):
-            high *= 2
-            if high > LARGEST:
-                return None
-        low = high // 2  # does not fit, or is 0
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if fits(middle) else (middle, high)
-        return high
+    high = 1
+    while not fits(high):
+        high *= 2
+        if high > LARGEST:
+            return None
+    low = high // 2  # does not fit, or is 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high
 
 
 def too_small(

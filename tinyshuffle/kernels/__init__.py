@@ -54,9 +54,8 @@ from .meeting import (
     concat_shuffle_backward,
     norm_add_relu,
     norm_add_relu_backward,
-    overwrite,
 )
-from .norm_conv import Gradient, Norm, conv_norm, norm_conv, norm_conv_backward
+from .norm_conv import conv_norm, norm_conv, norm_conv_backward, normalised
 from .pointwise import pointwise_conv2d, pointwise_conv2d_backward, pointwise_conv2d_cost
 from .pool import (
     avg_pool2d,

@@ -81,7 +81,7 @@ def batch_norm_backward(
     mean: np.ndarray,
     var: np.ndarray,
     sums: np.ndarray,
-    count: np.ndarray,
+    count: np.ndarray | int,
     eps: float = 1e-5,
     relu: bool = False,
 ) -> np.ndarray:

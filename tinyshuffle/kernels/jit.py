@@ -40,7 +40,6 @@ from numba.np.arrayobj import make_array
 from .. import memory
 from ..errors import TinyshuffleError
 from ..ops.arguments import check_real, check_type
-from ..part import whole
 
 __all__ = [
     "LANES",
@@ -144,7 +143,7 @@ def flat(a: np.ndarray, dtype: np.dtype, shape: tuple[int, ...] | None = None) -
         check_type(dtype)
     if shape is not None and a.shape != shape:
         raise TinyshuffleError(
-            f"got an array of shape {whole(a.shape)} where {whole(shape)} fits the others"
+            f"got an array of shape {a.shape} where {shape} fits the others"
         )
     if a.dtype != dtype or not (a.flags.c_contiguous and a.flags.writeable):
         copy = memory.empty(a.shape, dtype)

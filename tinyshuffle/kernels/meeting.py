@@ -1,12 +1,13 @@
-"""Where two branches meet, in one pass: see ``ops.meeting`` for the mathematics."""
+"""Where two branches meet, in one pass: see ``plan.fused`` for the mathematics."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import memory
 from ..ops.arguments import is_real
-from ..ops.meeting import overwrite
 from .batch_norm import (
     add_backward_sums,
     batch_norm_backward_sums,
@@ -17,16 +18,18 @@ from .batch_norm import (
 from .branches import concat
 from .channel_shuffle import channel_shuffle, channel_shuffle_backward
 from .jit import exact, flat, scratch
-from .norm_conv import Norm, normalised, stage
+from .norm_conv import normalised, stage
 from .pixels import pixels
 from .sums import period_of
+
+if TYPE_CHECKING:
+    from ..plan.fused import Norm
 
 __all__ = [
     "concat_shuffle",
     "concat_shuffle_backward",
     "norm_add_relu",
     "norm_add_relu_backward",
-    "overwrite",
 ]
 
 _BLOCK = 2**12  # numbers that stay in the first-level cache between two kernels
@@ -35,7 +38,7 @@ _BLOCK = 2**12  # numbers that stay in the first-level cache between two kernels
 def concat_shuffle(
     x1: np.ndarray, x2: np.ndarray, norm1: Norm | None = None, norm2: Norm | None = None
 ) -> np.ndarray:
-    """Return two tensors, normalised, side by side and shuffled; see ``ops.concat_shuffle``."""
+    """Return two tensors, normalised, side by side and shuffled; see ``plan.fused``."""
     (n, h, w, c), dtype = x1.shape, x1.dtype
     if x1.shape != x2.shape or dtype != x2.dtype or not is_real(dtype):
         return channel_shuffle(concat([normalised(x1, norm1), normalised(x2, norm2)]), 2)
@@ -46,24 +49,25 @@ def concat_shuffle(
 
 def concat_shuffle_backward(
     dy: np.ndarray,
-    x1: np.ndarray,
-    x2: np.ndarray,
+    first: int,
+    x1: np.ndarray | None = None,
+    x2: np.ndarray | None = None,
     norm1: Norm | None = None,
     norm2: Norm | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Return both gradients side by side, and sums; see ``ops.concat_shuffle_backward``."""
-    c, dtype = x1.shape[-1], x1.dtype
-    if x1.shape != x2.shape or dtype != x2.dtype:
+    """Return both gradients side by side, and sums; see ``plan.fused``."""
+    c, dtype = first, dy.dtype
+    if 2 * c != dy.shape[-1]:
         dz = channel_shuffle_backward(dy, 2)
         sums1, sums2 = (
-            None if norm is None else batch_norm_backward_sums(part, x, *norm[:6])
+            None if norm is None or x is None else batch_norm_backward_sums(part, x, *norm[:6])
             for part, x, norm in ((dz[..., :c], x1, norm1), (dz[..., c:], x2, norm2))
         )
         return dz, sums1, sums2
     dz = memory.empty(dy.shape, dtype)
-    dyf, sums = flat(dy, dtype, (*x1.shape[:-1], 2 * c)), np.zeros((2, 2, c))
-    sides = *_side(x1, norm1), *_side(x2, norm2)
-    _apart(dz.reshape(-1), sums, dyf, *sides, x1.size // c, c, period_of(c))
+    dyf, sums = flat(dy, dtype), np.zeros((2, 2, c))
+    sides = *_side(dy if x1 is None else x1, norm1), *_side(dy if x2 is None else x2, norm2)
+    _apart(dz.reshape(-1), sums, dyf, *sides, dy.size // (2 * c), c, period_of(c))
     return dz, None if norm1 is None else sums[0], None if norm2 is None else sums[1]
 
 
@@ -75,7 +79,7 @@ def _side(x: np.ndarray, norm: Norm | None) -> tuple[np.ndarray, int, np.ndarray
 
 
 def norm_add_relu(x: np.ndarray, norm: Norm, shortcut: np.ndarray) -> np.ndarray:
-    """Normalise, add and rectify; see ``ops.norm_add_relu``."""
+    """Normalise, add and rectify; see ``plan.fused``."""
     y, c = memory.empty(x.shape, x.dtype), x.shape[-1]
     s, row = pixels(shortcut, x.dtype, x.shape)
     constants = constants_of(x, *norm[:4])
@@ -88,7 +92,7 @@ def norm_add_relu(x: np.ndarray, norm: Norm, shortcut: np.ndarray) -> np.ndarray
 def norm_add_relu_backward(
     dy: np.ndarray, y: np.ndarray, x: np.ndarray, norm: Norm
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return dz, and dβ and dγ; see ``ops.norm_add_relu_backward``."""
+    """Return dz, and dβ and dγ; see ``plan.fused``."""
     dz, c = memory.empty(y.shape, y.dtype), y.shape[-1]
     (dyf, row), yf = pixels(dy, y.dtype, y.shape), flat(y, y.dtype)
     xf = flat(x, y.dtype, y.shape)

@@ -1,4 +1,4 @@
-"""A convolution between two batch norms: see ``ops.norm_conv`` for the mathematics.
+"""A convolution between two batch norms: see ``plan.fused`` for the mathematics.
 
 A few images (or rows of pixels) at a time go through all the steps, each of which is a kernel from
 another file, while they are in the core's cache: the normalised input and the gradient behind the
@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from functools import cache
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import memory
-from ..ops.meeting import overwrite
-from ..ops.norm_conv import Gradient, Norm, is_pointwise
-from ..ops.windows import IntPair
+from ..ops.windows import IntPair, is_pointwise
 from .batch_norm import (
     add_backward_sums,
     add_sums,
@@ -61,7 +60,10 @@ from .tile import (
     row_of,
 )
 
-__all__ = ["Gradient", "Norm", "conv_norm", "norm_conv", "norm_conv_backward"]
+if TYPE_CHECKING:
+    from ..plan.fused import Gradient, Norm
+
+__all__ = ["conv_norm", "norm_conv", "norm_conv_backward", "normalised"]
 
 _BLOCK = 2**14  # numbers of a tensor to take through all the steps at a time: 64 KB in float32
 _WEIGHTS = 2**16  # of a group, whose gradient stays in the cache; more are left to BLAS
@@ -79,7 +81,7 @@ def norm_conv(
     dilation: IntPair = 1,
     groups: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Normalise and convolve; see ``ops.norm_conv``."""
+    """Normalise and convolve; see ``plan.fused``."""
     way = _way(w.shape, stride, padding, dilation, groups)
     if way:
         return _forward(x, norm, None, w, way, groups)
@@ -97,7 +99,7 @@ def conv_norm(
     dilation: IntPair = 1,
     groups: int = 1,
 ) -> np.ndarray:
-    """Convolve and normalise; see ``ops.conv_norm``."""
+    """Convolve and normalise; see ``plan.fused``."""
     way = _way(w.shape, stride, padding, dilation, groups, _WEIGHTS_FORWARD)
     if way:
         y, _ = _forward(x, None, norm, w, way, groups)
@@ -155,13 +157,13 @@ def norm_conv_backward(
     plus: np.ndarray | None = None,
     there: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return (dx, dw, sums); see ``ops.norm_conv_backward``."""
+    """Return (dx, dw, sums); see ``plan.fused``."""
     way = _way(w.shape, stride, padding, dilation, groups)
     if not way:
         dx, dw, sums = _step_by_step(
             dy, y, behind, x, norm, w, stride, padding, dilation, groups, plus
         )
-        return dx if there is None else overwrite(there, dx), dw, sums
+        return dx if there is None else _overwrite(there, dx), dw, sums
     (n, h, wd, c), dtype = x.shape, x.dtype
     o = w.shape[-1]
     xf, x_row = pixels(x, dtype) if norm is None else (flat(x, dtype), c)
@@ -192,7 +194,7 @@ def norm_conv_backward(
         )  # fmt: skip
         dw = taps[:9].astype(dtype).reshape(w.shape)
         if there is not None:
-            dx = overwrite(there, dx)
+            dx = _overwrite(there, dx)
     if norm is None:
         return dx, dw, None
     return dx, dw, sums
@@ -228,6 +230,11 @@ def _step_by_step(
     if norm.shuffle > 1:
         dx = channel_shuffle_backward(dx, norm.shuffle)
     return dx, dw, batch_norm_backward_sums(dx, x, *norm[:6])
+
+
+def _overwrite(there: np.ndarray, dx: np.ndarray) -> np.ndarray:
+    there[...] = dx
+    return there
 
 
 def normalised(x: np.ndarray, norm: Norm | None) -> np.ndarray:

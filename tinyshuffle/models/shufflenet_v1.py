@@ -37,7 +37,6 @@ from ..nn import (
     Sequential,
     SqueezeExcitation,
 )
-from ..nn.containers import backward_open
 from ..values import flags, whole
 from .stages import check_channels, check_repeats, check_stages
 from .stem import stem_layers
@@ -152,8 +151,8 @@ class ShuffleUnitV1(Module):
             return self.residual.backward(dy)
         channels = self.in_channels, dy.shape[-1] - self.in_channels
         dshortcut, dresidual = F.concat_backward(dy, channels)
-        dresidual = self.relu.backward(dresidual)
-        return backward_open(self.residual, dresidual, plus=self.shortcut.backward(dshortcut))
+        dx = self.residual.backward(self.relu.backward(dresidual))
+        return F.add(dx, self.shortcut.backward(dshortcut))
 
 
 class ShuffleNetV1(Module):

@@ -23,7 +23,6 @@ from ..nn import (
     Sequential,
     SqueezeExcitation,
 )
-from ..nn.containers import backward_open, forward_open
 from ..values import flags
 from .stages import check_channels, check_repeats, check_stages
 from .stem import stem_layers
@@ -105,25 +104,19 @@ class ShuffleUnitV2(Module):
         )
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        # the last batch norm and ReLU of each branch are left to where the branches meet
-        if self.stride == 1:
-            y1, x2 = F.channel_split(x, self.untouched)
-            norm1, (y2, norm2) = None, forward_open(self.branch2, x2)
+        if self.stride == 2:
+            y1, y2 = self.branch1(x), self.branch2(x)
         else:
-            y1, norm1 = forward_open(self.branch1, x)
-            y2, norm2 = forward_open(self.branch2, x)
-        self.save(y1, y2, norm1, norm2)
-        return F.concat_shuffle(y1, y2, norm1, norm2)
+            y1, x2 = F.channel_split(x, self.untouched)
+            y2 = self.branch2(x2)
+        return F.channel_shuffle(F.concat([y1, y2]), groups=2)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        dx, sums1, sums2 = F.concat_shuffle_backward(dy, *self.saved())
-        dy1, dy2 = F.channel_split(dx, self.untouched)
+        dy = F.channel_shuffle_backward(dy, groups=2)
+        dy1, dy2 = F.concat_backward(dy, [self.untouched, self.made])
         if self.stride == 2:
-            dx = backward_open(self.branch1, dy1, sums1)
-            return backward_open(self.branch2, dy2, sums2, plus=dx)
-        # dy1 lies where it belongs; what comes out of the branch takes the place of dy2
-        backward_open(self.branch2, dy2, sums2, there=dy2)
-        return dx
+            return F.add(self.branch1.backward(dy1), self.branch2.backward(dy2))
+        return F.channel_split_backward(dy1, self.branch2.backward(dy2))
 
 
 class ShuffleNetV2(Module):

@@ -6,14 +6,13 @@ import numpy as np
 
 from ..errors import TinyshuffleError
 from ..ops.arguments import check_array
-from ..part import whole
 
 __all__ = ["check_images", "check_rows"]
 
 
 def check_images(x: np.ndarray, channels: int, dtype: np.dtype, layer: object) -> None:
     """Raise unless ``x`` is (N, H, W, channels) of ``dtype``; NCHW is recognised and named."""
-    shape = whole(np.shape(x))
+    shape = np.shape(x)
     if len(shape) != 4:
         hint = "add the batch axis with x[None]" if len(shape) == 3 else "reshape it"
         raise TinyshuffleError(
@@ -36,7 +35,7 @@ def check_images(x: np.ndarray, channels: int, dtype: np.dtype, layer: object) -
 
 def check_rows(x: np.ndarray, features: int, dtype: np.dtype, layer: object) -> None:
     """Raise unless ``x`` is (N, features) of ``dtype``."""
-    shape = whole(np.shape(x))
+    shape = np.shape(x)
     if len(shape) != 2 or shape[1] != features:
         raise TinyshuffleError(
             f"{layer} expects shape (N, {features}), got {shape}; pool or flatten before it"

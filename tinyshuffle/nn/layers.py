@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import inf, isfinite, prod, sqrt
 from typing import Any
 
@@ -13,7 +12,6 @@ from ..errors import TinyshuffleError
 from ..ops import arguments
 from ..ops.arguments import IntPair, check_groups, check_pair, check_real, integer, number
 from ..ops.pool import check_padding
-from ..part import add_up, this_part
 from ..values import flags
 from . import draw
 from .check import check_images, check_rows
@@ -163,11 +161,6 @@ class Conv2d(Module):
         return ", ".join(words)
 
 
-def _alone(sums: np.ndarray) -> np.ndarray:
-    """A batch that lies in one slice: its sums are the batch's."""
-    return sums
-
-
 class _Statistics:
     """An array with a number for each channel; whatever else is put in its place is refused."""
 
@@ -195,7 +188,9 @@ class _Count(_Statistics):
     """A whole number, kept as an array, as PyTorch does."""
 
     def __set__(self, instance: Any, value: Any) -> None:
-        vars(instance)[self.name] = np.array(integer(value, self.name, 0), np.int64)
+        if not isinstance(value, np.ndarray) or (value.shape, value.dtype) != ((), np.int64):
+            value = np.array(integer(value, self.name, 0), np.int64)
+        vars(instance)[self.name] = value
 
 
 class BatchNorm2d(Module):
@@ -218,16 +213,12 @@ class BatchNorm2d(Module):
         γ, which starts at 1, and β, which starts at 0.
     running_mean, running_var : (C,)
         Used in evaluation.
-    sync : function
-        Gets sums (of any shape) over all images that this process sees of a batch, in how many
-        slices it may see them, and returns those over the whole batch. Alone, they are the same.
 
     Ioffe and Szegedy 2015, Algorithms 1 and 2.
     """
 
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     running_mean, running_var, num_batches_tracked = _Statistics(), _Statistics(), _Count()
-    sync: Callable[[np.ndarray], np.ndarray] = staticmethod(_alone)
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         self.num_features = num_features = integer(num_features, "num_features")
@@ -242,55 +233,32 @@ class BatchNorm2d(Module):
         """Raise unless ``x`` is a batch of images that this layer is for."""
         check_images(x, self.num_features, self.weight.dtype, self)
 
-    def observe(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return μ, σ² and M (C,) of the batch, given the sums (3, C) of a slice of it."""
-        sums, part = self.sync(add_up(sums)), this_part()
-        mean, var = F.batch_norm_statistics(sums)
-        if part is None or part.first == 0:  # all slices find the same; one keeps it
-            self._track(mean, var, sums[0, 0])
-        return mean, var, sums[0]
-
-    def accumulate(self, mine: np.ndarray) -> np.ndarray:
-        """Add a slice's dβ and dγ (2, C) to the gradients; return their sums over the batch."""
-        dbeta, dgamma = mine.astype(self.weight.dtype)
-        self.bias.accumulate(dbeta)
-        self.weight.accumulate(dgamma)
-        return self.sync(add_up(mine))
-
-    @flags
-    def forward(self, x: np.ndarray, relu: bool = False) -> np.ndarray:
-        """Normalise x (N, H, W, C); ``relu=True`` applies a ReLU in the same pass."""
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Normalise x (N, H, W, C)."""
         self.check(x)
         if self.training:
-            mean, var, count = self.observe(F.batch_norm_sums(x))
+            count = x.shape[0] * x.shape[1] * x.shape[2]
+            mean, var = F.batch_norm_statistics(F.batch_norm_sums(x))
+            self.running_mean, self.running_var, self.num_batches_tracked = F.batch_norm_track(
+                self.running_mean, self.running_var, self.num_batches_tracked,
+                mean, var, count, self.momentum,
+            )  # fmt: skip
         else:
             mean, var, count = self.running_mean, self.running_var, None
-        self.save(x, mean, var, count, relu)
-        return F.batch_norm(x, self.weight.data, self.bias.data, mean, var, self.eps, relu)
+        self.save(x, mean, var, count)
+        return F.batch_norm(x, self.weight.data, self.bias.data, mean, var, self.eps)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Add dγ and dβ to the gradients and return dx."""
-        x, mean, var, count, relu = self.saved()
-        arguments = dy, x, self.weight.data, self.bias.data, mean, var
-        mine = F.batch_norm_backward_sums(*arguments, self.eps, relu)
+        x, mean, var, count = self.saved()
+        known = dy, x, self.weight.data, self.bias.data, mean, var
+        sums = F.batch_norm_backward_sums(*known, self.eps)
+        dbeta, dgamma = F.batch_norm_gradients(sums, self.weight.dtype)
+        self.bias.accumulate(dbeta)
+        self.weight.accumulate(dgamma)
         if count is None:
-            self.bias.accumulate(mine[0].astype(x.dtype))
-            self.weight.accumulate(mine[1].astype(x.dtype))
-            return F.batch_norm_eval_backward(*arguments, self.eps, relu)
-        return F.batch_norm_backward(*arguments, self.accumulate(mine), count, self.eps, relu)
-
-    def _track(self, mean: np.ndarray, var: np.ndarray, count: float) -> None:
-        """Update the running statistics: as new arrays, so that slices can share the old ones."""
-        if count < 2:
-            raise TinyshuffleError(
-                "batch norm in training needs more than one pixel per channel to take a variance "
-                "of; use a larger batch or image, or net.eval()"
-            )
-        m, dtype = self.momentum, self.running_mean.dtype
-        unbiased = var * (count / (count - 1))
-        self.running_mean = ((1 - m) * self.running_mean + m * mean).astype(dtype)
-        self.running_var = ((1 - m) * self.running_var + m * unbiased).astype(dtype)
-        self.num_batches_tracked = self.num_batches_tracked + 1
+            return F.batch_norm_eval_backward(*known, self.eps)
+        return F.batch_norm_backward(*known, sums, count, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}"
@@ -501,10 +469,6 @@ class Dropout(Module):
     rng : numpy Generator
         Where the masks are drawn from; ``net.initialise(seed)`` replaces it.
 
-    Notes
-    -----
-    A slice of a batch (``tinyshuffle.parallel``) draws for the whole batch and takes its own, so
-    that slicing does not change a mask.
     """
 
     def __init__(self, p: float = 0.5, rng: np.random.Generator | None = None) -> None:
@@ -516,9 +480,8 @@ class Dropout(Module):
         if not self.training:
             self.save(None)
             return x
-        first, last, total = _rows(len(x))
         assert self.rng is not None
-        mask = F.dropout_mask(self.rng, (total, *x.shape[1:]), self.p, x.dtype)[first:last]
+        mask = F.dropout_mask(self.rng, x.shape, self.p, x.dtype)
         self.save(mask)
         return F.dropout(x, mask)
 
@@ -528,15 +491,6 @@ class Dropout(Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
-
-
-def _rows(n: int) -> tuple[int, int, int]:
-    """Where ``n`` rows, as many for each image, lie among those of the whole batch."""
-    part = this_part()
-    if part is None or n % (part.last - part.first):
-        return 0, n, n
-    each = n // (part.last - part.first)
-    return part.first * each, part.last * each, part.total * each
 
 
 class AdaptiveAvgPool2d(Module):

@@ -19,10 +19,9 @@ import numpy as np
 from .. import memory
 from ..errors import TinyshuffleError
 from ..ops.arguments import check_plain, check_real, check_type, generator, integer
-from ..part import this_part
 from ..values import flags
 
-__all__ = ["Module", "Parameter", "inference", "inferring", "is_as_written"]
+__all__ = ["Module", "Parameter", "inference", "inferring"]
 
 Draw = Callable[[np.random.Generator], np.ndarray]
 
@@ -58,8 +57,8 @@ def _left_behind(rng: np.random.Generator) -> np.ndarray:
 
 
 def _caller() -> int | None:
-    """Return the thread that calls a net; None in the slices, which the net itself tells apart."""
-    return None if this_part() is not None else get_ident()
+    """Return the thread that calls a layer."""
+    return get_ident()
 
 
 class Parameter:
@@ -557,22 +556,3 @@ def _is_one_with(layer: Module | Parameter, copied: Module) -> bool:
     mine = {id(value._data) for value in vars(copied).values() if isinstance(value, Parameter)}
     theirs = (value for value in vars(layer).values() if isinstance(value, Parameter))
     return type(layer) is type(copied) and all(id(value._data) in mine for value in theirs)
-
-
-def is_as_written(module: Module, forward: Callable, backward: Callable) -> bool:
-    """Whether these two are what a module does, and nobody put other passes in their place.
-
-    A function that only looks on calls the pass that it stands for, and names it in an attribute
-    ``watches``.
-    """
-    kind, own = type(module), vars(module)
-    if kind.forward is forward and kind.backward is backward:
-        if "forward" not in own and "backward" not in own:
-            return True
-    return _pass(module, "forward") is forward and _pass(module, "backward") is backward
-
-
-def _pass(module: Module, name: str) -> Callable:
-    method = getattr(module, name)
-    function = getattr(method, "__func__", method)
-    return getattr(function, "watches", function)

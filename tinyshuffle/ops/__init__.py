@@ -43,8 +43,10 @@ from .batch_norm import (
     batch_norm_backward_sums,
     batch_norm_cost,
     batch_norm_eval_backward,
+    batch_norm_gradients,
     batch_norm_statistics,
     batch_norm_sums,
+    batch_norm_track,
 )
 from .branches import (
     add,
@@ -72,14 +74,6 @@ from .local_response_norm import (
     local_response_norm_backward,
     local_response_norm_cost,
 )
-from .meeting import (
-    concat_shuffle,
-    concat_shuffle_backward,
-    norm_add_relu,
-    norm_add_relu_backward,
-    overwrite,
-)
-from .norm_conv import Gradient, Norm, conv_norm, norm_conv, norm_conv_backward
 from .pad_end import pad_end, pad_end_backward, pad_end_cost
 from .pointwise import pointwise_conv2d, pointwise_conv2d_backward, pointwise_conv2d_cost
 from .pool import (

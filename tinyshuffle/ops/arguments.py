@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from ..errors import TinyshuffleError
-from ..part import whole
 from ..text import shown
 from ..values import whole as whole_number
 
@@ -204,7 +203,7 @@ def fit(a: np.ndarray, shape: tuple[int, ...], dtype: np.dtype | None = None) ->
     check_real(a)
     if a.shape != tuple(shape):
         raise TinyshuffleError(
-            f"got an array of shape {whole(a.shape)} where {whole(tuple(shape))} fits the others"
+            f"got an array of shape {a.shape} where {tuple(shape)} fits the others"
         )
     return a.astype(a.dtype if dtype is None else dtype, copy=False)
 
@@ -225,7 +224,7 @@ def check_channels(x: np.ndarray, w: np.ndarray, groups: int) -> None:
         )
     if x.shape[-1] != c:
         raise TinyshuffleError(
-            f"an input of {x.shape[-1]} channels (its shape is {whole(x.shape)}) does not fit "
+            f"an input of {x.shape[-1]} channels (its shape is {x.shape}) does not fit "
             f"{what} for {c}; give an input of shape (N, H, W, {c})"
         )
 
@@ -235,6 +234,6 @@ def check_rows(x: np.ndarray, w: np.ndarray) -> None:
     check_real(x, w)
     if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0]:
         raise TinyshuffleError(
-            f"an input of shape {whole(x.shape)} does not fit weights of shape {w.shape}; "
+            f"an input of shape {x.shape} does not fit weights of shape {w.shape}; "
             "give (N, C) and (C, O)"
         )

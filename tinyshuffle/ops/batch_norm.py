@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import TinyshuffleError
 from ..values import flags
 from .arguments import fit
 from .cost import Cost, size
@@ -40,8 +41,10 @@ __all__ = [
     "batch_norm_backward_sums",
     "batch_norm_cost",
     "batch_norm_eval_backward",
+    "batch_norm_gradients",
     "batch_norm_statistics",
     "batch_norm_sums",
+    "batch_norm_track",
 ]
 
 HUGE = 1e68
@@ -61,6 +64,37 @@ def batch_norm_statistics(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     count, total, squares = sums
     mean = total / count
     return mean, np.maximum(squares / count - mean * mean, 0.0)
+
+
+def batch_norm_track(
+    running_mean: np.ndarray,
+    running_var: np.ndarray,
+    tracked: np.ndarray,
+    mean: np.ndarray,
+    var: np.ndarray,
+    count: int,
+    momentum: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the running statistics (C,), moved towards a batch's, and the number of batches.
+
+    r ← (1 - momentum) r + momentum · new, where the new variance is the unbiased one,
+    σ² M / (M - 1), of the ``count`` = M pixels.
+    """
+    if count < 2:
+        raise TinyshuffleError(
+            "batch norm in training needs more than one pixel per channel to take a variance "
+            "of; use a larger batch or image, or net.eval()"
+        )
+    m, dtype = momentum, running_mean.dtype
+    unbiased = var * (count / (count - 1))
+    mean = ((1 - m) * running_mean + m * mean).astype(dtype)
+    return mean, ((1 - m) * running_var + m * unbiased).astype(dtype), tracked + 1
+
+
+def batch_norm_gradients(sums: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Return dβ and dγ (C,) of their sums over the whole batch, float64 (2, C)."""
+    dbeta, dgamma = sums.astype(dtype)
+    return dbeta, dgamma
 
 
 @flags
@@ -110,13 +144,13 @@ def batch_norm_backward(
     mean: np.ndarray,
     var: np.ndarray,
     sums: np.ndarray,
-    count: np.ndarray,
+    count: np.ndarray | int,
     eps: float = 1e-5,
     relu: bool = False,
 ) -> np.ndarray:
     """Return dx (N, H, W, C) in training, BN-7.
 
-    ``sums`` (2, C) are dβ and dγ over the whole batch, ``count`` (C,) its M.
+    ``sums`` (2, C) are dβ and dγ over the whole batch, ``count`` its M, a number or (C,).
     """
     dz, xhat, scale = _dz_xhat(dy, x, gamma, beta, mean, var, eps, relu)
     mean_dz, mean_dz_xhat = (sums / count).astype(x.dtype)

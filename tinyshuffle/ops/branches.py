@@ -13,7 +13,6 @@ from math import prod
 import numpy as np
 
 from ..errors import TinyshuffleError
-from ..part import whole
 from .arguments import check_array, check_real, integer
 from .cost import Cost, size
 
@@ -58,7 +57,7 @@ def concat(xs: Sequence[np.ndarray]) -> np.ndarray:
     if len({x.shape[:-1] for x in xs}) > 1:
         raise TinyshuffleError(
             "tensors to concatenate must agree in all but their channels, got "
-            + ", ".join(str(whole(x.shape)) for x in xs)
+            + ", ".join(str(x.shape) for x in xs)
             + "; check the branches' strides and paddings"
         )
     return np.concatenate(list(xs), axis=-1)
@@ -82,7 +81,7 @@ def add(x1: np.ndarray, x2: np.ndarray) -> np.ndarray:
     check_real(x1, x2)
     if x1.shape != x2.shape:
         raise TinyshuffleError(
-            f"cannot add tensors of shapes {whole(x1.shape)} and {whole(x2.shape)}; "
+            f"cannot add tensors of shapes {x1.shape} and {x2.shape}; "
             "both sides of a shortcut must have the same shape"
         )
     return x1 + x2

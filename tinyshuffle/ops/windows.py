@@ -15,7 +15,17 @@ import numpy as np
 from ..errors import TinyshuffleError
 from .arguments import IntPair, check_groups, check_pair, pair
 
-__all__ = ["IntPair", "check_groups", "crop", "output_size", "pad", "pair", "taps", "window"]
+__all__ = [
+    "IntPair",
+    "check_groups",
+    "crop",
+    "is_pointwise",
+    "output_size",
+    "pad",
+    "pair",
+    "taps",
+    "window",
+]
 
 
 def output_size(
@@ -81,3 +91,8 @@ def window(
     (i, j), (ho, wo), (sh, sw), (dh, dw) = tap, out, pair(stride), pair(dilation)
     i, j = i * dh, j * dw
     return xp[:, i : i + (ho - 1) * sh + 1 : sh, j : j + (wo - 1) * sw + 1 : sw]
+
+
+def is_pointwise(shape: tuple[int, ...], stride: IntPair, padding: IntPair) -> bool:
+    """Whether a convolution with weights of this shape is a product over pixels, nothing else."""
+    return shape[:2] == (1, 1) and pair(stride) == (1, 1) and pair(padding) == (0, 0)

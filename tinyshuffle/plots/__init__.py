@@ -17,6 +17,7 @@ from .guidelines import (
 from .kernels import curves, filters, speed_bars, tile_choices
 from .norm import channel_histograms, error_against_batch, variance_estimates
 from .notebook import show, slider, table
+from .plan import memory
 from .style import COLOURS, KIND_STYLES, STYLES
 from .teaching import (
     connectivity,
@@ -57,6 +58,7 @@ __all__ = [
     "kind_shares",
     "layer_bars",
     "learning_curves",
+    "memory",
     "memory_parts",
     "number_grid",
     "prediction",

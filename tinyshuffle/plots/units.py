@@ -41,51 +41,31 @@ _POOLS = {"max_pool2d": "max pool", "avg_pool2d": "average pool"}
 
 
 def trace(module: Module, input_shape: tuple[int, ...]) -> list[Box]:
-    """Run a unit without numbers and note who fed whom; box 0 is the input, the last the output.
-
-    The cost model's blank tensors know who they are: a view (of a channel split) is the tensor
-    that it looks at.
-    """
-    from ..cost.counting import Blank, recording, skeleton
+    """Read off a unit's plan who feeds whom; box 0 is the input, the last the output."""
+    from ..cost.counting import count_of, traced
     from ..cost.profile import _kind
-    from ..nn import inference
+    from ..plan import views
 
+    plan = traced(module, input_shape)
+    modules = dict(module.named_modules())
     boxes = [Box([_size(input_shape)], "", [], input_shape)]
-    made_by: dict[int, int] = {}
-    kept: list[Any] = []  # an identity stays taken as long as its tensor lives
-    bones = skeleton(module).eval()
-    with recording(bones) as recorder, inference():
-        note, tensor = recorder.note, recorder.tensor
-
-        def noted(operation: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            cost = note(operation, args, kwargs)
-            count = recorder.counts[-1]
-            flat = args[0] if isinstance(args[0], list) else args
-            fed = [made_by[id(a.alive)] for a in flat if isinstance(a, Blank) and a.alive]
-            words = _words(count, args, kwargs)
-            boxes.append(Box(words, _kind(count), fed, cost.output))
-            if operation in _TAILS:
-                boxes[-1].tail, boxes[-1].words = [_TAILS[operation]], []
-            if operation == "channel_split":  # both halves are views of x
-                made_by[id(args[0].alive)] = len(boxes) - 1
-            return cost
-
-        def made(shape: tuple[int, ...], dtype: Any) -> Any:
-            out = tensor(shape, dtype)
-            made_by[id(out.alive)] = len(boxes) - 1
-            kept.append(out)
-            return out
-
-        recorder.note, recorder.tensor = noted, made  # type: ignore[method-assign]
-        bones(made(input_shape, np.float32))
+    made_by = {b.index: 0 for b in plan.buffers if b.role == "input"}
+    for row in plan.rows:
+        count = count_of(modules, row)
+        fed = [made_by[v.buffer] for v in views(row.arguments) if v.buffer in made_by]
+        boxes.append(Box(_words(count, row), _kind(count), fed, count.cost.output))
+        if row.operation in _TAILS:
+            boxes[-1].tail, boxes[-1].words = [_TAILS[row.operation]], []
+        for view in row.writes or row.reads[:1]:  # what a channel split makes are views of x
+            made_by[view.buffer] = len(boxes) - 1
     return _merge(boxes)
 
 
-def _words(count: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+def _words(count: Any, row: Any) -> list[str]:
     """What stands in a box: the operation, and for a convolution its channels and its cost."""
     from ..cost.profile import short
 
-    operation, module = count.operation, count.module
+    operation, module, args = count.operation, count.module, row.arguments
     stride = getattr(module, "stride", 1)
     step = [f"stride {stride[0]}"] if isinstance(stride, tuple) and stride[0] > 1 else []
     if operation.endswith("conv2d"):
@@ -99,7 +79,7 @@ def _words(count: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[st
     if operation in _POOLS:
         return ["{}×{} ".format(*module.kernel_size) + _POOLS[operation], *step]
     if operation == "channel_shuffle":
-        return ["channel shuffle", f"g = {kwargs.get('groups', args[-1])}"]
+        return ["channel shuffle", f"g = {row.keywords.get('groups', args[-1])}"]
     if operation == "channel_split":
         first = args[1]
         return ["channel split", f"{first} | {count.input[-1] - first}"]

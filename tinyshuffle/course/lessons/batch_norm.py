@@ -35,9 +35,9 @@ def _batches() -> list[tuple[np.ndarray]]:
 
 def _dx(dy: np.ndarray, x: np.ndarray, gamma: np.ndarray, eps: float) -> np.ndarray:
     sums = ops.batch_norm_sums(x)
-    rest = gamma, np.zeros_like(gamma), *ops.batch_norm_statistics(sums)
-    dbeta_dgamma = ops.batch_norm_backward_sums(dy, x, *rest, eps)
-    return ops.batch_norm_backward(dy, x, *rest, dbeta_dgamma, sums[0], eps)
+    mean, var = ops.batch_norm_statistics(sums)
+    rest = dy, x, gamma, np.zeros_like(gamma), mean, var
+    return ops.batch_norm_backward(*rest, ops.batch_norm_backward_sums(*rest, eps), sums[0], eps)
 
 
 def _dx_with(

@@ -1,0 +1,27 @@
+"""A training step as a plan: traced from the layers' own passes, fused, and played."""
+
+from .fuse import fuse
+from .memory import place
+from .play import Event, Player, clocked, cut
+from .replay import Validation, validate
+from .table import Buffer, Plan, Row, View, views
+from .trace import NoPlan, states, trace
+
+__all__ = [
+    "Buffer",
+    "Event",
+    "NoPlan",
+    "Plan",
+    "Player",
+    "Row",
+    "Validation",
+    "View",
+    "clocked",
+    "cut",
+    "fuse",
+    "place",
+    "states",
+    "trace",
+    "validate",
+    "views",
+]

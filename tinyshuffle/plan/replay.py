@@ -1,0 +1,130 @@
+"""Replay each row of a plan beside its definition, and name the first that differs."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import ops
+from ..nn import Module
+from . import fused
+from .fuse import fuse
+from .play import Player, Step, Values
+from .table import Plan
+from .trace import trace
+
+__all__ = ["Validation", "validate"]
+
+TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What came of it; ``print`` it for a sentence.
+
+    Attributes
+    ----------
+    plan : Plan
+    errors : list of float
+        Of each row that has a definition in ``ops`` or ``plan.fused``: the largest difference of
+        an entry, relative to the largest entry of its array; 0 of the others.
+    first : int or None
+        The first row that differs by more than rounding does.
+    """
+
+    plan: Plan
+    errors: list[float]
+    first: int | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every row does what its definition does."""
+        return self.first is None
+
+    def __str__(self) -> str:
+        if self.first is None:
+            return (
+                f"all {len(self.errors)} rows do what their definitions do; the largest relative "
+                f"difference is {max(self.errors, default=0.0):.1e}"
+            )
+        row = self.plan.rows[self.first]
+        return (
+            f"row {self.first}, {row.operation} of {row.layer or 'the net'}, differs from its "
+            f"definition by {self.errors[self.first]:.1e} of the largest entry"
+        )
+
+
+def validate(net: Module, x: np.ndarray) -> Validation:
+    """Run a step and check each row against its definition, with the same arguments.
+
+    Parameters
+    ----------
+    net : Module
+        It is not changed. In training both passes run, with a gradient drawn at random.
+    x : (N, H, W, C)
+
+    Returns
+    -------
+    Validation
+
+    >>> from tinyshuffle import models
+    >>> net = models.create("shufflenet_v2_x0_5", num_classes=10, stem="cifar")
+    >>> validate(net, np.ones((2, 8, 8, 3), np.float32)).passed
+    True
+    """
+    twin = copy.deepcopy(getattr(net, "net", net))
+    player = Player(twin, fuse(trace(twin, x.shape, x.dtype)), 1)
+    errors: list[float] = []
+
+    def work(step: Step, values: Values, others: Any) -> None:
+        definition = getattr(fused, step.row.operation, getattr(ops, step.row.operation, None))
+        given = [get(values) for get in step.arguments]
+        right = None
+        if definition is not None and step.row.operation != "dropout_mask":
+            right = definition(*map(_copied, given), **step.row.keywords)
+        step.work(values, others)
+        made = [None if v is None else player.read(values, v) for v in step.row.results]
+        errors.append(_difference(made, right, _largest(given)))
+
+    player.work = work
+    y = player.forward(x)
+    if player.plan.train:
+        player.backward(np.random.default_rng(0).standard_normal(y.shape).astype(y.dtype))
+    bound = TOLERANCE[np.dtype(x.dtype).name]
+    wrong = [i for i, error in enumerate(errors) if not error <= bound]
+    return Validation(player.plan, errors, wrong[0] if wrong else None)
+
+
+def _copied(value: Any) -> Any:
+    """The same arguments, in memory of their own: some are written to."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, list | tuple):
+        kind = getattr(value, "_make", type(value))
+        return kind(map(_copied, value))
+    return value
+
+
+def _largest(value: Any) -> float:
+    if isinstance(value, np.ndarray):
+        return float(np.abs(value).max(initial=0.0))
+    return max(map(_largest, value), default=0.0) if isinstance(value, list | tuple) else 0.0
+
+
+def _difference(made: list[Any], right: Any, given: float) -> float:
+    """The largest difference of an entry, relative to the largest of its array.
+
+    Or to a thousandth of the largest that was ``given``, where what comes out cancels to nothing.
+    """
+    if right is None:
+        return 0.0
+    expected = right if isinstance(right, list | tuple) else [right]
+    worst = 0.0
+    for mine, other in zip(made, expected, strict=True):
+        if mine is not None and np.size(other):
+            scale = max(float(np.abs(other).max()), 1e-3 * given, 1e-30)
+            worst = max(worst, float(np.abs(mine - other).max()) / scale)
+    return worst
