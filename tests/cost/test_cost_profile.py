@@ -197,6 +197,24 @@ def test_a_users_own_layer_with_a_cost():
     assert profile.rows[1].elementwise == 4 * 256
 
 
+class Remembers(Counted):
+    def forward(self, x):
+        self.save(x)
+        return super().forward(x)
+
+    def backward(self, dy):
+        (x,) = self.saved()
+        return dy * x
+
+
+def test_a_users_own_layer_may_save_what_its_backward_needs():
+    plain = nn.Sequential(nn.Conv2d(3, 4, 1), Counted(), nn.ReLU())
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), Remembers(), nn.ReLU())
+    found, expected = (cost.profile(n, (1, 8, 8, 3)) for n in (net, plain))
+    assert found.total == expected.total
+    assert found.peak_training == expected.peak_training
+
+
 class Again(nn.Module):
     """conv(conv(x)) with one convolution."""
 

@@ -47,6 +47,7 @@ def total(name: str, side: int = 224, **variant):
         ("densenet201", 20_013_928, 4.291),
         # Cadene/pretrained-models.pytorch; V2 Table 6 prints 20.7 G for it
         ("senet154", 115_088_984, 20.688),
+        ("nasnet_a_mobile", 5_289_978, 0.564),
     ],
 )
 def test_torchvisions_metadata(name, params, giga):
@@ -139,6 +140,7 @@ def test_the_star_has_few_multiply_adds_more():
         ("resnet34", {"shortcut": "padding"}, "21.6", 3644),
         ("resnet34", {"shortcut": "none"}, "21.6", 3644),
         ("igcv3", {}, "3.5", 313),
+        ("pnasnet5_mobile", {}, "5.1", 588),
         ("condensenet74_g8", {}, "2.9", 262),
         ("condensenet74_g4", {}, "4.8", 517),
         ("googlenet", {"branch5x5": True}, "7.0", 1583),

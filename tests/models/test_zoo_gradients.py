@@ -15,6 +15,7 @@ from tinyshuffle.models.googlenet import Inception
 from tinyshuffle.models.igcv3 import InterleavedUnit
 from tinyshuffle.models.mobilenet_v1 import dense, separable
 from tinyshuffle.models.mobilenet_v2 import InvertedResidual
+from tinyshuffle.models.nasnet import NORMAL, PROGRESSIVE, REDUCTION, Cell, FactorisedReduction
 from tinyshuffle.models.resnet import basic_block, bottleneck
 from tinyshuffle.models.senet import se_block
 from tinyshuffle.models.shufflenet_v2_large import WideningUnitV2, _unit_v1
@@ -23,7 +24,27 @@ from tinyshuffle.models.squeezenet import Fire
 from tinyshuffle.models.v1_table4 import vgg_unit
 from tinyshuffle.models.xception import XceptionBlock
 
+
+class OnBoth(nn.Module):
+    """A cell on an image's channels: the first for the cell before, the others for the last one."""
+
+    def __init__(self, before, *arguments, **more):
+        self.before, self.cell = before, Cell(before, *arguments, **more)
+
+    def forward(self, x):
+        return self.cell.join(x[..., : self.before].copy(), x[..., self.before :].copy())
+
+    def backward(self, dy):
+        return np.concatenate(self.cell.join_backward(dy), axis=-1)
+
+
 UNITS = {
+    "normal cell": (partial(OnBoth, 4, 3, 2, NORMAL), 7),
+    "reduction cell": (partial(OnBoth, 3, 4, 2, REDUCTION, 2), 7),
+    "reduction cell, the first": (partial(OnBoth, 3, 3, 2, REDUCTION, 2, adjust=False), 6),
+    "progressive cell": (partial(OnBoth, 3, 3, 2, PROGRESSIVE), 6),
+    "progressive cell, stride 2": (partial(OnBoth, 3, 3, 2, PROGRESSIVE, 2), 6),
+    "factorised reduction": (partial(FactorisedReduction, 4, 5), 4),
     "basic": (partial(basic_block, 5, 5, 1), 5),
     "basic, stride 2": (partial(basic_block, 4, 6, 2), 4),
     "bottleneck": (partial(bottleneck, 8, 3, 8, 1), 8),

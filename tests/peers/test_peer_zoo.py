@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from peers.parity import nchw, state
 from peers.torch_zoo import TWINS
 from peers.torch_zoo_more import MORE_TWINS
+from peers.torch_zoo_searched import SEARCHED_TWINS
 
 import tinyshuffle as ts
 from tinyshuffle import nn
@@ -35,7 +36,7 @@ SLOW = ("resnet50",)  # resnext50_32x4d is the same but for its groups
             id=" ".join([twin[0], *(f"{key}={value}" for key, value in twin[4].items())]),
             marks=[pytest.mark.slow] if twin[0] in SLOW else [],
         )
-        for twin in [*TWINS, *MORE_TWINS]
+        for twin in [*TWINS, *MORE_TWINS, *SEARCHED_TWINS]
     ],
 )
 def test_a_training_step(name, build, stem, side, variant):

@@ -25,6 +25,7 @@ from .googlenet import AuxiliaryLoss, GoogLeNet
 from .igcv3 import IGCV3
 from .mobilenet_v1 import MobileNetV1
 from .mobilenet_v2 import MobileNetV2
+from .nasnet import NASNetA, PNASNet5
 from .nin import NetworkInNetwork
 from .resnet import CifarResNet, ResNet
 from .senet import SENet154
@@ -51,8 +52,10 @@ __all__ = [
     "GoogLeNet",
     "MobileNetV1",
     "MobileNetV2",
+    "NASNetA",
     "NetworkInNetwork",
     "OtherUnits",
+    "PNASNet5",
     "ResNet",
     "SENet154",
     "SEShuffleNetV2_164",
@@ -131,6 +134,8 @@ _MODELS: dict[str, Callable[..., Module]] = {
     "igcv3": IGCV3,
     **{f"condensenet74_g{groups}": partial(CondenseNet, groups) for groups in (4, 8)},
     "senet154": SENet154,
+    "nasnet_a_mobile": NASNetA,
+    "pnasnet5_mobile": PNASNet5,
 }
 
 

@@ -26,6 +26,7 @@ from ..nn import (
     Sequential,
     init,
 )
+from ..ops import Cost
 from ..values import whole
 from .stem import check_stem
 
@@ -86,6 +87,10 @@ class FirstChannels(Module):
     def backward(self, dy: np.ndarray) -> np.ndarray:
         (rest,) = self.saved()
         return F.channel_split_backward(dy, np.zeros(rest, dy.dtype))
+
+    def cost(self, x: tuple[int, ...]) -> Cost:
+        """Cost: none; the first channels are looked at where they lie."""
+        return Cost(output=(*x[:-1], self.channels))
 
 
 class CondenseNet(Sequential):

@@ -57,7 +57,6 @@ def _v2_8() -> Table:
     ours = "(the paper's own implementation)"
     unprinted = "the paper's own; it prints no widths, and the authors have published no code of it"
     igcv2 = "neither its paper, as far as it could be found, nor public code has the widths"
-    searched = "a searched net: its cells are published, and not in the library"
     condense = "with ReLUs and pools, as its authors count, and unlike the table's other lines"
     lines = [
         Line("ShuffleNet v2 0.5x", "41", M, adds_of(V2.format("0_5"), **PAPER),
@@ -106,8 +105,8 @@ def _v2_8() -> Table:
         Line("IGCV3-D (1.4)", "610", M, adds_of("igcv3", width=1.4), error=25.5, erratum="igcv3"),
         Line("ShuffleNet v2 2x (with SE)", "597", M, adds_of(V2.format("2_0"), se=True, **PAPER),
              error=24.6, erratum="v2-se"),
-        Line("NASNet-A (4@1056)", "564", M, None, searched, 26.0),
-        Line("PNASNet-5", "588", M, None, searched, 25.8),
+        Line("NASNet-A (4@1056)", "564", M, adds_of("nasnet_a_mobile"), error=26.0),
+        Line("PNASNet-5", "588", M, adds_of("pnasnet5_mobile"), error=25.8),
     ]  # fmt: skip
     return Table("v2-8", "ShuffleNet V2, Table 8: complexity (MFLOPs)", lines)
 
