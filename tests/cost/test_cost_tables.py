@@ -47,7 +47,7 @@ def test_every_figure_is_reproduced_or_explained(name):
     assert differs == DIFFERENT.get(name, set())
     for line in lines:
         assert line.reproduced or line.note, line.label
-        assert line.verdict not in (DIFFERS, LABEL) or line.erratum in ERRATA, line.label
+        assert line.reproduced or line.erratum in ERRATA, line.label
     assert len({line.label for line in lines}) == len(lines)
     assert sum(table(name).verdicts().values()) == len(lines)
 
@@ -58,7 +58,7 @@ def test_none_of_all_figures_is_silent():
     assert len(lines) >= 220
     without = [line.label for line in lines if line.verdict == MISSING]
     assert {label.split(" ")[0].split("-")[0] for label in without} == {
-        "DenseNet", "Xception", "IGCV2",
+        "DenseNet", "Xception", "IGCV2", "PVANET,",
     }  # fmt: skip
     assert all(line.note for line in lines if not line.reproduced)
 

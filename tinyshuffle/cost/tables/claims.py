@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from ...nn import Conv2d, Linear
-from .line import Line, Table, module_rows
+from .line import Line, M, Table, module_rows
 
 __all__ = ["TABLES"]
 
@@ -64,6 +64,8 @@ def _v1() -> Table:
              lambda: (524 / 140 + 140 / 38) / 2, "from Table 8"),
         Line("pointwise convolutions in a unit of ResNeXt, % of mult-adds", "93.4", 1,
              _resnext_pointwise),
+        Line("PVANET, their own implementation (MFLOPs)", "557", M, None, error=29.7,
+             erratum="v1-pvanet"),
         Line("layers of ShuffleNet", "50", 1, _layers("shufflenet_v1_x1_0_g3")),
         Line("layers of the shallow ShuffleNet", "26", 1,
              _layers("shufflenet_v1_x0_5_g3_shallow")),

@@ -55,8 +55,6 @@ def _v2_6() -> Table:
 
 def _v2_8() -> Table:
     ours = "(the paper's own implementation)"
-    unprinted = "the paper's own; it prints no widths, and the authors have published no code of it"
-    igcv2 = "neither its paper, as far as it could be found, nor public code has the widths"
     condense = "with ReLUs and pools, as its authors count, and unlike the table's other lines"
     lines = [
         Line("ShuffleNet v2 0.5x", "41", M, adds_of(V2.format("0_5"), **PAPER),
@@ -67,9 +65,9 @@ def _v2_8() -> Table:
         Line("0.15 MobileNet v2", "39", M, adds_of("mobilenet_v2_x0_15"), ours, 55.1,
              erratum="v2-own-mobilenets"),
         class_label("ShuffleNet v1 0.5x (g = 3)", V1.format("0_5", 3), 38, 43.2),
-        Line("DenseNet 0.5x", "42", M, None, unprinted, 58.6),
-        Line("Xception 0.5x", "40", M, None, unprinted, 44.9),
-        Line("IGCV2-0.25", "46", M, None, igcv2, 45.1),
+        Line("DenseNet 0.5x", "42", M, None, error=58.6, erratum="v2-own-nets"),
+        Line("Xception 0.5x", "40", M, None, error=44.9, erratum="v2-own-nets"),
+        Line("IGCV2-0.25", "46", M, None, error=45.1, erratum="igcv2"),
         Line("ShuffleNet v2 1x", "146", M, adds_of(V2.format("1_0"), **PAPER), error=30.6),
         Line("0.5 MobileNet v1", "149", M, adds_of("mobilenet_v1_x0_5"), error=36.3),
         Line("0.75 MobileNet v2, 192x192", "145", M, adds_of("mobilenet_v2_x0_75", 192), ours,
@@ -77,9 +75,9 @@ def _v2_8() -> Table:
         Line("0.6 MobileNet v2", "141", M, adds_of("mobilenet_v2_x0_6"), ours, 33.3,
              erratum="v2-own-mobilenets"),
         class_label("ShuffleNet v1 1x (g = 3)", V1.format("1_0", 3), 140, 32.6),
-        Line("DenseNet 1x", "142", M, None, unprinted, 45.2),
-        Line("Xception 1x", "145", M, None, unprinted, 34.1),
-        Line("IGCV2-0.5", "156", M, None, igcv2, 34.5),
+        Line("DenseNet 1x", "142", M, None, error=45.2, erratum="v2-own-nets"),
+        Line("Xception 1x", "145", M, None, error=34.1, erratum="v2-own-nets"),
+        Line("IGCV2-0.5", "156", M, None, error=34.5, erratum="igcv2"),
         Line("IGCV3-D (0.7)", "210", M, adds_of("igcv3", width=0.7), error=31.5, erratum="igcv3"),
         Line("ShuffleNet v2 1.5x", "299", M, adds_of(V2.format("1_5"), **PAPER), error=27.4),
         Line("0.75 MobileNet v1", "325", M, adds_of("mobilenet_v1_x0_75"), error=31.6),
@@ -87,9 +85,9 @@ def _v2_8() -> Table:
              error=28.0, erratum="mobilenet-v2-300"),
         Line("1.0 MobileNet v2 (our impl.)", "301", M, adds_of("mobilenet_v2"), error=28.3),
         Line("ShuffleNet v1 1.5x (g = 3)", "292", M, adds_of(V1.format("1_5", 3)), error=28.5),
-        Line("DenseNet 1.5x", "295", M, None, unprinted, 39.9),
+        Line("DenseNet 1.5x", "295", M, None, error=39.9, erratum="v2-own-nets"),
         Line("CondenseNet (G=C=8)", "274", M, with_relus("condensenet74_g8"), condense, 29.0),
-        Line("Xception 1.5x", "305", M, None, unprinted, 29.4),
+        Line("Xception 1.5x", "305", M, None, error=29.4, erratum="v2-own-nets"),
         Line("IGCV3-D", "318", M, adds_of("igcv3", width=1.0), error=27.8, erratum="igcv3"),
         Line("ShuffleNet v2 2x", "591", M, adds_of(V2.format("2_0"), **PAPER), error=25.1),
         Line("1.0 MobileNet v1", "569", M, adds_of("mobilenet_v1_x1_0"), error=29.4),
@@ -98,10 +96,10 @@ def _v2_8() -> Table:
         Line("1.4 MobileNet v2 (our impl.)", "587", M, adds_of("mobilenet_v2_x1_4"), ours, 26.7,
              erratum="v2-own-mobilenets"),
         Line("ShuffleNet v1 2x (g = 3)", "524", M, adds_of(V1.format("2_0", 3)), error=26.3),
-        Line("DenseNet 2x", "519", M, None, unprinted, 34.6),
+        Line("DenseNet 2x", "519", M, None, error=34.6, erratum="v2-own-nets"),
         Line("CondenseNet (G=C=4)", "529", M, with_relus("condensenet74_g4"), condense, 26.2),
-        Line("Xception 2x", "525", M, None, unprinted, 27.6),
-        Line("IGCV2-1.0", "564", M, None, igcv2, 29.3),
+        Line("Xception 2x", "525", M, None, error=27.6, erratum="v2-own-nets"),
+        Line("IGCV2-1.0", "564", M, None, error=29.3, erratum="igcv2"),
         Line("IGCV3-D (1.4)", "610", M, adds_of("igcv3", width=1.4), error=25.5, erratum="igcv3"),
         Line("ShuffleNet v2 2x (with SE)", "597", M, adds_of(V2.format("2_0"), se=True, **PAPER),
              error=24.6, erratum="v2-se"),
