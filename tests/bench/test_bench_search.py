@@ -175,6 +175,25 @@ def test_the_command(tiny, tmp_path):
     assert again.exit_code == 1 and "search-100s.toml exists already" in again.stderr
 
 
+def test_the_parts_of_a_net_for_wide_images_add_up_to_it():
+    wide = Space((32, 48), 10, (0, 3), (48,), (2,))
+    table = counted(wide)
+    assert wide.stage_sizes[-1] == (4, 6)
+    for groups in (0, 3):
+        genome = Genome(groups, (48, 96, 192), (2, 2, 2))
+        total = ts.cost.profile(wide.build(genome), (1, 32, 48, 3)).total
+        assert wide.cost(genome, table).multiply_adds == total.multiply_adds
+
+
+def test_the_command_for_wide_images(tiny, tmp_path):
+    result = CliRunner().invoke(
+        cli, ["search", "--input-size", "8x16", "--threads", "1", "--latency", "100s"]
+    )
+    assert result.exit_code == 0, result.output
+    assert "1 image of 8x16" in result.stdout
+    assert "sizes" not in (tmp_path / "search-100s.toml").read_text()
+
+
 def test_what_is_found_is_shown_once_and_can_be_trained(tiny, tmp_path, monkeypatch):
     """The whole way, on a machine where a net takes 1.4 times as long as its parts."""
     monkeypatch.setenv("COLUMNS", "100")  # wide enough for a row a net
@@ -218,6 +237,7 @@ def test_what_is_found_is_shown_once_and_can_be_trained(tiny, tmp_path, monkeypa
         (("--latency", "1us"), "no net of the space takes 0.001 ms or less: the fastest one"),
         (("--latency", "soon"), "'soon' is not a time"),
         (("--latency", "1ms", "--input-size", "2"), "--input-size 2 is too small"),
+        (("--latency", "1ms", "--input-size", "64x2"), "--input-size 64x2 is too small"),
         (("--latency", "1ms", "--threads", "0"), "--threads 0 is not possible"),
     ],
 )

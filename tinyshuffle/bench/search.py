@@ -16,7 +16,7 @@ worth more, which is all that is claimed; train what was found.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -41,6 +41,7 @@ from ..parallel import DataParallel
 from .process import Worker
 from .progress import Progress
 from .run import OURS
+from .sides import sides
 from .spread import spread
 
 __all__ = [
@@ -120,6 +121,19 @@ class Entry:
         return Entry(self.seconds + other.seconds, self.multiply_adds + other.multiply_adds)
 
 
+Size = int | tuple[int, int]
+"""A side, or height and width."""
+
+
+def divided(size: Size | Sequence[int], by: int) -> Size:
+    """Return what a stride leaves of each side.
+
+    >>> divided(7, 2), divided((480, 641), 4)
+    (4, (120, 161))
+    """
+    return -(-size // by) if isinstance(size, int) else (-(-size[0] // by), -(-size[1] // by))
+
+
 # ("stem",), ("unit", groups, c, o, stride, size) or ("head", groups, c, size)
 Part = tuple[Any, ...]
 Table = dict[Part, Entry]
@@ -131,13 +145,14 @@ class Space:
 
     Attributes
     ----------
-    size, classes : int
+    size : int or (height, width)
+    classes : int
     groups, widths, depths : tuple of int
         The choices. Widths are those of the first stage; each later one has twice as many to
         choose from.
     """
 
-    size: int
+    size: Size
     classes: int = 10
     groups: tuple[int, ...] = GROUPS
     widths: tuple[int, ...] = WIDTHS
@@ -146,14 +161,14 @@ class Space:
     @property
     def stem(self) -> str:
         """Which stem suits the images."""
-        return "cifar" if self.size < 64 else "imagenet"
+        return "cifar" if max(sides(self.size)) < 64 else "imagenet"
 
     @property
-    def stage_sizes(self) -> list[int]:
+    def stage_sizes(self) -> list[Size]:
         """Pixels a side that each stage reads, and the head last."""
-        sizes = [self.size if self.stem == "cifar" else -(-self.size // 4)]
+        sizes = [divided(self.size, 1 if self.stem == "cifar" else 4)]
         for _ in range(STAGES):
-            sizes.append(-(-sizes[-1] // 2))
+            sizes.append(divided(sizes[-1], 2))
         return sizes
 
     def choices(self, groups: int, stage: int) -> list[int]:
@@ -169,7 +184,7 @@ class Space:
             size = self.stage_sizes[stage]
             yield "unit", genome.groups, c, o, 2, size
             for _ in range(depth - 1):
-                yield "unit", genome.groups, o, o, 1, -(-size // 2)
+                yield "unit", genome.groups, o, o, 1, divided(size, 2)
             c = o
         yield "head", genome.groups, c, self.stage_sizes[-1]
 
@@ -184,7 +199,7 @@ class Space:
                     for c in before:
                         if self._fit(groups, c, o):
                             out["unit", groups, c, o, 2, size] = None
-                    out["unit", groups, o, o, 1, -(-size // 2)] = None
+                    out["unit", groups, o, o, 1, divided(size, 2)] = None
                 before = widths
             for c in before:
                 out["head", groups, c, self.stage_sizes[-1]] = None
@@ -198,7 +213,7 @@ class Space:
     def module(self, part: Part) -> tuple[Module, tuple[int, int, int, int]]:
         """Build a part; return it with the shape of its input for one image."""
         if part[0] == "stem":
-            return Sequential(*stem_layers(STEM_WIDTH, self.stem)), (1, self.size, self.size, 3)
+            return Sequential(*stem_layers(STEM_WIDTH, self.stem)), (1, *sides(self.size), 3)
         if part[0] == "head":
             _, groups, c, size = part
             # V2 has one more convolution
@@ -206,7 +221,7 @@ class Space:
                 Conv2d(c, LAST_WIDTH, 1, bias=False), BatchNorm2d(LAST_WIDTH), ReLU()
             ]  # fmt: skip
             fc = Linear(c if groups else LAST_WIDTH, self.classes)
-            return Sequential(*conv5, GlobalAvgPool(), fc), (1, size, size, c)
+            return Sequential(*conv5, GlobalAvgPool(), fc), (1, *sides(size), c)
         _, groups, c, o, stride, size = part
         unit: Module
         if groups:
@@ -214,7 +229,7 @@ class Space:
             unit = ShuffleUnitV1(c, o, groups, stride, first)
         else:
             unit = ShuffleUnitV2(c, o, stride)
-        return unit, (1, size, size, c)
+        return unit, (1, *sides(size), c)
 
     def build(self, genome: Genome) -> DataParallel:
         """Build a net of this space, with initial weights."""
@@ -451,7 +466,7 @@ class Clock:
     def _time(
         self, shape: tuple[int, int, int, int], bursts: int = 1, **what: Any
     ) -> float:
-        more = {"size": shape[1], "channels": shape[3], **what}
+        more = {"size": shape[1:3], "channels": shape[3], **what}
         self._worker.ask("hold", nets={"": more})
         self._worker.ask("run", seconds=0, least=2)  # warm now
         return spread([
@@ -461,7 +476,7 @@ class Clock:
 
     def net(self, genome: Genome) -> float:
         """Return the seconds of a whole net: the median of several bursts of passes."""
-        shape = 1, self.space.size, self.space.size, 3
+        shape = 1, *sides(self.space.size), 3
         return self._time(shape, bursts=15, genome=asdict(genome))
 
     def table(self, progress: Progress) -> Table:

@@ -8,7 +8,17 @@ import json
 
 import click
 
-from .group import PLOT, cli, new_table, one_of, positive, print_table, save_figure
+from .group import (
+    INPUT_SIZE,
+    PLOT,
+    SIZE,
+    cli,
+    new_table,
+    one_of,
+    positive,
+    print_table,
+    save_figure,
+)
 
 WIDEST = 28  # letters of a list of buffers before it is cut
 
@@ -16,7 +26,7 @@ WIDEST = 28  # letters of a list of buffers before it is cut
 @cli.command(short_help="Show a training step as a table of operations and buffers.")
 @click.argument("model")
 @click.option("--batch", metavar="N", type=int, default=32, help="Images.  [default: 32]")
-@click.option("--input-size", metavar="S", type=int, default=32, help="[default: 32]")
+@click.option("--input-size", metavar="S", type=SIZE, default="32", help=INPUT_SIZE.format(32))
 @click.option(
     "--stem", metavar="NAME", default=None,
     help="cifar or imagenet.  [default: cifar below 64 pixels]",
@@ -32,7 +42,7 @@ WIDEST = 28  # letters of a list of buffers before it is cut
 def plan(
     model: str,
     batch: int,
-    input_size: int,
+    input_size: tuple[int, int],
     stem: str | None,
     evaluation: bool,
     as_written: bool,
@@ -55,13 +65,14 @@ def plan(
     from ..plan.timing import time_rows
 
     positive("--batch", batch)
-    positive("--input-size", input_size, 10_000)
+    for side in input_size:
+        positive("--input-size", side, 10_000)
     style = one_of("--format", style, ("table", "json", "csv"))
     if stem is not None:
         one_of("--stem", stem, ("cifar", "imagenet"))
-    stem = stem or ("cifar" if input_size < 64 else "imagenet")
+    stem = stem or ("cifar" if max(input_size) < 64 else "imagenet")
     net = models.create(model, num_classes=10 if stem == "cifar" else 1000, stem=stem)
-    shape = (batch, input_size, input_size, 3)
+    shape = (batch, *input_size, 3)
     found = net.plan(shape, train=not evaluation, as_written=as_written)
     found = found.named(model)
     slices = min(get_num_threads(), usable_cores()) if timed else 1

@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 
 from .group import (
+    INPUT_SIZE,
     PATH,
     PLOT,
+    SIZE,
     THREADS,
     WHOLE,
     cli,
@@ -22,7 +24,7 @@ from .group import (
 
 @cli.command(short_help="Find the largest ShuffleNet that fits a time budget.")
 @click.option("--latency", metavar="TIME", required=True, help="For one image, such as 2ms.")
-@click.option("--input-size", metavar="N", type=WHOLE, default=32, help="[default: 32]")
+@click.option("--input-size", metavar="N", type=SIZE, default="32", help=INPUT_SIZE.format(32))
 @click.option("--seed", metavar="N", type=WHOLE, default=0, help="Of the search.  [default: 0]")
 @click.option(
     "--recipe",
@@ -34,7 +36,7 @@ from .group import (
 @THREADS
 def search(
     latency: str,
-    input_size: int,
+    input_size: tuple[int, int],
     seed: int,
     recipe: str | None,
     plot: str | None,
@@ -57,9 +59,12 @@ def search(
     budget = parse_latency(latency)
     if seed < 0:
         raise TinyshuffleError(f"--seed {seed} is not possible: give 0 or more")
-    if input_size < 8:
-        raise TinyshuffleError(f"--input-size {input_size} is too small: give 8 or more")
-    positive("--input-size", input_size, 10_000)
+    height, width = input_size
+    size = height if height == width else input_size
+    if min(input_size) < 8:
+        given = size if height == width else f"{height}x{width}"
+        raise TinyshuffleError(f"--input-size {given} is too small: give 8 or more")
+    positive("--input-size", max(input_size), 10_000)
     positive("--threads", threads, 4096)
     path = Path(recipe or f"search-{latency.replace(' ', '')}.toml")
     if path.suffix != ".toml":
@@ -75,7 +80,7 @@ def search(
         raise TinyshuffleError(
             f"{path} exists already: choose another file with --recipe, or move that one away"
         )
-    space = Space(input_size, 10 if input_size < 64 else 1000)
+    space = Space(size, 10 if max(input_size) < 64 else 1000)
     with Progress() as progress, Clock(space, threads or get_num_threads()) as clock:
         table = clock.table(progress)
         found = within(space, table, budget, clock.net, seed)
@@ -101,13 +106,14 @@ def search(
         f"series), {1e3 * seen[winner].seconds:.3f} ms by the sum of its parts"
     )
     click.echo(
-        f"1 image of {input_size}x{input_size}, {space.stem} stem, {len(table)} parts timed, "
+        f"1 image of {height}x{width}, {space.stem} stem, {len(table)} parts timed, "
         f"{len(seen)} nets looked at, {len(measured)} timed as a whole. Rows without that: nets "
         "that no other beats in both. V2: units with a channel split."
     )
     fields = [f'model = "{winner.model}"']
     fields += [f"variant = {{ {', '.join(f'{k} = {v}' for k, v in winner.variant.items())} }}"]
-    fields += [f"sizes = [{input_size}]"] if input_size < 32 else []  # CIFAR's have 32 pixels
+    # CIFAR's have 32 pixels; trained is on squares
+    fields += [f"sizes = [{height}]"] if height == width < 32 else []
     with atomic_write(path) as file:
         file.write(("\n".join(fields) + "\n").encode())
     say(f"to train it: python -m tinyshuffle train --recipe {path}")
