@@ -15,7 +15,8 @@ from tinyshuffle.models.googlenet import Inception
 from tinyshuffle.models.igcv3 import InterleavedUnit
 from tinyshuffle.models.mobilenet_v1 import dense, separable
 from tinyshuffle.models.mobilenet_v2 import InvertedResidual
-from tinyshuffle.models.nasnet import NORMAL, PROGRESSIVE, REDUCTION, Cell, FactorisedReduction
+from tinyshuffle.models.nasnet import NORMAL, REDUCTION, Cell, FactorisedReduction
+from tinyshuffle.models.pnasnet import PROGRESSIVE
 from tinyshuffle.models.resnet import basic_block, bottleneck
 from tinyshuffle.models.senet import se_block
 from tinyshuffle.models.shufflenet_v2_large import WideningUnitV2, _unit_v1

@@ -25,8 +25,9 @@ from .googlenet import AuxiliaryLoss, GoogLeNet
 from .igcv3 import IGCV3
 from .mobilenet_v1 import MobileNetV1
 from .mobilenet_v2 import MobileNetV2
-from .nasnet import NASNetA, PNASNet5
+from .nasnet import NASNetA
 from .nin import NetworkInNetwork
+from .pnasnet import PNASNet5
 from .resnet import CifarResNet, ResNet
 from .senet import SENet154
 from .shufflenet_v1 import ShuffleNetV1, ShuffleUnitV1

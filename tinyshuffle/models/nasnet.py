@@ -1,11 +1,10 @@
 """NASNet-A (4 @ 1056): Zoph, Vasudevan, Shlens, Le, "Learning Transferable Architectures for
-Scalable Image Recognition", 2017, arXiv 1707.07012; and PNASNet-5: Liu et al., "Progressive Neural
-Architecture Search", 2017, arXiv 1712.00559.
+Scalable Image Recognition", 2017, arXiv 1707.07012.
 
-Both nets are one or two small graphs that a search has found, stacked: a cell takes the outputs of
-the two cells before it, adds pairs of layers up, and lays the sums side by side. Here a cell is
-what the papers' figures show: a list of pairs. All paddings are symmetric; TensorFlow, in which
-both were written, pads the bottom and the right where the stride is 2.
+The net is two small graphs that a search has found, stacked: a cell takes the outputs of the two
+cells before it, adds pairs of layers up, and lays the sums side by side. Here a cell is what the
+paper's Figure 4 shows: a list of pairs. All paddings are symmetric; TensorFlow, in which it was
+written, pads the bottom and the right where the stride is 2.
 """
 
 from __future__ import annotations
@@ -30,13 +29,17 @@ from ..ops import Cost
 from ..values import flags
 from .stem import check_stem
 
-__all__ = ["Cell", "FactorisedReduction", "NASNetA", "PNASNet5", "SecondPixels", "separable"]
+__all__ = [
+    "Cell", "FactorisedReduction", "Graph", "NASNetA", "SearchedNet", "SecondPixels", "separable",
+    "stem_convolution",
+]  # fmt: skip
 
-Term = tuple[str, int]
+Term = tuple[str, int]  # a layer, and the node that it reads
+Graph = tuple[tuple[tuple[Term, Term], ...], tuple[int, ...]]
 
 # Node 0 is the cell before the last, 1 the last one, 2 and up are the pairs; then which nodes lie
-# side by side in the output. NASNet, Figure 4; PNASNet, Figure 1, whose cell does for both.
-NORMAL: tuple[tuple[tuple[Term, Term], ...], tuple[int, ...]] = (
+# side by side in the output.
+NORMAL: Graph = (
     (
         (("sep5", 1), ("sep3", 0)),
         (("sep5", 0), ("sep3", 0)),
@@ -46,7 +49,7 @@ NORMAL: tuple[tuple[tuple[Term, Term], ...], tuple[int, ...]] = (
     ),
     (0, 2, 3, 4, 5, 6),
 )
-REDUCTION: tuple[tuple[tuple[Term, Term], ...], tuple[int, ...]] = (
+REDUCTION: Graph = (
     (
         (("sep5", 1), ("sep7", 0)),
         (("max3", 1), ("sep7", 0)),
@@ -56,18 +59,6 @@ REDUCTION: tuple[tuple[tuple[Term, Term], ...], tuple[int, ...]] = (
     ),
     (3, 4, 5, 6),
 )
-PROGRESSIVE: tuple[tuple[tuple[Term, Term], ...], tuple[int, ...]] = (
-    (
-        (("sep5", 0), ("max3", 0)),
-        (("sep7", 1), ("max3", 1)),
-        (("sep5", 1), ("sep3", 1)),
-        (("sep3", 4), ("max3", 1)),
-        (("sep3", 0), ("same", 1)),
-    ),
-    (2, 3, 4, 5, 6),
-)
-
-
 def separable(in_channels: int, out_channels: int, kernel: int, stride: int) -> Sequential:
     """Return ReLU, depthwise, pointwise and BN, twice; the stride is the first's."""
     layers: list[Module] = []
@@ -164,7 +155,7 @@ class Cell(Module):
         before: int,
         last: int,
         filters: int,
-        graph: tuple[tuple[tuple[Term, Term], ...], tuple[int, ...]],
+        graph: Graph,
         stride: int = 1,
         halve: bool = False,
         adjust: bool = True,
@@ -227,7 +218,7 @@ class Cell(Module):
         return dbefore, self.last.backward(dlast)
 
 
-class _Searched(Module):
+class SearchedNet(Module):
     """A first convolution, cells, and a classifier."""
 
     def __init__(
@@ -263,12 +254,13 @@ class _Searched(Module):
         return self.conv0.backward(F.add(dlast, dskipped))
 
 
-def _stem(channels: int, stem: str) -> Conv2d:
+def stem_convolution(channels: int, stem: str) -> Conv2d:
+    """Return the first convolution: stride 2 without padding, or for small images neither."""
     stride, padding = (2, 0) if check_stem(stem) == "imagenet" else (1, 1)
     return Conv2d(3, channels, 3, stride, padding, bias=False)
 
 
-class NASNetA(_Searched):
+class NASNetA(SearchedNet):
     """NASNet-A (4 @ 1056): three times four normal cells of 44, 88 and 176 channels.
 
     Parameters
@@ -280,11 +272,11 @@ class NASNetA(_Searched):
     """
 
     def __init__(self, num_classes: int = 1000, stem: str = "imagenet") -> None:
-        first = _stem(32, stem)
+        first = stem_convolution(32, stem)
         before = last = first.out_channels
         cells: list[Cell] = []
 
-        def add(filters: int, graph: tuple, stride: int = 1, halve: bool = False) -> None:
+        def add(filters: int, graph: Graph, stride: int = 1, halve: bool = False) -> None:
             nonlocal before, last
             adjust = bool(cells) or stem == "cifar"
             cells.append(Cell(before, last, filters, graph, stride, halve, adjust))
@@ -302,28 +294,4 @@ class NASNetA(_Searched):
             for _ in range(4):
                 add(filters, NORMAL, halve=halve)
                 halve = False
-        super().__init__(cells, first, 0.5, num_classes)
-
-
-class PNASNet5(_Searched):
-    """PNASNet-5 for mobile phones: one cell throughout, of 54, 108 and 216 channels.
-
-    Parameters
-    ----------
-    num_classes : int
-    stem : {"imagenet", "cifar"}
-        As of :class:`NASNetA`.
-    """
-
-    def __init__(self, num_classes: int = 1000, stem: str = "imagenet") -> None:
-        first = _stem(32, stem)
-        before = last = first.out_channels
-        cells: list[Cell] = []
-        plan = [(13, 2), (27, 2)] if stem == "imagenet" else []
-        for filters in (54, 108, 216):
-            plan += [(filters, 2 if filters > 54 else 1), (filters, 1), (filters, 1)]
-        halve = False
-        for filters, stride in plan:
-            cells.append(Cell(before, last, filters, PROGRESSIVE, stride, halve))
-            before, last, halve = last, cells[-1].out_channels, stride == 2
         super().__init__(cells, first, 0.5, num_classes)
