@@ -143,6 +143,18 @@ def test_no_net_that_fits_as_measured_is_one_sentence(table):
     assert f"the fastest one there is takes {3e3 * latency:.3g} ms" in str(caught.value)
 
 
+def test_what_the_guidelines_would_have_ruled_out():
+    a, b, c, d = (Genome(g, (w, 2 * w, 4 * w), (2, 2, 2)) for g, w in
+                  ((0, 48), (3, 48), (3, 96), (0, 96)))  # fmt: skip
+    seen = {a: Entry(1.0, 10_000_000), b: Entry(0.9, 8_000_000), c: Entry(2.0, 20_000_000)}
+    said = search.ruled_out(seen, a)
+    assert said.startswith("V2's guidelines would rule out 2 of 3 nets: V1's units")
+    assert said.endswith("are 8.0 M with V1's units, and 10.0 M with V2's")
+    assert search.ruled_out({c: seen[c], d: Entry(3.0, 1)}, c).endswith(
+        "are 20.0 M with V1's units, and none of them with V2's"
+    )
+
+
 # ---- the whole command
 
 
@@ -168,6 +180,7 @@ def test_the_command(tiny, tmp_path):
     result = run("--latency", "100s", "--plot", str(figure))
     assert result.exit_code == 0, result.output
     assert "found" in result.stdout and "ms measured as a whole" in result.stdout
+    assert "V2's guidelines would rule out" in result.stdout
     # no budget: the deepest net there is
     assert "widths 48, 96, 192, depths 3, 3, 3" in result.stdout
     assert figure.read_bytes().startswith(b"\x89PNG")

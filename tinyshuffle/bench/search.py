@@ -54,6 +54,7 @@ __all__ = [
     "evolve",
     "front",
     "parse_latency",
+    "ruled_out",
     "within",
 ]
 
@@ -494,6 +495,38 @@ class Clock:
                 seconds = max(0.0, seconds - nothing)
             table[part] = Entry(seconds, profile(net, shape).total.multiply_adds)
         return table
+
+
+def ruled_out(seen: Mapping[Genome, Entry], winner: Genome) -> str:
+    """Say which nets V2's guidelines would have ruled out, and what that would have cost.
+
+    V1's units have a bottleneck of a quarter (against G1), an addition (against G4) and, but for
+    g = 1, groups (against G2); V2's were built so that they have none of the three.
+
+    Parameters
+    ----------
+    seen : mapping of Genome to Entry
+        All nets that were looked at.
+    winner : Genome
+    """
+    against = [genome for genome in seen if genome.groups]
+    seconds = seen[winner].seconds
+    best = {
+        kind: max(
+            (entry.multiply_adds for genome, entry in seen.items()
+             if bool(genome.groups) == kind and entry.seconds <= seconds), default=0
+        )
+        for kind in (True, False)
+    }  # fmt: skip
+    words = {
+        kind: f"{adds / 1e6:.1f} M" if adds else "none of them" for kind, adds in best.items()
+    }
+    return (
+        f"V2's guidelines would rule out {len(against)} of {len(seen)} nets: V1's units, which "
+        "have a bottleneck (G1), an addition (G4) and, but for g = 1, groups (G2). In the time of "
+        f"what was found, by parts, the most multiply-adds are {words[True]} with V1's units, and "
+        f"{words[False]} with V2's"
+    )
 
 
 def parse_latency(text: str) -> float:

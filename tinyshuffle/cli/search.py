@@ -51,7 +51,7 @@ def search(
     """
     from .. import plots
     from ..bench.progress import Progress
-    from ..bench.search import Clock, Space, front, parse_latency, within
+    from ..bench.search import Clock, Space, front, parse_latency, ruled_out, within
     from ..errors import TinyshuffleError
     from ..parallel import get_num_threads
     from ..train.checkpoint import atomic_write
@@ -110,6 +110,7 @@ def search(
         f"{len(seen)} nets looked at, {len(measured)} timed as a whole. Rows without that: nets "
         "that no other beats in both. V2: units with a channel split."
     )
+    click.echo(ruled_out(seen, winner))
     fields = [f'model = "{winner.model}"']
     fields += [f"variant = {{ {', '.join(f'{k} = {v}' for k, v in winner.variant.items())} }}"]
     # CIFAR's have 32 pixels; trained is on squares
