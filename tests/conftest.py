@@ -29,6 +29,13 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(20170704)
 
 
+@pytest.fixture(autouse=True)
+def slices_that_are_asked_for(request, monkeypatch):
+    """Cut every batch into as many slices as there are threads, however small the work is."""
+    if "small_work" not in request.keywords:
+        monkeypatch.setattr("tinyshuffle.parallel.worthwhile", lambda plan, slices, share=1: slices)
+
+
 @pytest.fixture(params=["numpy", "numba"])
 def each_backend(request):
     """Run the test with the definition, and with the kernels."""

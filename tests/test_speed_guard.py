@@ -39,7 +39,8 @@ def training(name: str, batch: int):
 
 def held(net: ts.DataParallel) -> list[int]:
     """The memory that each thread of a net holds, in bytes."""
-    return [pool.nbytes for player in net._players.values() for pool in player.pools]
+    players = [p for made in net._made.values() for p in made.players.values()]
+    return [p.nbytes + p.gradients.nbytes for p in players]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -26,13 +26,14 @@ import numpy as np
 from . import blas
 from .backend import F
 from .errors import TinyshuffleError
-from .nn import Module, Parameter, inference
-from .plan import NoPlan, Plan, Player, cut, fuse, place, trace
+from .nn import BatchNorm2d, Module, Parameter, inference
+from .plan import NoPlan, Plan, Player, cut, fuse, place, states, trace, worthwhile
 from .values import flags, whole
 
 __all__ = ["DataParallel", "get_num_threads", "set_num_threads", "usable_cores"]
 
 _num_threads: int | None = None
+_KEPT = 3  # states of a net whose plans are kept: in training, in evaluation, and one more
 
 
 def get_num_threads() -> int:
@@ -93,14 +94,14 @@ class DataParallel(Module):
     core's cache. With ``ts.backend("numpy")`` the layers run themselves, one after the other.
     """
 
-    _OWN = ("net", "_lock", "_plans", "_players", "_layers", "_saved", "_saver", "_replaced")
+    _OWN = ("net", "_lock", "_made", "_now", "_seen", "_saved", "_saver", "_replaced")
 
     def __init__(self, net: Module) -> None:
         self.net = net
         self._lock = threading.RLock()  # one pass at a time, whoever calls
-        self._plans: dict[Any, Plan | NoPlan] = {}
-        self._players: dict[Any, Player] = {}
-        self._layers: Any = None  # what the plans were made of
+        self._made: dict[Any, _Plans] = {}  # by what they were made of
+        self._now = _Plans()
+        self._seen: Any = None  # when the layers were looked at
         _nets.add(self)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -113,10 +114,12 @@ class DataParallel(Module):
             self._saved = None
             if F.name == "numpy":
                 return self._by_layers(x)
+            self._look()
             try:
                 if not self.training:
                     return self._infer(x)
-                player = self._player(x.shape, x.dtype, _slices())
+                slices = worthwhile(self._plan(x.shape, x.dtype), _slices())
+                player = self._player(x.shape, x.dtype, slices)
             except NoPlan:
                 return self._by_layers(x)
             with blas.limit(1):
@@ -183,8 +186,10 @@ class DataParallel(Module):
             raise
         except TinyshuffleError:  # of the batch that was given, it may say so, or be right
             return self._whole(x)
-        if plan.reasons or not plan.by_image or any(m.training for m in self.net.modules()):
+        if plan.reasons or not plan.by_image or self._now.trains:
             return self._whole(x)
+        parts = cut(len(x), worthwhile(plan, len(parts), len(x) / chunk))
+        chunk = min(_chunk(x.shape), parts[-1].stop - parts[-1].start)
         jobs = [
             [
                 (self._player((n, *x.shape[1:]), x.dtype, 1, rank), slice(first, first + n))
@@ -213,38 +218,52 @@ class DataParallel(Module):
 
     def _plan(self, shape: tuple[int, ...], dtype: Any) -> Plan:
         """The plan for batches of this shape, in the mode that the layers are in."""
-        layers = _layers(self.net)
-        if layers != self._layers:
-            self._plans.clear()
-            self._players.clear()
-            self._layers = layers
-        key = shape, np.dtype(dtype)
-        if key not in self._plans:
+        key, plans = (shape, np.dtype(dtype)), self._now.plans
+        if key not in plans:
             try:
-                self._plans[key] = fuse(trace(self.net, shape, dtype))
+                plans[key] = fuse(trace(self.net, shape, dtype))
             except NoPlan as error:  # nor will there be one the next time
-                self._plans[key] = error
-        found = self._plans[key]
+                plans[key] = error
+        found = plans[key]
         if isinstance(found, NoPlan):
             raise found
         return found
 
+    def _look(self) -> None:
+        """Take the plans that were made of the layers as they are, or begin anew."""
+        if self._seen is not None:
+            changes, kinds, mutable = self._seen
+            if (
+                changes == Module.changes
+                and all(k.forward is f and k.backward is b for k, f, b in kinds)
+                and all(states(module) == before for module, before in mutable)
+            ):
+                return
+        layers = _layers(self.net)
+        self._now = self._made.pop(layers) if layers in self._made else _Plans()
+        self._now.trains = any(module.training for _, module in self.net._tree(""))
+        self._made[layers] = self._now  # the newest is the last
+        for old in list(self._made)[: -_KEPT]:
+            del self._made[old]
+        self._seen = Module.changes, _kinds(self.net), _mutable(self.net)
+
     def _player(self, shape: tuple[int, ...], dtype: Any, slices: int, rank: int = 0) -> Player:
         """The plan for batches of this shape, ready to run; ``rank`` tells several apart."""
         plan = self._plan(shape, dtype)
-        key = shape, np.dtype(dtype), slices, rank
-        if key not in self._players:
-            self._players[key] = Player(self.net, plan, slices)
-        return self._players[key]
+        key, players = (shape, np.dtype(dtype), slices, rank), self._now.players
+        if key not in players:
+            players[key] = Player(self.net, plan, slices)
+        return players[key]
 
     def _after_fork(self) -> None:
         """Go on in a forked process, which has a copy of everything but of the other threads."""
         mine = self._lock.acquire(blocking=False)
         self._lock = threading.RLock()
         if not mine:  # another thread was in the middle of a pass
-            self._players, self._saved = {}, None
-        for player in self._players.values():
-            player.start()
+            self._made, self._now, self._seen, self._saved = {}, _Plans(), None, None
+        for plans in self._made.values():
+            for player in plans.players.values():
+                player.start()
 
     # ---- the rest is the net's own
 
@@ -298,7 +317,16 @@ def _chunk(shape: tuple[int, ...]) -> int:
     return max(1, 32 * 32 * 32 // pixels)
 
 
-def _layers(net: Module) -> list[Any]:
+class _Plans:
+    """The plans of a net whose layers are as they were when these were made, and their players."""
+
+    def __init__(self) -> None:
+        self.plans: dict[Any, Plan | NoPlan] = {}
+        self.players: dict[Any, Player] = {}
+        self.trains = False  # whether a layer is in training, even if the net is not
+
+
+def _layers(net: Module) -> tuple[Any, ...]:
     """What a plan depends on: the layers, their arguments, modes and passes, and the weights."""
     found: list[Any] = []
     for path, module in net._tree(""):
@@ -309,6 +337,29 @@ def _layers(net: Module) -> list[Any]:
                 found.append((name, id(value), value.shape, value.dtype))
             elif isinstance(value, Module) or callable(value):
                 found.append((name, id(value)))
+            elif name == "momentum" and isinstance(module, BatchNorm2d):
+                pass  # a player looks at it in every pass
             elif name[0] != "_" and isinstance(value, bool | int | float | str | tuple):
-                found.append((name, value))
-    return found
+                found.append((name, repr(value)))
+    return tuple(found)
+
+
+def _kinds(net: Module) -> list[tuple[Any, Any, Any]]:
+    """The classes of the layers, and what their passes are."""
+    kinds = {type(module) for _, module in net._tree("")}
+    return [(kind, kind.forward, kind.backward) for kind in kinds]
+
+
+def _mutable(net: Module) -> list[tuple[Module, dict[str, Any]]]:
+    """The users' own layers that hold what can change inside, and what it holds."""
+    return [
+        (module, states(module))
+        for _, module in net._tree("")
+        if not type(module).__module__.startswith("tinyshuffle.")
+        and any(_can_change(value) for value in vars(module).values())
+    ]
+
+
+def _can_change(value: Any) -> bool:
+    known = bool, int, float, str, tuple, type(None), Module, Parameter
+    return not (isinstance(value, known) or callable(value))

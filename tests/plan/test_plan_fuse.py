@@ -10,6 +10,7 @@ import pytest
 import tinyshuffle as ts
 from tinyshuffle import kernels, nn
 from tinyshuffle.backend import F
+from tinyshuffle.kernels import play, works
 from tinyshuffle.models import ShuffleUnitV1, ShuffleUnitV2
 from tinyshuffle.plan import fuse, fused, trace
 
@@ -148,6 +149,7 @@ def test_a_fault_in_a_row_is_noticed(monkeypatch, which, name, result):
         return tuple(out)
 
     monkeypatch.setattr(kernels, name, wrong)
+    monkeypatch.delitem(works._WORKS, name)  # so that the rows call it
     report = ts.validate(build(), x)
     assert not report.passed and report.plan.rows[report.first].operation == name
     assert str(report).startswith(f"row {report.first}, {name} of ")
@@ -180,16 +182,48 @@ def test_a_rule_that_forgets_a_term_is_noticed(monkeypatch, name):
     assert difference(ts.DataParallel(build()), build(), x) > 1e-3
 
 
-def test_a_meeting_that_is_left_out_is_noticed(monkeypatch):
-    from tinyshuffle.plan import play
+FIELDS = {
+    "norm_conv": lambda r: r["before"].__setitem__("relu", 0),
+    "norm_conv_backward": lambda r: r["behind"].__setitem__("pixels", r["behind"]["pixels"] + 1),
+    "concat_shuffle": lambda r: r["behind"].__setitem__("eps", 0.1),
+    "concat_shuffle_backward": lambda r: r["behind"].__setitem__("relu", 0),
+    "batch_norm_gradients": lambda r: r.__setitem__("dx", r["y"]),
+    "batch_norm_track": lambda r: r.__setitem__("n", r["n"] + 9),
+    "batch_norm_statistics": lambda r: r.__setitem__("c", r["c"] - 1),
+}
 
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_wrong_number_in_a_record_is_noticed(monkeypatch, name):
+    x = np.random.default_rng(0).standard_normal((2, 6, 6, 48))
+    net = nn.Sequential(ShuffleUnitV2(48, 48, 1), ShuffleUnitV2(48, 48, 1))
+    net.initialise(0).astype(np.float64)
+    make = works._WORKS[name]
+
+    def wrong(*given):
+        work = make(*given)
+        if work is not None:
+            FIELDS[name](work.record)
+        return work
+
+    monkeypatch.setitem(works._WORKS, name, wrong)
+    report = ts.validate(net, x)
+    assert not report.passed and report.plan.rows[report.first].operation == name
+
+
+def test_a_meeting_that_is_left_out_is_noticed():
     x = np.random.default_rng(0).standard_normal((4, 6, 6, 24)) + np.arange(4.0).reshape(4, 1, 1, 1)
     build = lambda: NETS["v2"]().initialise(0).astype(np.float64)  # noqa: E731
     ts.set_num_threads(2)
     try:
-        assert difference(ts.DataParallel(build()), build(), x) < 1e-9
-        monkeypatch.setattr(play._Member, "total", lambda self, sums: 2 * sums)
-        assert difference(ts.DataParallel(build()), build(), x) > 1e-3
+        net = ts.DataParallel(build())
+        assert difference(net, build(), x) < 1e-9
+        (player,) = net._now.players.values()
+        for lane in player.lanes:
+            meetings = lane.records["kernel"] == play.MEETING
+            assert meetings.sum() > 10
+            lane.records["m"][meetings] = 0  # they meet, and add up nothing
+        assert difference(net, build(), 2 * x + 1) > 1e-3
     finally:
         ts.set_num_threads(None)
 

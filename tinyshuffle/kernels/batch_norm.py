@@ -10,6 +10,8 @@ pass, and without FMA, so it is the same to the bit. Where there was no ReLU, th
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .. import memory
@@ -17,6 +19,7 @@ from ..errors import TinyshuffleError
 from ..ops.batch_norm import HUGE, batch_norm_cost, batch_norm_statistics
 from ..values import flags
 from .jit import LANES, exact, flat, fused, load, scratch, store, where_greater, where_positive
+from .record import NORM, Work, address_of, doubles, fill, floats, record_at, run
 from .sums import BLOCKS, ending, fold, period_of
 
 __all__ = [
@@ -32,9 +35,17 @@ __all__ = [
 
 def batch_norm_sums(x: np.ndarray) -> np.ndarray:
     """Return (M, Σ x, Σ x²) of each channel, float64 (3, C); see ``ops.batch_norm_sums``."""
-    sums = np.zeros((3, x.shape[-1]))
-    add_sums(sums, flat(x, x.dtype), period_of(x.shape[-1]))
+    sums = np.empty((3, x.shape[-1]))
+    run(sums_work(sums, x))
     return sums
+
+
+def sums_work(sums: np.ndarray, x: np.ndarray) -> Work:
+    """Write the sums of ``x`` to ``sums``."""
+    c, period = x.shape[-1], period_of(x.shape[-1])
+    return fill(
+        _sums, x.dtype, x=flat(x, x.dtype), sums=sums, m=x.size // c, c=c, period=period
+    )
 
 
 @flags
@@ -49,9 +60,13 @@ def batch_norm(
 ) -> np.ndarray:
     """Normalise ``x`` with the given statistics; see ``ops.batch_norm``."""
     y = memory.empty(x.shape, x.dtype)
-    constants = constants_of(x, gamma, beta, mean, var)
-    _normalise(y.reshape(-1), flat(x, x.dtype), constants, eps, relu, period_of(x.shape[-1]))
+    run(normalise_work(y, x, gamma, beta, mean, var, eps, relu))
     return y
+
+
+def normalise_work(y: np.ndarray, x: np.ndarray, *norm: Any) -> Work:
+    """Write what a norm (γ, β, μ, σ², ε, ReLU) makes of ``x`` to ``y``."""
+    return _work(_normalise, x, norm, y=y)
 
 
 @flags
@@ -66,10 +81,14 @@ def batch_norm_backward_sums(
     relu: bool = False,
 ) -> np.ndarray:
     """Return (dβ, dγ) of this slice, float64 (2, C); see ``ops.batch_norm_backward_sums``."""
-    dyf, xf = flat(dy, x.dtype, x.shape), flat(x, x.dtype)
-    sums, constants = np.zeros((2, x.shape[-1])), constants_of(x, gamma, beta, mean, var)
-    _backward_sums(sums, dyf, xf, constants, eps, relu, period_of(x.shape[-1]))
+    sums = np.empty((2, x.shape[-1]))
+    run(backward_sums_work(sums, dy, x, gamma, beta, mean, var, eps, relu))
     return sums
+
+
+def backward_sums_work(sums: np.ndarray, dy: np.ndarray, x: np.ndarray, *norm: Any) -> Work:
+    """Write dβ and dγ of a slice to ``sums``."""
+    return _work(_backward_sums, x, norm, dy=flat(dy, x.dtype, x.shape), sums=sums)
 
 
 @flags
@@ -86,11 +105,19 @@ def batch_norm_backward(
     relu: bool = False,
 ) -> np.ndarray:
     """Return dx in training; see ``ops.batch_norm_backward``."""
-    dyf, xf = flat(dy, x.dtype, x.shape), flat(x, x.dtype)
-    dx, constants = memory.empty(x.shape, x.dtype), constants_of(x, gamma, beta, mean, var)
-    means, period = sums / count, period_of(x.shape[-1])
-    _backward(dx.reshape(-1), dyf, xf, constants, means, eps, relu, period)
+    dx = memory.empty(x.shape, x.dtype)
+    run(backward_work(dx, dy, x, gamma, beta, mean, var, sums, count, eps, relu))
     return dx
+
+
+def backward_work(
+    dx: np.ndarray, dy: np.ndarray, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray,
+    mean: np.ndarray, var: np.ndarray, sums: np.ndarray, count: np.ndarray | int,
+    eps: float = 1e-5, relu: bool = False,
+) -> Work:  # fmt: skip
+    """Write BN-7 to ``dx``."""
+    norm = gamma, beta, mean, var, eps, relu, 1, sums, count
+    return _work(_backward, x, norm, dy=flat(dy, x.dtype, x.shape), dx=dx)
 
 
 @flags
@@ -105,37 +132,99 @@ def batch_norm_eval_backward(
     relu: bool = False,
 ) -> np.ndarray:
     """Return dx when μ and σ² are constants; see ``ops.batch_norm_eval_backward``."""
-    dyf, xf = flat(dy, x.dtype, x.shape), flat(x, x.dtype)
-    dx, constants = memory.empty(x.shape, x.dtype), constants_of(x, gamma, beta, mean, var)
-    _eval_backward(dx.reshape(-1), dyf, xf, constants, eps, relu, period_of(x.shape[-1]))
+    dx, norm = memory.empty(x.shape, x.dtype), (gamma, beta, mean, var, eps, relu)
+    run(_work(_eval_backward, x, norm, dy=flat(dy, x.dtype, x.shape), dx=dx))
     return dx
 
 
-@exact
-def _normalise(y, x, constants, eps, relu, period):
-    normalise(y, x, table_of(constants, eps, period, x), relu)
+def _work(kernel: Any, x: np.ndarray, norm: tuple[Any, ...], **arrays: np.ndarray) -> Work:
+    c = x.shape[-1]
+    return fill(
+        kernel, x.dtype, x=flat(x, x.dtype), behind=norm_of(norm, c, x.dtype),
+        m=x.size // c, c=c, period=period_of(c), **arrays,
+    )  # fmt: skip
+
+
+def norm_of(norm: tuple[Any, ...] | None, c: int, dtype: np.dtype) -> tuple[Any, ...]:
+    """Return a norm (γ, β, μ, σ², ε, ReLU, shuffle, sums, pixels) as a record, and its arrays.
+
+    What is left out at the end is as if there were none; None is no norm at all.
+    """
+    fields = np.zeros((), NORM)
+    fields["shuffle"] = 1
+    if norm is None:
+        return (fields,)
+    values: list[Any] = [*norm, *_REST[len(norm) :]]
+    gamma, beta, mean, var, eps, relu, shuffle, sums, pixels = values
+    if not gamma.shape == beta.shape == mean.shape == var.shape == (c,):
+        wrong = next(p.shape for p in (gamma, beta, mean, var) if p.shape != (c,))
+        raise TinyshuffleError(f"got an array of shape {wrong} where {(c,)} fits the others")
+    wide = np.dtype(np.float64 if mean.dtype != dtype or var.dtype != dtype else dtype)
+    kinds: list[np.dtype] = [dtype, dtype, wide, wide]
+    arrays = [flat(p, k) for p, k in zip((gamma, beta, mean, var), kinds, strict=True)]
+    for name, array in zip(("gamma", "beta", "means", "variances"), arrays, strict=True):
+        fields[name] = address_of(array)
+    fields["wide"] = wide == np.float64
+    fields["eps"], fields["relu"], fields["shuffle"] = eps, relu, shuffle
+    if sums is not None:
+        sums, pixels = flat(sums, np.dtype(np.float64), (2, c)), _one(pixels)
+        fields["sums"], fields["pixels"] = address_of(sums), pixels
+    return fields, arrays, sums
+
+
+_REST = (None, None, None, None, 1e-5, False, 1, None, 0.0)
+
+
+def _one(count: Any) -> float:
+    """The number of pixels, which is the same for all channels."""
+    return float(np.ravel(count)[0])
 
 
 @exact
-def _backward_sums(sums, dy, x, constants, eps, relu, period):
-    table = table_of(constants, eps, period, x)
-    add_backward_sums(sums, dy, x, table, relu)
+def _sums(address, zero):
+    r = record_at(address)
+    sums = doubles(r.sums, 3 * r.c).reshape(3, r.c)
+    sums[:] = 0
+    add_sums(sums, floats(r.x, r.m * r.c, zero), r.period)
+
+
+@exact
+def _normalise(address, zero):
+    r = record_at(address)
+    x, y = floats(r.x, r.m * r.c, zero), floats(r.y, r.m * r.c, zero)
+    normalise(y, x, table_of(r.behind, r.c, r.period, x, zero), r.behind.relu != 0)
+
+
+@exact
+def _backward_sums(address, zero):
+    r = record_at(address)
+    x, dy = floats(r.x, r.m * r.c, zero), floats(r.dy, r.m * r.c, zero)
+    sums = doubles(r.sums, 2 * r.c).reshape(2, r.c)
+    sums[:] = 0
+    table = table_of(r.behind, r.c, r.period, x, zero)
+    add_backward_sums(sums, dy, x, table, r.behind.relu != 0)
     finish_backward_sums(sums, table)
 
 
 @exact
-def _backward(dx, dy, x, constants, means, eps, relu, period):
-    table = table_of(constants, eps, period, x)
-    backward(dx, dy, x, table, slopes_of(table, means), relu)
+def _backward(address, zero):
+    r = record_at(address)
+    x, dy = floats(r.x, r.m * r.c, zero), floats(r.dy, r.m * r.c, zero)
+    table = table_of(r.behind, r.c, r.period, x, zero)
+    slopes = slopes_of(r.behind, r.c, table)
+    backward(floats(r.dx, r.m * r.c, zero), dy, x, table, slopes, r.behind.relu != 0)
 
 
 @exact
-def _eval_backward(dx, dy, x, constants, eps, relu, period):
-    table = table_of(constants, eps, period, x)
+def _eval_backward(address, zero):
+    r = record_at(address)
+    x, dy = floats(r.x, r.m * r.c, zero), floats(r.dy, r.m * r.c, zero)
+    dx, relu = floats(r.dx, r.m * r.c, zero), r.behind.relu != 0
+    table = table_of(r.behind, r.c, r.period, x, zero)
     k, scale, shift = table[0], table[2], table[3]
-    zero = dy.dtype.type(0)
-    for start in range(0, x.size, period):
-        a, d, to = x[start : start + period], dy[start : start + period], dx[start : start + period]
+    for start in range(0, x.size, r.period):
+        end = start + r.period
+        a, d, to = x[start:end], dy[start:end], dx[start:end]
         for i in range(a.size):
             closed = relu and (a[i] - k[i]) * scale[i] + shift[i] <= 0
             to[i] = scale[i] * (zero if closed else d[i])
@@ -148,48 +237,52 @@ def finish_backward_sums(sums, table):
         sums[1, i] = sums[1, i] * table[1, i] + sums[0, i] * table[4, i]
 
 
-def constants_of(
-    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, var: np.ndarray
-) -> np.ndarray:
-    """Return γ, β, μ and σ² as one array, float64 (4, C), for :func:`table_of`."""
-    shape = (x.shape[-1],)
-    if not gamma.shape == beta.shape == mean.shape == var.shape == shape:
-        wrong = next(p.shape for p in (gamma, beta, mean, var) if p.shape != shape)
-        raise TinyshuffleError(f"got an array of shape {wrong} where {shape} fits the others")
-    return np.array([gamma, beta, mean, var], np.float64)
-
-
 @exact
-def table_of(constants, eps, period, zero):
+def table_of(norm, c, period, like, zero):
     """Return k, s = 1 / √(σ² + ε), γ s, β + γ r and r, repeated over a period: (5, period).
 
     With them x̂ = (x - k) s + r and y = (x - k) γ s + (β + γ r), as in ``ops.batch_norm``. In the
-    type of the array ``zero``. Without constants, (4, 0), the table is empty.
+    type of the array ``like``. Without a norm the table is empty: (5, 0).
     """
-    c = constants.shape[1]
-    numbers = period if c > 0 else 0
-    table = scratch(5 * numbers, zero).reshape(5, numbers)
-    for i in range(c):
-        gamma, beta, mean, var = constants[0, i], constants[1, i], constants[2, i], constants[3, i]
-        inv_std = 1 / np.sqrt(var + eps)
+    there = norm.gamma != 0
+    numbers = period if there else 0
+    table = scratch(5 * numbers, like).reshape(5, numbers)
+    channels = c if there else 0
+    gammas, betas = floats(norm.gamma, channels, zero), floats(norm.beta, channels, zero)
+    # if they are wide, or else
+    means, variances = doubles(norm.means, channels), doubles(norm.variances, channels)
+    narrow_means, narrow_variances = (
+        floats(norm.means, channels, zero), floats(norm.variances, channels, zero)
+    )  # fmt: skip
+    for i in range(channels):
+        gamma, beta = np.float64(gammas[i]), np.float64(betas[i])
+        mean = means[i] if norm.wide else np.float64(narrow_means[i])
+        var = variances[i] if norm.wide else np.float64(narrow_variances[i])
+        inv_std = 1 / np.sqrt(var + norm.eps)
         table[0, i] = 0 if var > HUGE else mean
         table[1, i] = inv_std
-        table[2, i] = zero.dtype.type(gamma) * table[1, i]
+        table[2, i] = gammas[i] * table[1, i]
         r = (np.float64(table[0, i]) - mean) * inv_std
         table[3, i] = beta + gamma * r
         table[4, i] = r
-    return repeat(table, c)
+    return repeat(table, channels)
 
 
 @exact
-def slopes_of(table, means):
-    """Return the last two factors of BN-7 over a period, of the means (2, C) of dz and dz·x̂."""
-    c = means.shape[1]
-    slopes = scratch(2 * table.shape[1], table).reshape(2, table.shape[1])
-    for i in range(c):  # they meet x - k, not x̂
-        slopes[0, i] = means[0, i] + means[1, i] * table[4, i]
-        slopes[1, i] = table.dtype.type(means[1, i]) * table[1, i]
-    return repeat(slopes, c)
+def slopes_of(norm, c, table):
+    """Return the last two factors of BN-7 over a period, of the sums (2, C) of dz and dz·x̂.
+
+    Without a norm, or sums, they are empty.
+    """
+    there = norm.sums != 0
+    channels, numbers = c if there else 0, table.shape[1] if there else 0
+    sums = doubles(norm.sums, 2 * channels).reshape(2, channels)
+    slopes = scratch(2 * numbers, table).reshape(2, numbers)
+    for i in range(channels):  # they meet x - k, not x̂
+        mean_dz, mean_dz_xhat = sums[0, i] / norm.pixels, sums[1, i] / norm.pixels
+        slopes[0, i] = mean_dz + mean_dz_xhat * table[4, i]
+        slopes[1, i] = table.dtype.type(mean_dz_xhat) * table[1, i]
+    return repeat(slopes, channels)
 
 
 @exact

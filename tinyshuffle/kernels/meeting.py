@@ -11,15 +11,17 @@ from ..ops.arguments import is_real
 from .batch_norm import (
     add_backward_sums,
     batch_norm_backward_sums,
-    constants_of,
     finish_backward_sums,
+    norm_of,
     table_of,
 )
 from .branches import concat
 from .channel_shuffle import channel_shuffle, channel_shuffle_backward
 from .jit import exact, flat, scratch
-from .norm_conv import normalised, stage
+from .norm_conv import normalised
 from .pixels import pixels
+from .record import Work, doubles, fill, floats, record_at, run
+from .stage import stage
 from .sums import period_of
 
 if TYPE_CHECKING:
@@ -28,8 +30,12 @@ if TYPE_CHECKING:
 __all__ = [
     "concat_shuffle",
     "concat_shuffle_backward",
+    "concat_shuffle_backward_work",
+    "concat_shuffle_work",
     "norm_add_relu",
     "norm_add_relu_backward",
+    "norm_add_relu_backward_work",
+    "norm_add_relu_work",
 ]
 
 _BLOCK = 2**12  # numbers that stay in the first-level cache between two kernels
@@ -39,12 +45,28 @@ def concat_shuffle(
     x1: np.ndarray, x2: np.ndarray, norm1: Norm | None = None, norm2: Norm | None = None
 ) -> np.ndarray:
     """Return two tensors, normalised, side by side and shuffled; see ``plan.fused``."""
-    (n, h, w, c), dtype = x1.shape, x1.dtype
-    if x1.shape != x2.shape or dtype != x2.dtype or not is_real(dtype):
-        return channel_shuffle(concat([normalised(x1, norm1), normalised(x2, norm2)]), 2)
-    y = memory.empty((n, h, w, 2 * c), dtype)
-    _side_by_side(y.reshape(-1), *_side(x1, norm1), *_side(x2, norm2), n * h * w, c, period_of(c))
-    return y
+    if x1.shape == x2.shape and x1.dtype == x2.dtype and is_real(x1.dtype):
+        y = memory.empty((*x1.shape[:-1], 2 * x1.shape[-1]), x1.dtype)
+        work = concat_shuffle_work(y, x1, x2, norm1, norm2)
+        assert work is not None
+        run(work)
+        return y
+    return channel_shuffle(concat([normalised(x1, norm1), normalised(x2, norm2)]), 2)
+
+
+def concat_shuffle_work(
+    y: np.ndarray, x1: np.ndarray, x2: np.ndarray, norm1: Norm | None, norm2: Norm | None
+) -> Work | None:
+    """Write what :func:`concat_shuffle` returns to ``y``; None if the halves are not alike."""
+    if x1.shape != x2.shape:
+        return None
+    c, dtype = x1.shape[-1], x1.dtype
+    (x, x_row), (x2, x2_row) = _side(x1, norm1), _side(x2, norm2)
+    return fill(
+        _side_by_side, dtype, x=x, x_row=x_row, x2=x2, x2_row=x2_row, y=y,
+        before=norm_of(norm1, c, dtype), behind=norm_of(norm2, c, dtype),
+        m=x1.size // c, c=c, period=period_of(c),
+    )  # fmt: skip
 
 
 def concat_shuffle_backward(
@@ -56,64 +78,97 @@ def concat_shuffle_backward(
     norm2: Norm | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Return both gradients side by side, and sums; see ``plan.fused``."""
-    c, dtype = first, dy.dtype
+    c = first
     if 2 * c != dy.shape[-1]:
         dz = channel_shuffle_backward(dy, 2)
-        sums1, sums2 = (
+        of1, of2 = (
             None if norm is None or x is None else batch_norm_backward_sums(part, x, *norm[:6])
             for part, x, norm in ((dz[..., :c], x1, norm1), (dz[..., c:], x2, norm2))
         )
-        return dz, sums1, sums2
-    dz = memory.empty(dy.shape, dtype)
-    dyf, sums = flat(dy, dtype), np.zeros((2, 2, c))
-    sides = *_side(dy if x1 is None else x1, norm1), *_side(dy if x2 is None else x2, norm2)
-    _apart(dz.reshape(-1), sums, dyf, *sides, dy.size // (2 * c), c, period_of(c))
-    return dz, None if norm1 is None else sums[0], None if norm2 is None else sums[1]
+        return dz, of1, of2
+    dz = memory.empty(dy.shape, dy.dtype)
+    sums1, sums2 = (None if norm is None else np.empty((2, c)) for norm in (norm1, norm2))
+    work = concat_shuffle_backward_work(dz, sums1, sums2, dy, first, x1, x2, norm1, norm2)
+    assert work is not None
+    run(work)
+    return dz, sums1, sums2
 
 
-def _side(x: np.ndarray, norm: Norm | None) -> tuple[np.ndarray, int, np.ndarray, float, bool]:
-    """What a kernel wants to know of a branch: its pixels, their distance, and its norm."""
-    if norm is None:
-        return *pixels(x, x.dtype), np.empty((4, 0)), 0.0, False
-    return flat(x, x.dtype), x.shape[-1], constants_of(x, *norm[:4]), norm.eps, norm.relu
+def concat_shuffle_backward_work(
+    dz: np.ndarray, sums1: np.ndarray | None, sums2: np.ndarray | None,
+    dy: np.ndarray, first: int, x1: np.ndarray | None, x2: np.ndarray | None,
+    norm1: Norm | None, norm2: Norm | None,
+) -> Work | None:  # fmt: skip
+    """Write what :func:`concat_shuffle_backward` returns; None if the halves are not alike."""
+    c, dtype = first, dy.dtype
+    if 2 * c != dy.shape[-1]:
+        return None
+    return fill(
+        _apart, dtype, dy=flat(dy, dtype), dx=dz,
+        x=0 if x1 is None else flat(x1, dtype), x2=0 if x2 is None else flat(x2, dtype),
+        sums=0 if sums1 is None else sums1, sums2=0 if sums2 is None else sums2,
+        before=norm_of(norm1, c, dtype), behind=norm_of(norm2, c, dtype),
+        m=dy.size // (2 * c), c=c, period=period_of(c),
+    )  # fmt: skip
+
+
+def _side(x: np.ndarray, norm: Norm | None) -> tuple[np.ndarray, int]:
+    """The pixels of a branch, and their distance; a normalised one has to be whole."""
+    return pixels(x, x.dtype) if norm is None else (flat(x, x.dtype), x.shape[-1])
 
 
 def norm_add_relu(x: np.ndarray, norm: Norm, shortcut: np.ndarray) -> np.ndarray:
     """Normalise, add and rectify; see ``plan.fused``."""
-    y, c = memory.empty(x.shape, x.dtype), x.shape[-1]
-    s, row = pixels(shortcut, x.dtype, x.shape)
-    constants = constants_of(x, *norm[:4])
-    _normalise_add(
-        y.reshape(-1), flat(x, x.dtype), s, row, constants, norm.eps, c, period_of(c)
-    )
+    y = memory.empty(x.shape, x.dtype)
+    run(norm_add_relu_work(y, x, norm, shortcut))
     return y
+
+
+def norm_add_relu_work(y: np.ndarray, x: np.ndarray, norm: Norm, shortcut: np.ndarray) -> Work:
+    """Write what :func:`norm_add_relu` returns to ``y``."""
+    c, dtype = x.shape[-1], x.dtype
+    x2, x2_row = pixels(shortcut, dtype, x.shape)
+    return fill(
+        _normalise_add, dtype, x=flat(x, dtype), x2=x2, x2_row=x2_row, y=y,
+        behind=norm_of(norm, c, dtype), m=x.size // c, c=c, period=period_of(c),
+    )  # fmt: skip
 
 
 def norm_add_relu_backward(
     dy: np.ndarray, y: np.ndarray, x: np.ndarray, norm: Norm
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return dz, and dβ and dγ; see ``plan.fused``."""
-    dz, c = memory.empty(y.shape, y.dtype), y.shape[-1]
-    (dyf, row), yf = pixels(dy, y.dtype, y.shape), flat(y, y.dtype)
-    xf = flat(x, y.dtype, y.shape)
-    sums, constants = np.zeros((2, c)), constants_of(x, *norm[:4])
-    _gate_and_add(
-        dz.reshape(-1), sums, dyf, row, yf, xf, constants, norm.eps, c, period_of(c)
-    )
+    dz, sums = memory.empty(y.shape, y.dtype), np.empty((2, y.shape[-1]))
+    run(norm_add_relu_backward_work(dz, sums, dy, y, x, norm))
     return dz, sums
 
 
+def norm_add_relu_backward_work(
+    dz: np.ndarray, sums: np.ndarray, dy: np.ndarray, y: np.ndarray, x: np.ndarray, norm: Norm
+) -> Work:
+    """Write what :func:`norm_add_relu_backward` returns to ``dz`` and ``sums``."""
+    c, dtype = y.shape[-1], y.dtype
+    dyf, dy_row = pixels(dy, dtype, y.shape)
+    return fill(
+        _gate_and_add, dtype, dy=dyf, dy_row=dy_row, y=flat(y, dtype), dx=dz, sums=sums,
+        x=flat(x, dtype, y.shape), behind=norm_of(norm, c, dtype),
+        m=y.size // c, c=c, period=period_of(c),
+    )  # fmt: skip
+
+
 @exact
-def _side_by_side(
-    y, x1, row1, norm1, eps1, relu1, x2, row2, norm2, eps2, relu2, m, c, period
-):  # fmt: skip
-    table1, table2 = table_of(norm1, eps1, period, x1), table_of(norm2, eps2, period, x2)
-    block = max(1, _BLOCK // c)
+def _side_by_side(address, zero):
+    r = record_at(address)
+    m, c, block = r.m, r.c, max(1, _BLOCK // r.c)
+    x1, x2 = floats(r.x, (m - 1) * r.x_row + c, zero), floats(r.x2, (m - 1) * r.x2_row + c, zero)
+    y, relu1, relu2 = floats(r.y, 2 * m * c, zero), r.before.relu != 0, r.behind.relu != 0
+    table1 = table_of(r.before, c, r.period, x1, zero)
+    table2 = table_of(r.behind, c, r.period, x1, zero)
     spare1, spare2 = scratch(block * c, x1), scratch(block * c, x2)
     for first in range(0, m, block):
         rows = min(block, m - first)
-        a = _block(spare1, x1, first, row1, table1, relu1, rows, c)
-        b = _block(spare2, x2, first, row2, table2, relu2, rows, c)
+        a = _block(spare1, x1, first, r.x_row, table1, relu1, rows, c)
+        b = _block(spare2, x2, first, r.x2_row, table2, relu2, rows, c)
         pairs = y[2 * first * c :]
         for i in range(rows * c):
             pairs[2 * i] = a[i]
@@ -130,45 +185,58 @@ def _block(spare, x, first, row, table, relu, m, c):
 
 
 @exact
-def _apart(
-    dz, sums, dy, x1, row1, norm1, eps1, relu1, x2, row2, norm2, eps2, relu2, m, c, period
-):  # fmt: skip
-    table1, table2 = table_of(norm1, eps1, period, x1), table_of(norm2, eps2, period, x2)
-    block = max(1, _BLOCK // (4 * period)) * 4 * period // c  # pixels
-    dz1, dz2 = scratch(block * c, x1), scratch(block * c, x2)
+def _apart(address, zero):
+    r = record_at(address)
+    m, c = r.m, r.c
+    first1, first2 = r.before.gamma != 0, r.behind.gamma != 0  # whether there is a norm
+    x1, x2 = floats(r.x, m * c if first1 else 0, zero), floats(r.x2, m * c if first2 else 0, zero)
+    dy, dz = floats(r.dy, 2 * m * c, zero), floats(r.dx, 2 * m * c, zero)
+    table1 = table_of(r.before, c, r.period, dy, zero)
+    table2 = table_of(r.behind, c, r.period, dy, zero)
+    channels1 = c if first1 else 0
+    sums1 = doubles(r.sums, 2 * channels1).reshape(2, channels1)
+    channels2 = c if first2 else 0
+    sums2 = doubles(r.sums2, 2 * channels2).reshape(2, channels2)
+    sums1[:] = 0
+    sums2[:] = 0
+    block = max(1, _BLOCK // (4 * r.period)) * 4 * r.period // c  # pixels
+    dz1, dz2 = scratch(block * c, dy), scratch(block * c, dy)
     for first in range(0, m, block):
         rows = min(block, m - first)
         pairs, both = dy[2 * first * c :], dz[2 * first * c :]
         for i in range(rows * c):
             dz1[i] = pairs[2 * i]
             dz2[i] = pairs[2 * i + 1]
-        for r in range(rows):
-            pixel, a, b = both[2 * r * c : 2 * (r + 1) * c], dz1[r * c :], dz2[r * c :]
+        for k in range(rows):
+            pixel, a, b = both[2 * k * c : 2 * (k + 1) * c], dz1[k * c :], dz2[k * c :]
             for j in range(c):
                 pixel[j] = a[j]
             for j in range(c):
                 pixel[c + j] = b[j]
         here = slice(first * c, (first + rows) * c)
-        if table1.size > 0:
-            add_backward_sums(sums[0], dz1[: rows * c], x1[here], table1, relu1)
-        if table2.size > 0:
-            add_backward_sums(sums[1], dz2[: rows * c], x2[here], table2, relu2)
-    if table1.size > 0:
-        finish_backward_sums(sums[0], table1)
-    if table2.size > 0:
-        finish_backward_sums(sums[1], table2)
+        if first1:
+            add_backward_sums(sums1, dz1[: rows * c], x1[here], table1, r.before.relu != 0)
+        if first2:
+            add_backward_sums(sums2, dz2[: rows * c], x2[here], table2, r.behind.relu != 0)
+    if first1:
+        finish_backward_sums(sums1, table1)
+    if first2:
+        finish_backward_sums(sums2, table2)
 
 
 @exact
-def _normalise_add(y, x, shortcut, row, constants, eps, c, period):
-    table = table_of(constants, eps, period, x)
+def _normalise_add(address, zero):
+    r = record_at(address)
+    m, c, period = r.m, r.c, r.period
+    x, y = floats(r.x, m * c, zero), floats(r.y, m * c, zero)
+    shortcut = floats(r.x2, (m - 1) * r.x2_row + c, zero)
+    table = table_of(r.behind, c, period, x, zero)
     k, scale, shift = table[0], table[2], table[3]
-    zero = y.dtype.type(0)
     block = max(1, _BLOCK // period) * period // c  # pixels
-    spare, m = scratch(block * c, x), x.size // c
+    spare = scratch(block * c, x)
     for first in range(0, m, block):
         rows = min(block, m - first)
-        there = _block(spare, shortcut, first, row, table[:, :0], False, rows, c)
+        there = _block(spare, shortcut, first, r.x2_row, table[:, :0], False, rows, c)
         for start in range(0, rows * c, period):
             end = min(start + period, rows * c)
             a, s = x[first * c + start : first * c + end], there[start:end]
@@ -179,15 +247,20 @@ def _normalise_add(y, x, shortcut, row, constants, eps, c, period):
 
 
 @exact
-def _gate_and_add(dz, sums, dy, row, y, x, constants, eps, c, period):
-    table = table_of(constants, eps, period, x)
-    zero = y.dtype.type(0)
-    block = max(1, _BLOCK // period) * 4 * period // c  # pixels
-    spare, m = scratch(block * c, x), x.size // c
+def _gate_and_add(address, zero):
+    r = record_at(address)
+    m, c = r.m, r.c
+    x, y, dz = floats(r.x, m * c, zero), floats(r.y, m * c, zero), floats(r.dx, m * c, zero)
+    dy = floats(r.dy, (m - 1) * r.dy_row + c, zero)
+    table = table_of(r.behind, c, r.period, x, zero)
+    sums = doubles(r.sums, 2 * c).reshape(2, c)
+    sums[:] = 0
+    block = max(1, _BLOCK // r.period) * 4 * r.period // c  # pixels
+    spare = scratch(block * c, x)
     for first in range(0, m, block):
         rows = min(block, m - first)
         here = slice(first * c, (first + rows) * c)
-        d = _block(spare, dy, first, row, table[:, :0], False, rows, c)
+        d = _block(spare, dy, first, r.dy_row, table[:, :0], False, rows, c)
         a, b = y[here], dz[here]
         for i in range(a.size):
             b[i] = zero if a[i] <= zero else d[i]

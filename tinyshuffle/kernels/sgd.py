@@ -8,8 +8,9 @@ from ..ops import sgd as ops
 from ..ops.sgd import check_step
 from ..values import flags
 from .jit import exact, flat
+from .record import floats
 
-__all__ = ["sgd_step"]
+__all__ = ["sgd_step", "sgd_steps"]
 
 
 @flags
@@ -33,6 +34,48 @@ def sgd_step(
         p.reshape(-1), flat(grad, p.dtype, p.shape), v,
         dtype(lr), dtype(momentum), nesterov, dtype(weight_decay),
     )  # fmt: skip
+
+
+@flags
+def sgd_steps(
+    params: list[np.ndarray],
+    grads: list[np.ndarray],
+    velocities: list[np.ndarray] | None,
+    decays: list[float],
+    lr: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+) -> None:
+    """Change all parameters in one call; see ``ops.sgd_steps``."""
+    if not params:
+        return
+    dtype = params[0].dtype
+    arrays = [*params, *grads, *(velocities or ())]
+    usual = {(a.dtype, a.flags.c_contiguous, a.flags.writeable) for a in arrays}
+    shapes = [a.shape for a in params]
+    alike = usual == {(dtype, True, True)} and shapes == [a.shape for a in grads]
+    alike = alike and (velocities is None or shapes == [a.shape for a in velocities])
+    if not alike:  # each says what is wrong with it, or what it takes
+        for i, (p, grad, decay) in enumerate(zip(params, grads, decays, strict=True)):
+            sgd_step(
+                p, grad, None if velocities is None else velocities[i], lr, momentum, nesterov,
+                decay,
+            )  # fmt: skip
+        return
+    where = [a.__array_interface__["data"][0] for a in arrays]
+    table = np.array(where, np.int64).reshape(-1, len(params))
+    sizes = np.array([a.size for a in params], np.int64)
+    one = dtype.type
+    _steps(table, sizes, np.array(decays, dtype), one(lr), one(momentum), nesterov, one(0))
+
+
+@exact
+def _steps(table, sizes, decays, lr, momentum, nesterov, zero):
+    for k in range(sizes.size):
+        n = sizes[k]
+        p, grad = floats(table[0, k], n, zero), floats(table[1, k], n, zero)
+        v = floats(table[2, k] if table.shape[0] > 2 else 0, n if table.shape[0] > 2 else 0, zero)
+        _step(p, grad, v, lr, momentum, nesterov, decays[k])
 
 
 @exact

@@ -132,6 +132,7 @@ class Parameter:
             return
         check_real(value)
         self._check_shape(value)
+        Module.changes += self._dtype != value.dtype
         self._data, self._dtype = np.array(value, order="C"), value.dtype
         if self._grad is not None:
             self._grad = self._grad.astype(self._dtype, copy=False)
@@ -165,6 +166,7 @@ class Parameter:
         check_type(dtype)
         if self._data is not None:
             self._data = self._data.astype(dtype)
+        Module.changes += self._dtype != dtype
         self._dtype, self._grad = dtype, None
 
     def share(self, other: Parameter) -> None:
@@ -284,6 +286,10 @@ def _is_ours(thing: type | FunctionType) -> bool:
     return str(thing.__module__).partition(".")[0] == __name__.partition(".")[0]
 
 
+_PASSING = ("_saved", "_saver", "_replaced")  # what a pass leaves behind
+_NOTHING = object()
+
+
 class Module:
     """Base of all layers, units and nets.
 
@@ -311,11 +317,21 @@ class Module:
     """
 
     training = True
+    changes = 0  # how often an attribute of any layer was set to something else
     buffers: tuple[str, ...] = ()  # names of arrays that are part of the state but not learned
     rng: np.random.Generator | None = None  # for layers that draw numbers, such as dropout
     _saved: tuple[Any, ...] | None = None
     _saver: int | None = None  # the thread that saved; None is one of a net's own
     _replaced = False  # whether it replaced what another thread had saved and not yet used
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _PASSING and vars(self).get(name, _NOTHING) is not value:
+            Module.changes += 1
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        Module.changes += 1
+        object.__delattr__(self, name)
 
     # ---- the two passes
 

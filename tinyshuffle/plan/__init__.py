@@ -2,7 +2,7 @@
 
 from .fuse import fuse
 from .memory import place
-from .play import Event, Player, clocked, cut
+from .play import Event, Player, clocked, cut, worthwhile
 from .replay import Validation, validate
 from .table import Buffer, Plan, Row, View, views
 from .trace import NoPlan, states, trace
@@ -24,4 +24,5 @@ __all__ = [
     "trace",
     "validate",
     "views",
+    "worthwhile",
 ]

@@ -12,7 +12,7 @@ from .. import ops
 from ..nn import Module
 from . import fused
 from .fuse import fuse
-from .play import Player, Step, Values
+from .play import Player
 from .table import Plan
 from .trace import trace
 
@@ -77,21 +77,25 @@ def validate(net: Module, x: np.ndarray) -> Validation:
     """
     twin = copy.deepcopy(getattr(net, "net", net))
     player = Player(twin, fuse(trace(twin, x.shape, x.dtype)), 1)
+    (lane,) = player.lanes
     errors: list[float] = []
+    play, ends = lane._play, [*lane.first[1:], len(lane.records)]
 
-    def work(step: Step, values: Values, others: Any) -> None:
-        definition = getattr(fused, step.row.operation, getattr(ops, step.row.operation, None))
-        given = [get(values) for get in step.arguments]
-        right = None
-        if definition is not None and step.row.operation != "dropout_mask":
-            right = definition(*map(_copied, given), **step.row.keywords)
-        step.work(values, others)
-        made = [None if v is None else player.read(values, v) for v in step.row.results]
-        errors.append(_difference(made, right, _largest(given)))
+    def replay(first: int, last: int) -> None:
+        rows = [i for i, at in enumerate(lane.first) if first <= at < last]
+        for i in rows:
+            row = player.plan.rows[i]
+            definition = getattr(fused, row.operation, getattr(ops, row.operation, None))
+            given, right = lane.given(row), None
+            if definition is not None and row.operation != "dropout_mask":
+                right = definition(*map(_copied, given), **row.keywords)
+            largest = _largest(given)
+            play(lane.first[i], ends[i])
+            errors.append(_difference(lane.made(row), right, largest))
 
-    player.work = work
+    lane._play = replay  # type: ignore[method-assign]
     y = player.forward(x)
-    if player.plan.train:
+    if player.plan.gradient is not None:
         player.backward(np.random.default_rng(0).standard_normal(y.shape).astype(y.dtype))
     bound = TOLERANCE[np.dtype(x.dtype).name]
     wrong = [i for i, error in enumerate(errors) if not error <= bound]

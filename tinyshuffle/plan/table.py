@@ -24,6 +24,8 @@ from ..ops import Cost
 
 __all__ = ["Buffer", "Plan", "Row", "View", "views"]
 
+SPEED = 1e10, 4e10  # bytes and multiply-adds a second, of one core
+
 
 @dataclass(frozen=True)
 class Buffer:
@@ -196,6 +198,15 @@ class Plan:
         }
         return sum(sizes.values())
 
+    def seconds_of(self, row: Row) -> float:
+        """Guess how long a row takes on one core: for its bytes or for its multiply-adds."""
+        return max(self.nbytes(row) / SPEED[0], row.multiply_adds / SPEED[1])
+
+    @cached_property
+    def seconds(self) -> float:
+        """A guess at how long all rows take on one core."""
+        return sum(map(self.seconds_of, self.rows))
+
     def _itemsize(self, view: View) -> int:
         return np.dtype(self.buffers[view.buffer].dtype).itemsize
 
@@ -222,12 +233,12 @@ class Plan:
         """Bytes of the activations at the worst row; the images included, parameters not."""
         return max(self.live_bytes, default=0)
 
-    @property
+    @cached_property
     def forward(self) -> int:
         """How many rows the forward pass has."""
         return sum(not row.backward for row in self.rows)
 
-    @property
+    @cached_property
     def by_image(self) -> bool:
         """Whether a slice of the images gives that slice of every activation."""
         images = self.shape[:1]

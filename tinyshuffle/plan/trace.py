@@ -602,5 +602,5 @@ def _operations() -> list[str]:
     return [
         name
         for name, value in vars(ops).items()
-        if inspect.isfunction(value) and not name.endswith("_cost") and name != "sgd_step"
+        if inspect.isfunction(value) and not name.endswith("_cost") and not name.startswith("sgd_")
     ]

@@ -102,7 +102,10 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Forget the gradients."""
         for p in self.params:
-            p.grad = None
+            if type(p) is Parameter:
+                p._grad = None
+            else:
+                p.grad = None
 
     def _decay(self, p: Parameter) -> float:
         return self.weight_decay if self.decay_all or p.data.ndim > 1 else 0.0
@@ -254,6 +257,20 @@ class SGD(Optimizer):
         if value and not self.momentum:
             raise TinyshuffleError("nesterov=True needs a momentum above zero, usually 0.9")
         self._nesterov = value
+
+    def step(self) -> None:
+        """Change every parameter that has a gradient, in place."""
+        velocities = self._state.get("momentum") if self.momentum else None
+        if F.name != "numba" or not all(type(p) is Parameter for p in self.params):
+            return super().step()
+        moving = [i for i, p in enumerate(self.params) if p._grad is not None]
+        p = [self.params[i].data for i in moving]
+        v = None if velocities is None else [velocities[i] for i in moving]
+        if len({a.dtype for arrays in (p, v or []) for a in arrays}) != 1:
+            return super().step()  # converts what net.astype(...) has left behind
+        decay = [0.0 if a.ndim < 2 and not self.decay_all else self.weight_decay for a in p]
+        g: list[Any] = [self.params[i]._grad for i in moving]
+        F.sgd_steps(p, g, v, decay, self.lr, self.momentum, self.nesterov)
 
     def _update(self, i: int, p: Parameter) -> None:
         g = p.grad

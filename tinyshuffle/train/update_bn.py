@@ -51,7 +51,7 @@ def update_bn(net: Module, batches: Iterable[tuple[np.ndarray, Any]]) -> None:
             "such as those of ts.data.batches(train, 128)"
         )
     modes = [module.training for module in modules]
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    before = [(norm.momentum, norm.num_batches_tracked.copy()) for norm in norms]
     try:
         for module in modules:
             module.training = module.rng is None  # what draws numbers, dropout, stays as in a test

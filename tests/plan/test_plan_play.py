@@ -1,0 +1,289 @@
+"""The player: what it does with what changes between passes, and with what goes wrong in them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import tinyshuffle as ts
+from tinyshuffle import TinyshuffleError, nn
+from tinyshuffle.kernels import play as compiled
+from tinyshuffle.kernels.record import RECORD
+from tinyshuffle.models import ShuffleUnitV2
+from tinyshuffle.plan import play
+
+RNG = np.random.default_rng(0)
+
+
+def images(n, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, 8, 8, 3)).astype(np.float32)
+
+
+class Swish(nn.Module):
+    def forward(self, x):
+        self.save(x)
+        return x / (1 + np.exp(-x))
+
+    def backward(self, dy):
+        (x,) = self.saved()
+        s = 1 / (1 + np.exp(-x))
+        return dy * (s + x * s * (1 - s))
+
+
+def build(own=False):
+    net = nn.Sequential(
+        nn.Conv2d(3, 48, 1, bias=False), nn.BatchNorm2d(48), Swish() if own else nn.ReLU(),
+        ShuffleUnitV2(48, 48, 1), ShuffleUnitV2(48, 64, 2), nn.GlobalAvgPool(), nn.Linear(64, 5),
+    )  # fmt: skip
+    return net.initialise(0)
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request, monkeypatch):
+    monkeypatch.setattr("tinyshuffle.parallel.usable_cores", lambda: 3)
+    ts.set_num_threads(request.param)
+    yield request.param
+    ts.set_num_threads(None)
+
+
+def gradients(net, x, dy):
+    net.zero_grad()
+    net(x)
+    dx = net.backward(dy)
+    return [dx, *(p.grad for p in net.parameters())]
+
+
+def same(ours, theirs):
+    largest = max(np.abs(b).max() for b in theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * largest)
+
+
+DY = RNG.standard_normal((7, 5)).astype(np.float32)
+
+
+def test_weights_that_are_replaced_are_used(threads):
+    net, alone = ts.DataParallel(build()), build()
+    for one in (net, alone):
+        one(images(7))
+        for p in one.parameters():
+            p.data = p.data * 1.1
+        layers = dict(one.named_modules())
+        layers["4.branch2.1"].running_mean = np.full(32, 0.5, np.float32)
+    same(gradients(net, images(7), DY), gradients(alone, images(7), DY))
+    mine, theirs = net.state_dict(), alone.state_dict()
+    for name, value in theirs.items():
+        np.testing.assert_allclose(mine[name], value, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(net.eval()(images(7)), alone.eval()(images(7)), rtol=1e-3, atol=1e-4)
+
+
+def test_weights_of_another_type_are_taken(threads):
+    net, alone = ts.DataParallel(build()), build()
+    net(images(7))
+    for one in (net, alone):
+        one.astype(np.float64)
+    same(
+        gradients(net, images(7).astype(float), DY.astype(float)),
+        gradients(alone, images(7).astype(float), DY.astype(float)),
+    )
+    with pytest.raises(TinyshuffleError, match="float64 parameters and got float32"):
+        net(images(7))
+
+
+def test_gradients_add_up_and_are_the_callers(threads):
+    net = ts.DataParallel(build())
+    first = gradients(net, images(7), DY)
+    kept = [g.copy() for g in first]
+    net(images(7))
+    net.backward(DY)
+    for p, g in zip(net.parameters(), kept[1:], strict=True):
+        np.testing.assert_allclose(p.grad, 2 * g, rtol=1e-4, atol=1e-5)
+    again = gradients(net, images(7, 1), DY)  # what was returned before is not written over
+    assert any(not np.array_equal(a, b) for a, b in zip(again, kept, strict=True))
+    np.testing.assert_array_equal(first[0], kept[0])
+
+
+def test_the_output_may_be_written_over_before_the_backward_pass(threads):
+    net = ts.DataParallel(nn.Sequential(nn.Linear(6, 5), nn.Sigmoid()).initialise(0))
+    alone = nn.Sequential(nn.Linear(6, 5), nn.Sigmoid()).initialise(0)
+    x = RNG.standard_normal((7, 6)).astype(np.float32)
+    alone(x)
+    expected = alone.backward(DY)
+    y = net(x)
+    y[:] = 0
+    np.testing.assert_allclose(net.backward(DY), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_two_nets_of_the_same_layers_do_not_mix_their_batches(threads, own):
+    layers, alone = build(own), build(own)
+    first, second = ts.DataParallel(layers), ts.DataParallel(layers)
+    expected = gradients(alone, images(7), DY)
+    layers.zero_grad()
+    first(images(7))
+    second(images(7, 1))
+    dx = first.backward(DY)
+    same([dx, *(p.grad for p in layers.parameters())], expected)
+
+
+def test_another_batch_size_in_between(threads):
+    net, alone = ts.DataParallel(build()), build()
+    for n in (7, 4, 7, 1, 7):
+        dy = DY[:n]
+        same(gradients(net, images(n), dy), gradients(alone, images(n), dy))
+
+
+def test_only_the_newest_pass_can_go_back(threads):
+    net = ts.DataParallel(build())
+    net(images(7))
+    net.eval()
+    net(images(7))
+    net.train()
+    with pytest.raises(TinyshuffleError):
+        net.backward(DY)
+
+
+class Fails(nn.Module):
+    broken = False
+
+    def forward(self, x):
+        if Fails.broken:
+            raise ZeroDivisionError("in a layer")
+        return x * 1
+
+    def backward(self, dy):
+        return dy * 1
+
+
+def test_an_exception_in_a_layer_is_the_callers_and_the_net_works_on(threads):
+    net = ts.DataParallel(nn.Sequential(nn.BatchNorm2d(3), Fails(), nn.BatchNorm2d(3)))
+    x = images(7)
+    y = net(x)
+    Fails.broken = True
+    try:
+        with pytest.raises(ZeroDivisionError, match="in a layer"):
+            net(x)
+    finally:
+        Fails.broken = False
+    np.testing.assert_array_equal(net(x), y)
+    assert net.backward(y).shape == x.shape
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer of the system")
+def test_ctrl_c_is_answered_in_compiled_code():
+    net = ts.models.create("shufflenet_v2_x1_0", num_classes=10, stem="cifar")
+    x = np.zeros((16, 64, 64, 3), np.float32)
+    net(x)  # compiled, and planned
+    pressed = []
+
+    def press(*_):
+        pressed.append(time.perf_counter())
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, press)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            for _ in range(100):
+                net(x)
+        answered = time.perf_counter() - pressed[0]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert answered < 5  # half a second on a machine that does nothing else
+    assert np.isfinite(net(x)).all()
+
+
+def test_pauses_change_nothing(monkeypatch, threads):
+    expected = gradients(ts.DataParallel(build()), images(7), DY)
+    monkeypatch.setattr(play, "_PAUSE", 0.0)
+    net = ts.DataParallel(build())
+    found = gradients(net, images(7), DY)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+    (player,) = net._now.players.values()
+    assert sum(f is None for f in player.lanes[0].python.values()) >= len(player.plan.rows)
+
+
+def test_without_compiled_rows_it_is_the_same(monkeypatch, threads):
+    from tinyshuffle.kernels import works
+
+    expected = gradients(ts.DataParallel(build()), images(7), DY)
+    monkeypatch.setattr(works, "_WORKS", {})
+    same(gradients(ts.DataParallel(build()), images(7), DY), expected)
+
+
+@pytest.mark.small_work
+@pytest.mark.parametrize(("n", "size", "slices"), [(2, 8, 1), (128, 32, 3)])
+def test_tiny_work_is_done_by_one_thread(monkeypatch, n, size, slices):
+    monkeypatch.setattr("tinyshuffle.parallel.usable_cores", lambda: 3)
+    ts.set_num_threads(3)
+    try:
+        net = ts.models.create("shufflenet_v2_x0_5", num_classes=10, stem="cifar")
+        x = np.zeros((n, size, size, 3), np.float32)
+        net(x)
+        net.eval()
+        net(x)
+        trained, *_ = (list(made.players.values()) for made in net._made.values())
+        assert len(trained[0].slices) == slices
+        assert len({rank for *_, rank in net._now.players}) == slices
+    finally:
+        ts.set_num_threads(None)
+
+
+def test_most_rows_need_no_python():
+    net = ts.models.create("shufflenet_v2_x0_5", num_classes=10, stem="cifar")
+    net(np.zeros((16, 32, 32, 3), np.float32))
+    (player,) = net._now.players.values()
+    (lane, *_) = player.lanes
+    by_hand = [f for f in lane.python.values() if f is not None]
+    assert len(by_hand) <= 8 and len(player.plan.rows) > 300
+
+
+def test_a_slice_that_fails_sends_the_others_home():
+    flags = np.zeros(3 * compiled.APART, np.int64)
+    record = np.zeros(1, RECORD)
+    record["kernel"] = compiled.MEETING
+    where, size = record.__array_interface__["data"][0], record.itemsize
+    out = []
+    zero = np.float32(0)
+    waiting = threading.Thread(
+        target=lambda: out.append(compiled.play(where, size, 0, 1, flags, 0, zero))
+    )
+    waiting.start()
+    time.sleep(0.05)
+    assert waiting.is_alive()
+    flags[-compiled.APART] = 1
+    waiting.join(10)
+    assert out == [compiled.BROKEN]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_plays_on():
+    ts.set_num_threads(2)
+    try:
+        net = ts.DataParallel(build())
+        expected = gradients(net, images(7), DY)[0]
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                code = int(not np.array_equal(gradients(net, images(7), DY)[0], expected))
+            finally:
+                os._exit(code)
+        for _ in range(600):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                break
+            time.sleep(0.1)
+        else:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+            raise AssertionError("the forked process hangs")
+        assert os.waitstatus_to_exitcode(status) == 0
+    finally:
+        ts.set_num_threads(None)

@@ -1,0 +1,127 @@
+"""A depthwise 3x3 convolution between two batch norms, some images at a time through everything.
+
+See :mod:`tinyshuffle.plan.fused` for what that means, and :mod:`tinyshuffle.kernels.depthwise` for
+the convolution itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .batch_norm import (
+    add_backward_sums,
+    add_sums,
+    finish_backward_sums,
+    normalise,
+    slopes_of,
+    table_of,
+)
+from .channel_shuffle import transpose
+from .depthwise import backward_1, backward_2, forward_1, forward_2
+from .jit import LANES, fused, scratch
+from .record import doubles, floats, record_at
+from .stage import add, folded_weights, gradient_block, stage
+
+__all__ = ["depthwise", "depthwise_backward"]
+
+
+@fused
+def _rectify(y):
+    for i in range(y.size):
+        y[i] = 0 if y[i] < 0 else y[i]  # a NaN stays one
+
+
+@fused
+def depthwise(address, zero):
+    """y = conv(norm(x)) and its sums; or y = norm(conv(x)) with a norm behind, and no sums."""
+    r = record_at(address)
+    n, h, wd, c, stride, images = r.n, r.h, r.wd, r.c, r.stride, r.block
+    x_row, shuffle, relu = r.x_row, r.before.shuffle, r.before.relu != 0
+    behind_relu = r.behind.relu != 0
+    ho, wo = (h + stride - 1) // stride, (wd + stride - 1) // stride
+    x = floats(r.x, (n * h * wd - 1) * x_row + c, zero)
+    y, w = floats(r.y, n * ho * wo * c, zero), floats(r.w, 9 * c, zero)
+    channels = c if r.sums != 0 else 0
+    sums = doubles(r.sums, 3 * channels).reshape(3, channels)
+    sums[:] = 0
+    sx = scratch(images * h * wd * c, x)
+    st = scratch(sx.size if shuffle > 1 else 0, x)
+    zeros = np.zeros(wd * c, x.dtype)
+    shifts = zeros
+    table = table_of(r.before, c, r.period, x, zero)
+    after = table_of(r.behind, c, r.period, x, zero)
+    folded = folded_weights(w, 9, after) if after.size > 0 else w[:0]
+    if folded.size > 0:
+        w, shifts = folded, folded[9 * c :]
+    for first in range(0, n, images):
+        count = min(images, n - first)
+        z, at = sx, first * h * wd
+        if x_row != c or table.size > 0 or shuffle > 1:
+            stage(sx, st, x, at * x_row, x_row, count * h * wd, c, table, relu, shuffle)
+        else:
+            z = x[at * c :]
+        here = y[first * ho * wo * c : (first + count) * ho * wo * c]
+        if stride == 1:
+            forward_1(here, z, w, shifts, zeros, count, h, wd, c)
+        else:
+            forward_2(here, z, w, shifts, zeros, count, h, wd, c)
+        if after.size == 0:
+            add_sums(sums, here, r.period)
+        elif folded.size == 0:
+            normalise(here, here, after, behind_relu)
+        elif behind_relu:
+            _rectify(here)
+
+
+@fused
+def depthwise_backward(address, zero):
+    """dx, dw and the sums of the norm in front, of the gradient of what the norm behind made."""
+    r = record_at(address)
+    n, h, wd, c, stride, images = r.n, r.h, r.wd, r.c, r.stride, r.block
+    x_row, dy_row, shuffle = r.x_row, r.dy_row, r.before.shuffle
+    relu, behind_relu = r.before.relu != 0, r.behind.relu != 0
+    ho, wo, size = (h + stride - 1) // stride, (wd + stride - 1) // stride, h * wd * c
+    x = floats(r.x, (n * h * wd - 1) * x_row + c, zero)
+    dy, y = floats(r.dy, (n * ho * wo - 1) * dy_row + c, zero), floats(r.y, n * ho * wo * c, zero)
+    dx, w = floats(r.dx, n * size, zero), floats(r.w, 9 * c, zero)
+    more = floats(r.more, n * size if r.more != 0 else 0, zero)
+    channels = c if r.sums != 0 else 0
+    sums = doubles(r.sums, 2 * channels).reshape(2, channels)
+    sums[:] = 0
+    dw = np.zeros((10, c))  # and the bias's gradient, which nobody asks for
+    table = table_of(r.before, c, r.period, x, zero)
+    after = table_of(r.behind, c, r.period, x, zero)
+    slopes = slopes_of(r.behind, c, after)
+    sx, sy = scratch(images * size, x), scratch(images * ho * wo * c, x)
+    st = scratch(sx.size if shuffle > 1 else 0, x)
+    zeros, part = np.zeros(wd * c, x.dtype), np.zeros((-(-c // LANES), 10 * LANES), x.dtype)
+    spare = np.zeros(wd * c, x.dtype)
+    for first in range(0, n, images):
+        count = min(images, n - first)
+        gradient_block(
+            sy, dy, first * ho * wo, dy_row, y, count * ho * wo, c, after, slopes, behind_relu
+        )
+        z = sx
+        if x_row != c or table.size > 0 or shuffle > 1:
+            at = first * h * wd * x_row
+            stage(sx, st, x, at, x_row, count * h * wd, c, table, relu, shuffle)
+        else:
+            z = x[first * size :]
+        here = dx[first * size : (first + count) * size]
+        target = st if shuffle > 1 else here
+        if stride == 1:
+            backward_1(target, dw, sy, z, w, zeros, spare, part, count, h, wd, c)
+        else:
+            backward_2(target, dw, sy, z, w, zeros, spare, part, count, h, wd, c)
+        if shuffle > 1:
+            transpose(here, st[: here.size], c // shuffle, shuffle)
+        if more.size > 0:
+            add(here, size, more[first * size : (first + count) * size], count, size)
+        if table.size > 0:
+            add_backward_sums(sums, here, x[first * size : (first + count) * size], table, relu)
+    if table.size > 0:
+        finish_backward_sums(sums, table)
+    out = floats(r.dw, 9 * c, zero)
+    for i in range(9):
+        for j in range(c):
+            out[i * c + j] = dw[i, j]

@@ -1,0 +1,171 @@
+"""A pointwise convolution between two batch norms, some pixels at a time through everything.
+
+Behind the batch norm in front, its ReLU and its shuffle, a block of pixels is in the cache; there
+it is multiplied, and the sums of the batch norm behind are taken. See :mod:`tinyshuffle.plan.fused`
+for what that means, and :mod:`tinyshuffle.kernels.tile` for the product.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .batch_norm import (
+    add_backward_sums,
+    add_sums,
+    finish_backward_sums,
+    normalise,
+    slopes_of,
+    table_of,
+)
+from .channel_shuffle import transpose
+from .jit import fused, scratch
+from .record import doubles, floats, record_at
+from .stage import add, folded_weights, gradient_block, stage
+from .tile import (
+    RECTIFY,
+    ROWS,
+    SHIFT,
+    WRITE,
+    add_weight_gradient,
+    multiply,
+    pack,
+    packed,
+    row_of,
+)
+
+__all__ = ["pointwise", "pointwise_backward"]
+
+_SLACK = 64  # numbers behind a scratch array that a tile may read
+
+
+@fused
+def _panels(w, groups, k, n, k_step, n_step, group_step):
+    # the right factors of all groups, packed: (groups, K · packed(N))
+    size = k * packed(n)
+    panels = scratch(groups * size, w)
+    for g in range(groups):
+        pack(panels[g * size :], w[g * group_step :], k, n, k_step, n_step)
+    return panels
+
+
+@fused
+def _unpad(y, y_row, padded, m, groups, og, row):
+    # padded rows are (groups, row), y's (groups, og)
+    for r in range(m):
+        for g in range(groups):
+            pixel, of = y[r * y_row + g * og :], padded[(r * groups + g) * row :]
+            for i in range(og):
+                pixel[i] = of[i]
+
+
+@fused
+def pointwise(address, zero):
+    """y = conv(norm(x)) and its sums; or y = norm(conv(x)) with a norm behind, and no sums."""
+    r = record_at(address)
+    m, c, o, groups, block, shuffle = r.m, r.c, r.o, r.groups, r.block, r.before.shuffle
+    x_row, relu, behind_relu = r.x_row, r.before.relu != 0, r.behind.relu != 0
+    x, y = floats(r.x, (m - 1) * x_row + c, zero), floats(r.y, m * o, zero)
+    channels = o if r.sums != 0 else 0
+    sums = doubles(r.sums, 3 * channels).reshape(3, channels)
+    sums[:] = 0
+    cg, og = c // groups, o // groups
+    sx = scratch((block + ROWS) * c + _SLACK, x)
+    st = scratch(block * c if shuffle > 1 else 0, x)
+    sy = scratch((block + ROWS) * groups * row_of(og), x)
+    table = table_of(r.before, c, r.x_period, x, zero)
+    after = table_of(r.behind, o, r.period, x, zero)
+    w = floats(r.w, cg * o, zero)
+    row, k, end = row_of(og), cg, WRITE
+    folded = folded_weights(w, cg, after) if after.size > 0 else w[:0]
+    if folded.size > 0:
+        w, k, end = folded, cg + 1, RECTIFY if behind_relu else SHIFT
+    panels = _panels(w, groups, k, og, o, 1, og)
+    for first in range(0, m, block):
+        rows = min(block, m - first)
+        a, at, a_row = sx, 0, c
+        if table.size == 0 and shuffle == 1 and rows % ROWS == 0:
+            a, at, a_row = x, first * x_row, x_row
+        else:
+            stage(sx, st, x, first * x_row, x_row, rows, c, table, relu, shuffle)
+        here = y[first * o : (first + rows) * o]
+        direct = row == og and rows % ROWS == 0
+        share = (rows + groups - 1) // groups  # of the next block, to be fetched with each group
+        for g in range(groups):
+            panel, next_ = panels[g * k * packed(og) :], first + block + g * share
+            multiply(
+                here if direct else sy, g * row, groups * row, end, a, at + g * cg, a_row, panel, 0,
+                rows, cg, og, (x, y), (next_ * x_row, next_ * o), share * max(c, o),
+            )  # fmt: skip
+        if not direct:
+            _unpad(here, o, sy, rows, groups, og, row)
+        if after.size == 0:
+            add_sums(sums, here, r.period)
+        elif folded.size == 0:
+            normalise(here, here, after, behind_relu)
+
+
+@fused
+def pointwise_backward(address, zero):
+    """dx, dw and the sums of the norm in front, of the gradient of what the norm behind made."""
+    r = record_at(address)
+    m, c, o, groups, block, shuffle = r.m, r.c, r.o, r.groups, r.block, r.before.shuffle
+    x_row, dy_row, dx_row = r.x_row, r.dy_row, r.dx_row
+    relu, behind_relu = r.before.relu != 0, r.behind.relu != 0
+    x, y = floats(r.x, (m - 1) * x_row + c, zero), floats(r.y, m * o, zero)
+    dy, dx = floats(r.dy, (m - 1) * dy_row + o, zero), floats(r.dx, (m - 1) * dx_row + c, zero)
+    more = floats(r.more, m * c if r.more != 0 else 0, zero)
+    channels = c if r.sums != 0 else 0
+    sums = doubles(r.sums, 2 * channels).reshape(2, channels)
+    sums[:] = 0
+    cg, og = c // groups, o // groups
+    sx = scratch((block + ROWS) * c + _SLACK, x)
+    st = scratch(block * c if shuffle > 1 else 0, x)
+    sy = scratch((block + ROWS) * o + _SLACK, x)
+    sd = scratch((block + ROWS) * groups * row_of(cg), x)
+    row, dw_row = row_of(cg), packed(og)
+    w = floats(r.w, cg * o, zero)
+    panels = _panels(w, groups, og, cg, 1, o, og)  # of the transposed weights
+    table = table_of(r.before, c, r.x_period, x, zero)
+    after = table_of(r.behind, o, r.period, x, zero)
+    slopes = slopes_of(r.behind, o, after)
+    dw_size = (cg + ROWS - 1) // ROWS * ROWS * dw_row
+    dw = np.zeros(groups * dw_size, x.dtype)
+    for first in range(0, m, block):
+        rows = min(block, m - first)
+        gradient_block(sy, dy, first, dy_row, y, rows, o, after, slopes, behind_relu)
+        a, at, a_row = sx, 0, c
+        if table.size == 0 and shuffle == 1 and cg % ROWS == 0:
+            a, at, a_row = x, first * x_row, x_row
+        else:
+            stage(sx, st, x, first * x_row, x_row, rows, c, table, relu, shuffle)
+        here = dx[first * dx_row : (first + rows - 1) * dx_row + c]
+        direct = row == cg and rows % ROWS == 0 and shuffle == 1
+        share = (rows + groups - 1) // groups
+        for g in range(groups):
+            add_weight_gradient(
+                dw, g * dw_size, dw_row, a, at + g * cg, a_row, sy, g * og, o, rows, cg, og
+            )
+            panel, next_ = panels[g * og * packed(cg) :], first + block + g * share
+            multiply(
+                here if direct else sd, g * row, dx_row if direct else groups * row, WRITE,
+                sy, g * og, o, panel, 0, rows, og, cg,
+                (x, dy, y, dx), (next_ * x_row, next_ * dy_row, next_ * o, next_ * dx_row),
+                share * max(c, o),
+            )  # fmt: skip
+        if not direct:
+            if shuffle == 1:
+                _unpad(here, dx_row, sd, rows, groups, cg, row)
+            else:
+                _unpad(st, c, sd, rows, groups, cg, row)
+                transpose(here, st[: rows * c], c // shuffle, shuffle)
+        if more.size > 0:
+            add(here, dx_row, more[first * c : (first + rows) * c], rows, c)
+        if table.size > 0:
+            add_backward_sums(sums, here, x[first * c : (first + rows) * c], table, relu)
+    if table.size > 0:
+        finish_backward_sums(sums, table)
+    out = floats(r.dw, cg * o, zero)  # (Cg, groups, Og)
+    for i in range(cg):
+        for g in range(groups):
+            for j in range(og):
+                out[i * o + g * og + j] = dw[g * dw_size + i * dw_row + j]

@@ -1,0 +1,80 @@
+"""What is done to a block of pixels before and behind a convolution."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .batch_norm import backward, normalise
+from .channel_shuffle import transpose
+from .jit import fused, scratch
+
+__all__ = ["add", "folded_weights", "gradient_block", "stage"]
+
+_LARGE = 1e18  # a factor or a shift that is not folded into weights
+
+
+@fused
+def folded_weights(w, k, table):
+    """The weights (K, O) of a convolution and the batch norm behind it, and a row of shifts.
+
+    Nothing, if that makes them so large that sums might be infinite which are not without the norm.
+    """
+    o = w.size // k
+    centre, scale, shift = table[0], table[2], table[3]
+    out = scratch((k + 1) * o, w)
+    for i in range(k):
+        for j in range(o):
+            out[i * o + j] = w[i * o + j] * scale[j]
+    for j in range(o):
+        out[k * o + j] = np.float64(shift[j]) - np.float64(centre[j]) * scale[j]
+    for j in range(o):
+        if not max(abs(scale[j]), abs(out[k * o + j])) < _LARGE:
+            return out[:0]
+    return out
+
+
+@fused
+def stage(to, spare, x, at, x_row, m, c, table, relu, shuffle):
+    """Write m pixels of x, normalised and shuffled, to a scratch array."""
+    size = m * c
+    target = spare if shuffle > 1 else to
+    if table.size > 0:
+        normalise(target[:size], x[at : at + size], table, relu)
+    else:
+        for r in range(m):
+            row, pixel = target[r * c : (r + 1) * c], x[at + r * x_row : at + r * x_row + c]
+            for i in range(c):
+                row[i] = pixel[i]
+    if shuffle > 1:
+        transpose(to[:size], spare[:size], shuffle, c // shuffle)
+
+
+@fused
+def gradient_block(to, dy, at, dy_row, y, m, o, table, slopes, relu):
+    """Write the gradient of m pixels of y to a scratch array."""
+    size = m * o
+    d = dy[at * o : at * o + size]
+    if dy_row != o:
+        for r in range(m):
+            row = to[r * o : (r + 1) * o]
+            pixel = dy[(at + r) * dy_row : (at + r) * dy_row + o]
+            for i in range(o):
+                row[i] = pixel[i]
+        d = to[:size]
+    if table.size > 0:
+        backward(to[:size], d, y[at * o : at * o + size], table, slopes, relu)
+    elif dy_row == o:
+        to[:size] = d
+
+
+@fused
+def add(y, y_row, x, m, c):
+    """Add m pixels of x to those of y, which are ``y_row`` apart."""
+    if y_row == c:
+        for i in range(m * c):
+            y[i] += x[i]
+        return
+    for r in range(m):
+        to, pixel = y[r * y_row : r * y_row + c], x[r * c : (r + 1) * c]
+        for i in range(c):
+            to[i] += pixel[i]
