@@ -207,6 +207,28 @@ class Player:
             raise error
 
 
+class _Into(Pool):
+    """Memory for a row in Python: what looks like a result is given the result's own place."""
+
+    wanted: list[np.ndarray] = []
+
+    def take(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        for i, a in enumerate(self.wanted):
+            if a.shape == shape and a.dtype == dtype and a.flags.c_contiguous:
+                return self.wanted.pop(i)
+        return super().take(shape, dtype)
+
+
+def _is(a: Any, b: np.ndarray) -> bool:
+    """Whether two arrays are the same numbers in the same memory."""
+    if a is b:
+        return True
+    mine, other = getattr(a, "__array_interface__", None), b.__array_interface__
+    return mine is not None and all(
+        mine[key] == other[key] for key in ("data", "shape", "typestr", "strides")
+    )
+
+
 @dataclass
 class _Patch:
     """Where in the records of a slice the address of an array stands, and how far behind it."""
@@ -486,9 +508,10 @@ class _Lane:
 
         if row.operation == "accumulate":
             return lambda: self._accumulate(row)
-        function, pool = getattr(kernels, row.operation), Pool()
+        function, pool = getattr(kernels, row.operation), _Into()
 
         def work() -> None:
+            pool.wanted = [a for a in self.made(row) if a is not None]
             with pool:
                 self._keep(row, function(*self.given(row), **row.keywords), sums)
 
@@ -501,7 +524,7 @@ class _Lane:
         for view, value in zip(row.results, out or (), strict=False):
             if view is not None and value is not None:
                 to = sums.get(view.buffer, self._array(view))
-                if value is not to:
+                if not _is(value, to):
                     to[...] = value
 
     def _accumulate(self, row: Row) -> None:
