@@ -88,7 +88,7 @@ def fill(kernel: Callable[[int, Any], None], dtype: Any, **fields: Any) -> Work:
 
 def run(work: Work) -> None:
     """Do it, here and now."""
-    work.kernel(address_of(work.record), work.zero)
+    work.kernel(work.record.ctypes.data, work.zero)
 
 
 def address_of(a: np.ndarray) -> int:

@@ -258,7 +258,7 @@ class Plan:
         """Return the plan with another name of the net."""
         return replace(self, net=net)
 
-    @property
+    @cached_property
     def meetings(self) -> int:
         """How often the slices of a batch meet."""
         return sum(row.meets for row in self.rows)

@@ -261,14 +261,16 @@ class SGD(Optimizer):
     def step(self) -> None:
         """Change every parameter that has a gradient, in place."""
         velocities = self._state.get("momentum") if self.momentum else None
-        if F.name != "numba" or not all(type(p) is Parameter for p in self.params):
+        if F.name != "numba" or {*map(type, self.params)} != {Parameter}:
             return super().step()
         moving = [i for i, p in enumerate(self.params) if p._grad is not None]
-        p = [self.params[i].data for i in moving]
+        given = [self.params[i]._data for i in moving]
+        p = [self.params[i].data if a is None else a for i, a in zip(moving, given, strict=True)]
         v = None if velocities is None else [velocities[i] for i in moving]
         if len({a.dtype for arrays in (p, v or []) for a in arrays}) != 1:
             return super().step()  # converts what net.astype(...) has left behind
-        decay = [0.0 if a.ndim < 2 and not self.decay_all else self.weight_decay for a in p]
+        weight_decay, decay_all = self.weight_decay, self.decay_all
+        decay = [weight_decay if decay_all or a.ndim > 1 else 0.0 for a in p]
         g: list[Any] = [self.params[i]._grad for i in moving]
         F.sgd_steps(p, g, v, decay, self.lr, self.momentum, self.nesterov)
 
