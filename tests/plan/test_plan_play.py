@@ -287,3 +287,21 @@ def test_a_forked_process_plays_on():
         assert os.waitstatus_to_exitcode(status) == 0
     finally:
         ts.set_num_threads(None)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_as_many_outputs_as_images(threads, bias):
+    """A bias's gradient is then as long as the batch."""
+    net, alone = (nn.Sequential(nn.Linear(6, 7, bias=bias)).initialise(0) for _ in range(2))
+    x, dy = (RNG.standard_normal((7, n)).astype(np.float32) for n in (6, 7))
+    same(gradients(ts.DataParallel(net), x, dy), gradients(alone, x, dy))
+
+
+def test_winners_of_large_windows(threads):
+    net, alone = (nn.Sequential(nn.MaxPool2d(17, 1, 8)) for _ in range(2))
+    x = images(7).transpose(0, 3, 1, 2).repeat(3, 2).repeat(3, 3)[..., :9].copy()
+    y = alone(x)
+    np.testing.assert_array_equal(ts.DataParallel(net)(x), y)
+    parallel = ts.DataParallel(net)
+    parallel(x)
+    np.testing.assert_allclose(parallel.backward(y), alone.backward(y), rtol=1e-5)

@@ -39,7 +39,8 @@ class Buffer:
     dtype : str
     role : str
         What it is to the net: ``input``, ``output's gradient``, ``parameter``, ``gradient`` (of a
-        parameter), ``state`` (running statistics), ``sums`` (of each channel, over the batch) or
+        parameter), ``state`` (running statistics), ``sums`` (of each channel, over the batch),
+        ``weights`` (a gradient of weights that are not there) or
         ``activation``, which all others are.
     name : str
         Of a parameter or a state, and of a parameter's gradient: the parameter's name.

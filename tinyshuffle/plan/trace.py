@@ -29,6 +29,7 @@ from ..backend import F, backend
 from ..errors import TinyshuffleError
 from ..nn import Module, Parameter, inference
 from ..ops import Cost
+from ..ops.pool import winner_type
 from ..values import flags
 from .table import Buffer, Plan, Row, View
 
@@ -213,9 +214,11 @@ class Tracing:
             else:
                 shapes = rule(*args, **kwargs)
             role = "sums" if name in _OF_CHANNELS else "activation"
+            # a bias's gradient may be as long as the batch, and is not one number an image
+            roles = [role, "weights", "weights"] if rule is _conv_backward else [role] * len(shapes)
             results = tuple(
-                tracer.tensor(shape, of.dtype if type(of) is Tensor else of, role)
-                for shape, of in shapes
+                tracer.tensor(shape, of.dtype if type(of) is Tensor else of, what)
+                for (shape, of), what in zip(shapes, roles, strict=True)
             )
             tracer.row(name, args, kwargs, results, cost)
             if name in _LISTS:
@@ -264,8 +267,8 @@ def _shape_of(argument: int) -> Callable[..., list[Any]]:
 
 _LISTS = ("concat_backward",)
 _RESULTS: dict[str, Callable[..., list[Any]]] = {
-    "max_pool2d": lambda x, *a: [
-        (y := ops.max_pool2d_cost(x.shape, *a).output, x.dtype), (y, np.uint8)
+    "max_pool2d": lambda x, kernel, *a: [
+        (y := ops.max_pool2d_cost(x.shape, kernel, *a).output, x.dtype), (y, winner_type(kernel))
     ],
     "batch_norm_sums": lambda x: [((3, x.shape[-1]), np.float64)],
     "batch_norm_statistics": lambda sums: [(sums.shape[1:], np.float64)] * 2,
