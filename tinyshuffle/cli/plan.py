@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 
 import click
@@ -83,7 +81,7 @@ def plan(
     if style == "json":
         click.echo(json.dumps(json.loads(found.to_json()) | {"rows": records}, indent=2))
     elif style == "csv":
-        click.echo(_csv(records), nl=False)
+        click.echo(found.to_csv(seconds), nl=False)
     else:
         headings, lines = found.table()
         table = new_table(*headings, *["ms"] * timed)
@@ -101,13 +99,3 @@ def plan(
             )
     if plot:
         save_figure(plots.memory(found), plot)
-
-
-def _csv(records: list[dict[str, object]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, records[0], lineterminator="\n")
-    writer.writeheader()
-    for record in records:
-        words = {k: " ".join(map(str, v)) for k, v in record.items() if isinstance(v, list)}
-        writer.writerow(record | words)
-    return text.getvalue()

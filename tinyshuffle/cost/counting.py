@@ -43,8 +43,7 @@ def traced(
     net: Module, shape: tuple[int, ...], dtype: Any = "float32", train: bool = False
 ) -> Plan:
     """Return the plan of a net, whose layers all say what they cost."""
-    plan = trace(net, shape, dtype, train, weights=dtype, probe=False)
-    return plan
+    return trace(net, shape, dtype, train, weights=dtype, probe=False)
 
 
 def counts(net: Module, plan: Plan) -> Iterator[Count]:

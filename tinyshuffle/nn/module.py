@@ -169,10 +169,6 @@ class Parameter:
         Module.changes += self._dtype != dtype
         self._dtype, self._grad = dtype, None
 
-    def share(self, other: Parameter) -> None:
-        """Take over the very array of another parameter, for a replica that learns with it."""
-        self._data, self._dtype, self._grad = other.data, other.dtype, None
-
     def accumulate(self, grad: np.ndarray) -> None:
         """Add to the gradient; ``grad`` itself stays the caller's."""
         if self._grad is None:

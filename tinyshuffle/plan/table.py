@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
@@ -323,10 +323,12 @@ class Plan:
         ]  # fmt: skip
         return json.dumps(head | {"rows": self.records(), "buffers": buffers}, indent=2)
 
-    def to_csv(self) -> str:
-        """Return the rows as CSV."""
+    def to_csv(self, seconds: Sequence[float] = ()) -> str:
+        """Return the rows as CSV, with the time of each if there are ``seconds``."""
         text = io.StringIO(newline="")
         records = self.records()
+        for record, time in zip(records, seconds, strict=False):
+            record["seconds"] = time
         if records:
             writer = csv.DictWriter(text, records[0], lineterminator="\n")
             writer.writeheader()
