@@ -30,7 +30,7 @@ METADATA = {
 
 
 def limit(path: Path) -> int:
-    """Seconds that a notebook may take on two cores."""
+    """Seconds that a notebook may take on two cores that nobody else uses."""
     return 120 if path.name.startswith("12-") else 60
 
 
@@ -95,7 +95,9 @@ def main() -> None:
         print(f"{i} of {len(chosen)}: {path.name} …", end="", flush=True)
         start = time.perf_counter()
         refresh(path)
-        print(f" {time.perf_counter() - start:.0f} s, {path.stat().st_size / 1000:.0f} kB")
+        took = time.perf_counter() - start
+        over = f": OVER THE LIMIT of {limit(path)} s" if took > limit(path) else ""
+        print(f" {took:.0f} s{over}, {path.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""Every notebook runs from a clean kernel, in time, and shows what is stored in it."""
+"""Every notebook runs from a clean kernel and shows what is stored in it."""
 
 from __future__ import annotations
 
 import base64
 import io
 import re
-import time
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from notebooks.refresh import (  # noqa: E402
     cover,
     cover_file,
     executed,
-    limit,
     outputs,
 )
 
@@ -61,10 +59,7 @@ def test_its_picture_is_the_one_in_the_docs(path):
 
 @each_notebook
 def test_it_runs_and_shows_what_is_stored(path):
-    start = time.perf_counter()
     fresh = executed(path)  # raises what a cell raises
-    took = time.perf_counter() - start
-    assert took < limit(path), f"{took:.0f} s"
     for old, new in zip(nbformat.read(path, as_version=4).cells, fresh.cells, strict=True):
         if old.cell_type == "code" and MEASURED not in old.metadata.get("tags", []):
             hint = f"stale: run python tests/notebooks/refresh.py {path.stem}\n{old.source}"
