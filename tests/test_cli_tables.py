@@ -8,7 +8,8 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from tinyshuffle.bench import machine, run
+from tinyshuffle import machine
+from tinyshuffle.bench import run
 from tinyshuffle.bench.nets import Row, Rows, Subject
 from tinyshuffle.cli import cli
 from tinyshuffle.train import Config

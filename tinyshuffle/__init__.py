@@ -11,14 +11,13 @@
 (4, 32, 32, 3)
 """
 
-from . import cost, course, data, models, nn
+from . import cost, course, data, models, nn, optim
 from .backend import backend
 from .errors import TinyshuffleError
 from .gradcheck import gradcheck
 from .parallel import DataParallel, get_num_threads, set_num_threads
 from .plan import validate
 from .train import load_run as load
-from .train import optim
 
 __version__ = "0.1.0"
 

@@ -21,10 +21,10 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 import tinyshuffle as ts  # noqa: E402
+from tinyshuffle.files import atomic_write  # noqa: E402
 from tinyshuffle.train.ablation import PUBLISHED  # noqa: E402
-from tinyshuffle.train.checkpoint import atomic_write  # noqa: E402
 from tinyshuffle.train.compare import RunLog, overhead, read_run  # noqa: E402
-from tinyshuffle.train.progress import duration  # noqa: E402
+from tinyshuffle.words import duration  # noqa: E402
 
 
 def main() -> None:

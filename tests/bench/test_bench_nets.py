@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 import tinyshuffle as ts
-from tinyshuffle import plots
-from tinyshuffle.bench import calibrate, machine, nets, resolutions
+from tinyshuffle import machine, plots
+from tinyshuffle.bench import calibrate, nets, resolutions
 from tinyshuffle.bench.nets import NETS, UNITS, Row, Rows, Subject
 from tinyshuffle.bench.resolutions import RESOLUTIONS
 from tinyshuffle.cli import cli

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import tinyshuffle as ts
-from tinyshuffle import kernels, plots
+from tinyshuffle import kernels, machine, plots
 from tinyshuffle.backend import F
-from tinyshuffle.bench import machine, peers, run, sides
+from tinyshuffle.bench import ceilings, peers, run, sides
 from tinyshuffle.bench.layers import LayerTime, LayerTimes, time_layers
 from tinyshuffle.bench.process import Worker, clean_environment
 from tinyshuffle.bench.spread import ratios, spread
@@ -126,8 +126,8 @@ def test_the_machine_describes_itself():
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_ceilings_are_measured(threads):
-    assert machine.matrix_peak(threads, seconds=0.0, size=64) > 0
-    assert machine.bandwidth(2**20, threads, seconds=0.0) > 0
+    assert ceilings.matrix_peak(threads, seconds=0.0, size=64) > 0
+    assert ceilings.bandwidth(2**20, threads, seconds=0.0) > 0
 
 
 def test_memory_grows_with_what_is_held():
@@ -157,7 +157,7 @@ SYNTHETIC = [
     LayerTime("stage2.0.b", "batch_norm", "batch norm", 0.020, nbytes=200_000_000),
     LayerTime("fc", "linear", "linear", 0.001),
 ]  # fmt: skip
-CEILINGS = machine.Ceilings(flops=100e9, bandwidth=10e9)
+CEILINGS = ceilings.Ceilings(flops=100e9, bandwidth=10e9)
 
 
 def test_rows_add_up():

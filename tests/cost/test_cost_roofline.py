@@ -10,10 +10,11 @@ import pytest
 import tinyshuffle as ts
 from tinyshuffle import plots
 from tinyshuffle.bench import calibrate, predicted, sides
+from tinyshuffle.bench.ceilings import Ceilings
 from tinyshuffle.bench.layers import LayerTime, LayerTimes, time_layers
-from tinyshuffle.bench.machine import Ceilings, describe
 from tinyshuffle.bench.run import Case
 from tinyshuffle.cost.roofline import CLASSES, Operation, Rates, Speeds, operations
+from tinyshuffle.machine import describe
 
 # 100 GFLOP/s, 10 GB/s whatever the working set, a microsecond a call, weights read twice
 RATES = Rates(call=1e-6, multiply_add=2e-11, passes=1.0, packing=2.0)
@@ -99,8 +100,8 @@ def test_a_machine_is_measured_for_every_class(monkeypatch):
     monkeypatch.setattr(calibrate, "_shapes", lambda: iter(shapes))
     monkeypatch.setattr(calibrate, "ROUNDS", 1)
     monkeypatch.setattr(calibrate, "COPIES", 1)
-    monkeypatch.setattr(calibrate.machine, "bandwidth", lambda *_: 1e10)
-    monkeypatch.setattr(calibrate.machine, "matrix_peak", lambda *_: 1e11)
+    monkeypatch.setattr(calibrate.ceilings, "bandwidth", lambda *_: 1e10)
+    monkeypatch.setattr(calibrate.ceilings, "matrix_peak", lambda *_: 1e11)
     try:
         found = calibrate.calibrate(1, 1)
     finally:

@@ -7,8 +7,8 @@ from matplotlib.text import Text
 
 from tinyshuffle import data, plots
 from tinyshuffle.bench.guidelines import GUIDELINES, Found
-from tinyshuffle.bench.machine import describe
 from tinyshuffle.bench.nets import NETS, Row, Rows
+from tinyshuffle.machine import describe
 
 TELEPHONE = 5.3  # inches that 360 CSS pixels can show at 70 % of their size
 

@@ -17,6 +17,8 @@ import numpy as np
 
 from ..backend import F
 from ..cost.roofline import CLASSES, Operation, Rates, Speeds, operations
+from ..files import atomic_write
+from ..machine import describe
 from ..nn import (
     AvgPool2d,
     BatchNorm2d,
@@ -30,7 +32,7 @@ from ..nn import (
 )
 from ..parallel import DataParallel, set_num_threads
 from ..values import flags
-from . import machine, sides
+from . import ceilings, sides
 from .layers import time_layers
 from .process import Worker
 from .progress import Progress
@@ -128,8 +130,8 @@ def calibrate(cores: int, threads: int) -> Speeds:
     """
     set_num_threads(threads)
     sizes = [2**k for k in range(16, 27, 2)]
-    bandwidths = [(n, machine.bandwidth(n * cores, cores, 0.1) / cores) for n in sizes]
-    peak = machine.matrix_peak(cores, 0.3) / cores
+    bandwidths = [(n, ceilings.bandwidth(n * cores, cores, 0.1) / cores) for n in sizes]
+    peak = ceilings.matrix_peak(cores, 0.3) / cores
     blank = Speeds(cores, peak, bandwidths, {}, 0.0, 0.0)
     rows: dict[str, list[tuple[tuple[float, ...], float]]] = {name: [] for name in CLASSES}
     for size, channels, build in _shapes():
@@ -219,7 +221,6 @@ def this_machine(
     progress : Progress, optional
     """
     from ..parallel import get_num_threads
-    from ..train.checkpoint import atomic_write
 
     threads = threads or get_num_threads()
     file = _folder() / f"machine-{_fingerprint(threads)}-{cores}.json"
@@ -249,7 +250,7 @@ def _folder() -> Path:
 
 def _fingerprint(threads: int) -> str:
     """Changes with the machine, the libraries, the kernels, and what is calibrated."""
-    found = machine.describe(threads)
+    found = describe(threads)
     words = [found.cpu, found.system, str(found.cores), str(threads)]
     words += [found.versions.get(name, "") for name in ("Python", "NumPy", "numba")]
     digest = hashlib.sha256("\n".join(words).encode())

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import TinyshuffleError
+from ..machine import Machine
 from . import blocks
 from .blocks import Plan
-from .machine import Machine
 from .peers import PEERS, check_peer
 from .process import Worker
 from .progress import Progress

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..cost.profile import _KIND_OF, Profile
 from ..plan import Event, Row, clocked
-from .machine import Ceilings
+from .ceilings import Ceilings
 from .sides import Ours
 
 __all__ = ["LayerTime", "LayerTimes", "Sum", "time_layers"]

@@ -13,12 +13,12 @@ from typing import Any
 
 from ..cost import profile
 from ..cost.roofline import Speeds, roofline
+from ..machine import Machine
 from ..models.mobilenet_v2 import InvertedResidual
 from ..models.shufflenet_v1 import ShuffleUnitV1
 from ..models.shufflenet_v2 import ShuffleUnitV2
 from ..nn import Module, Sequential
 from ..parallel import DataParallel
-from .machine import Machine
 from .predicted import correlation
 from .process import Worker
 from .progress import Progress

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..cost.roofline import Operation, Prediction, Speeds, roofline
+from ..machine import Machine
+from .ceilings import Ceilings
 from .layers import LayerTimes
-from .machine import Ceilings, Machine
 from .progress import Progress
 from .run import Case, measure_layers
 

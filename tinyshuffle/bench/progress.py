@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from ..text import console as plain_console
-from ..train.progress import duration
+from ..words import duration
 
 __all__ = ["Progress"]
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import TinyshuffleError
+from ..machine import Machine
+from .ceilings import Ceilings
 from .layers import LayerTimes
-from .machine import Ceilings, Machine
 from .peers import PEERS, check_peer, torch_arguments
 from .process import Worker, clean_environment
 from .progress import Progress

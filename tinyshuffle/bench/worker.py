@@ -22,8 +22,9 @@ import numpy as np
 from .. import models
 from ..backend import F
 from ..errors import TinyshuffleError
+from ..machine import describe, resident_memory
 from ..parallel import DataParallel, set_num_threads
-from . import machine, sides
+from . import ceilings, sides
 from .peers import torch_net
 
 __all__ = ["main"]
@@ -80,7 +81,7 @@ def _settle(job: Job) -> dict[str, Any]:
     sides.settle(net, job["size"])
     np.savez(job["path"], **net.state_dict())
     sides.Ours(net, images, labels, job["train"], job["threads"]).run()
-    return {"machine": machine.describe(job["threads"]).to_dict()}
+    return {"machine": describe(job["threads"]).to_dict()}
 
 
 def _export(job: Job) -> dict[str, Any]:
@@ -94,20 +95,20 @@ def _layers(job: Job) -> dict[str, Any]:
 
     images, labels = sides.draw(job["batch"], job["size"], job["classes"])
     set_num_threads(job["threads"])
-    ceilings = machine.measure(job["threads"], job["seconds"])
+    found = ceilings.measure(job["threads"], job["seconds"])
     net = _net(job)
     sides.settle(net, job["size"])
     side = sides.Ours(net, images, labels, job["train"], job["threads"])
     times = time_layers(side, job["rounds"])
     return {
-        "machine": machine.describe(job["threads"]).to_dict(),
-        "ceilings": asdict(ceilings),
+        "machine": describe(job["threads"]).to_dict(),
+        "ceilings": asdict(found),
         "times": times.to_dict(),
     }
 
 
 def _machine(job: Job) -> dict[str, Any]:
-    return {"machine": machine.describe(job["threads"]).to_dict()}
+    return {"machine": describe(job["threads"]).to_dict()}
 
 
 def _calibrate(job: Job) -> dict[str, Any]:
@@ -171,7 +172,7 @@ def _answer(held: dict[str, Any], job: Job, question: Job) -> Any:
         np.savez(path, **side.check())
         return str(path)
     if what == "memory":
-        found = machine.resident_memory()
+        found = resident_memory()
         return None if found is None else found[0]
     raise AssertionError(f"unknown question {what!r}")
 
@@ -193,7 +194,7 @@ def main() -> None:
             say({"answer": _ALONE[job["kind"]](job)})
             return
         _import(job["kind"])
-        memory = machine.resident_memory()
+        memory = resident_memory()
         if job.get("backend"):
             F.use(job["backend"])
         held = {} if job.get("empty") else {"": _side(job)}

@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from ..errors import TinyshuffleError
-from ..paths import expand
+from ..files import atomic_write, expand
 from ..text import brief, message, shown, visible
 from ..values import plain
 
@@ -334,8 +334,6 @@ def without_effect(reason: str, *names: str) -> None:
 
 def save_figure(figure: Any, path: str) -> None:
     """Write a figure, atomically, in the format that its name asks for."""
-    from ..train.checkpoint import atomic_write
-
     with atomic_write(path) as file:
         figure.savefig(file, format=Path(path).suffix.lstrip(".").lower())
     say(f"drawn: {path}")

@@ -53,8 +53,8 @@ def search(
     from ..bench.progress import Progress
     from ..bench.search import Clock, Space, front, parse_latency, ruled_out, within
     from ..errors import TinyshuffleError
+    from ..files import atomic_write
     from ..parallel import get_num_threads
-    from ..train.checkpoint import atomic_write
 
     budget = parse_latency(latency)
     if seed < 0:

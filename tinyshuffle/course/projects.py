@@ -25,8 +25,8 @@ import numba
 import numpy as np
 
 from ..errors import TinyshuffleError
+from ..files import atomic_write
 from ..text import message
-from ..train.checkpoint import atomic_write
 from .exercise import describe
 
 __all__ = ["BUDGET", "CHANNELS", "PROJECTS", "measure", "slow_depthwise"]
@@ -111,7 +111,7 @@ def _accuracy(units: tuple[Any, Any]) -> float:
     """Train stem, unit, unit, mean, linear on the built-in images; the same for everybody."""
     from .. import nn
     from ..data import batches, normalise, shapes
-    from ..train.optim import SGD
+    from ..optim import SGD
     from ..train.schedule import factor
 
     train, test = shapes.load(TRAIN, TEST)

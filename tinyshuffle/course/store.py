@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import TinyshuffleError
-from ..train.checkpoint import atomic_write
+from ..files import atomic_write
 
 __all__ = ["FILE", "Record", "load", "save"]
 

@@ -30,7 +30,7 @@ import numpy as np
 
 from tinyshuffle.data.dataset import Dataset, channel_statistics
 from tinyshuffle.errors import TinyshuffleError
-from tinyshuffle.paths import expand
+from tinyshuffle.files import expand
 
 PIXELS = 3 * 32 * 32
 

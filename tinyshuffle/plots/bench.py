@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ..bench.ceilings import Ceilings
     from ..bench.layers import LayerTimes
-    from ..bench.machine import Ceilings
     from ..bench.predicted import Compared
 
 __all__ = ["against_the_clock", "prediction", "roof", "roofline"]

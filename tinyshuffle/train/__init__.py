@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import optim, schedule
+from .. import optim
+from . import schedule
 from .ablation import ABLATIONS, ablate
 from .checkpoint import Checkpoint, load, load_newest
 from .config import Config

@@ -24,13 +24,14 @@ from typing import Any
 
 from .. import data, models
 from ..errors import TinyshuffleError
+from ..files import atomic_write
 from ..text import console as plain_console
 from ..text import csv_text
 from ..values import flags
-from .checkpoint import atomic_write
+from ..words import plural
 from .config import Config
 from .loop import Interrupted, outlive_terminal, resume, train
-from .progress import output, plural
+from .progress import output
 
 __all__ = ["ABLATIONS", "Ablation", "Arm", "Report", "ablate", "solve"]
 

@@ -15,8 +15,7 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -24,8 +23,9 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import TinyshuffleError
+from ..files import atomic_write
 
-__all__ = ["Checkpoint", "atomic_write", "load", "load_newest", "save", "save_newest"]
+__all__ = ["Checkpoint", "load", "load_newest", "save", "save_newest"]
 
 FORMAT = "tinyshuffle-checkpoint"
 VERSION = 2
@@ -55,35 +55,6 @@ class Checkpoint:
     def best(self) -> dict[str, np.ndarray]:
         """The state that is tested and used: the average if there is one."""
         return self.average or self.net
-
-
-@contextmanager
-def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
-    """A file to write bytes to that takes the place of ``path`` only when it is complete.
-
-    If writing fails, for want of space say, ``path`` is as it was and nothing is left beside it.
-
-    Raises
-    ------
-    TinyshuffleError
-        If the file cannot be written.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")  # the same directory, so the same file system
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise TinyshuffleError(
-                f"{path} could not be written ({error.strerror or error}), and what was there "
-                "before is untouched: make room or mend the permissions"
-            ) from error
-        raise
 
 
 def save(path: str | Path, checkpoint: Checkpoint) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import TinyshuffleError
 from ..text import message
-from .progress import duration
+from ..words import duration
 
 __all__ = ["RunLog", "differences", "overhead", "read_run", "summary"]
 

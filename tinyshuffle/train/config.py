@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import TinyshuffleError
-from ..paths import expand
+from ..files import expand
 from ..text import shown
 from ..values import read
+from ..words import parse_duration
 from . import recipe as recipes
 from . import schedule
-from .progress import parse_duration
 
 __all__ = ["Config"]
 

@@ -39,15 +39,17 @@ import numpy as np
 from .. import data, nn
 from ..backend import backend
 from ..errors import TinyshuffleError
+from ..files import atomic_write
+from ..machine import describe
+from ..optim import SGD, Adam, Optimizer
 from ..parallel import get_num_threads, set_num_threads
 from ..values import flags
+from ..words import duration, plural
 from . import checkpoint, schedule
 from .average import Average
-from .checkpoint import Checkpoint, atomic_write
+from .checkpoint import Checkpoint
 from .config import MOST_EPOCHS, Config, check_data_dir
-from .machine import machine
-from .optim import SGD, Adam, Optimizer
-from .progress import Progress, duration, plural
+from .progress import Progress
 from .update_bn import update_bn
 from .verify import COLUMNS, SUMS, build, build_for, check, verify, verify_to_resume
 
@@ -579,7 +581,7 @@ class _Trainer:
 
     def write_machine(self) -> None:
         """Write ``machine.json``: what the run has run on, the newest last."""
-        path, here = self.run / "machine.json", machine(self.config.threads)
+        path, here = self.run / "machine.json", _here(self.config.threads)
         try:
             machines = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
@@ -987,3 +989,16 @@ def _check_unbegun(run: Path) -> None:
             f"{run} exists already and is not a run, as it holds {min(found - before_it)} and no "
             "checkpoint: choose another --name"
         )
+
+
+def _here(threads: int) -> dict[str, Any]:
+    """What a run runs on, as ``machine.json`` keeps it: speed and last bits depend on it."""
+    machine = describe(threads)
+    return {
+        "processor": machine.cpu,
+        "cores": machine.cores,
+        "threads": threads,
+        "system": machine.system,
+        "blas": machine.blas,
+        **{name.lower(): machine.versions[name] for name in ("Python", "NumPy", "numba")},
+    }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TinyshuffleError
-from ..paths import expand
+from ..files import expand
 from ..text import message, shown
 
 if sys.version_info >= (3, 11):

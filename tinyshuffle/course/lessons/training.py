@@ -35,7 +35,7 @@ def _logits() -> list[tuple[Any, ...]]:
 def _step(w: np.ndarray, dw: np.ndarray, v: np.ndarray, lr: float, momentum: float,
           decay: float) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     from ...nn.module import Parameter
-    from ...train.optim import SGD
+    from ...optim import SGD
 
     p = Parameter(w.shape, lambda rng: np.zeros(w.shape))
     p.data = w.copy()

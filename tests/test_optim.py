@@ -9,7 +9,7 @@ import tinyshuffle as ts
 from tinyshuffle import nn
 from tinyshuffle.errors import TinyshuffleError
 from tinyshuffle.nn import Parameter
-from tinyshuffle.train.optim import SGD, Adam
+from tinyshuffle.optim import SGD, Adam
 
 SHAPES = [(3, 4), (5,), (2, 2, 3)]
 

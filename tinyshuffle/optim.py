@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import F
-from ..errors import TinyshuffleError
-from ..nn import Parameter
-from ..ops.arguments import number
-from ..values import flags, read
+from .backend import F
+from .errors import TinyshuffleError
+from .nn import Parameter
+from .ops.arguments import number
+from .values import flags, read
 
 __all__ = ["SGD", "Adam", "Optimizer"]
 

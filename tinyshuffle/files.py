@@ -1,0 +1,70 @@
+"""Files: paths as users write them, and writing that leaves a whole file or the one before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from .errors import TinyshuffleError
+from .text import shown
+
+__all__ = ["atomic_write", "expand"]
+
+
+def expand(path: str | os.PathLike[str], name: str = "") -> Path:
+    """Return a path with ``~`` or ``~user`` in front replaced by that home directory.
+
+    A shell does this only where a word begins: not in ``--data-dir=~/x``, nor in a recipe.
+    ``name`` is that of the field which holds the path, if one does.
+
+    Raises
+    ------
+    TinyshuffleError
+        If it is empty, holds a NUL, or names a user that this machine does not know.
+    """
+    text = os.fspath(path)
+    said = f"{name}={shown(text)}" if name else shown(text)
+    if not text.strip() or "\0" in text:
+        raise TinyshuffleError(
+            f"{said} is no path: write a directory or file, such as ~/data"
+        )
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~") and not os.path.exists(text):
+        user = text.split(os.sep)[0]
+        raise TinyshuffleError(
+            f"{said} begins with a home directory that this machine does not know: "
+            f"write ./{user} for something of that name"
+        )
+    return Path(expanded)
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
+    """A file to write bytes to that takes the place of ``path`` only when it is complete.
+
+    If writing fails, for want of space say, ``path`` is as it was and nothing is left beside it.
+
+    Raises
+    ------
+    TinyshuffleError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")  # the same directory, so the same file system
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise TinyshuffleError(
+                f"{path} could not be written ({error.strerror or error}), and what was there "
+                "before is untouched: make room or mend the permissions"
+            ) from error
+        raise
