@@ -11,7 +11,7 @@
 (4, 32, 32, 3)
 """
 
-from . import cost, course, data, models, nn, optim
+from . import cost, course, data, models, nn, optim, weights
 from .backend import backend
 from .errors import TinyshuffleError
 from .gradcheck import gradcheck
@@ -36,4 +36,5 @@ __all__ = [
     "optim",
     "set_num_threads",
     "validate",
+    "weights",
 ]

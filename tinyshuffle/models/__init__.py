@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import inspect
+import os
 import typing
 from collections.abc import Callable
 from functools import partial
@@ -140,7 +141,7 @@ _MODELS: dict[str, Callable[..., Module]] = {
 }
 
 
-_OF_THE_TASK = ("name", "num_classes", "stem", "seed")
+_OF_THE_TASK = ("name", "num_classes", "stem", "seed", "weights", "head")
 """Arguments of :func:`create` that are no variant of a net."""
 
 MOST_CLASSES = 1_000_000
@@ -160,6 +161,8 @@ def create(
     num_classes: int = 1000,
     stem: str = "imagenet",
     seed: int | np.random.Generator = 0,
+    weights: str | os.PathLike[str] | None = None,
+    head: str = "keep",
     **variant: Any,
 ) -> DataParallel:
     """Build a net that uses as many cores as ``tinyshuffle.set_num_threads`` allows.
@@ -173,24 +176,42 @@ def create(
         For images of about 224x224, or of 32x32.
     seed : int or numpy Generator
         Of the initial weights.
+    weights : path, optional
+        A file of weights for the net, which :func:`tinyshuffle.weights.read` can read. Those of
+        the authors' own ShuffleNets get their net, as if ``authors=True`` were given.
+    head : {"keep", "drop"}
+        With ``weights`` for another number of classes: refuse them, or begin with a new last
+        layer.
     **variant
         What else the net takes, such as ``se=True``; see its class.
 
     Raises
     ------
     TinyshuffleError
-        For an unknown name (the nearest ones are offered) or variant.
+        For an unknown name (the nearest ones are offered) or variant, or weights that cannot be
+        read or are another net's.
 
     >>> net = create("shufflenet_v2_x0_5", num_classes=10, stem="cifar")
     >>> net(np.zeros((2, 32, 32, 3), np.float32)).shape
     (2, 10)
     """
+    state = None
+    if weights is not None:
+        from ..weights.files import read_state
+
+        state = read_state(weights)
+        if state.authors:
+            variant = {"authors": True, **variant}
     variant = _typed(name, variant, text=False)
     num_classes = check_count("num_classes", num_classes, MOST_CLASSES)
     check_stem(stem)
     rng = generator(seed)
     net = _MODELS[name](num_classes=num_classes, stem=stem, **variant)
     net.initialise(rng)
+    if state is not None:
+        from ..weights.load import load_state
+
+        load_state(net, state, str(weights), head)
     return DataParallel(net)
 
 

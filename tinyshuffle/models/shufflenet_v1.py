@@ -100,6 +100,10 @@ class ShuffleUnitV1(Module):
         False leaves out the shuffle, as in Table 3.
     se : bool
         Squeeze-and-excitation on the residual branch, as in Table 5.
+    authors : bool
+        The shuffle of the authors' released code: behind the depthwise convolution, and the other
+        way round, (n, G) → (G, n). It mixes as well, but weights that were trained with one do not
+        suit the other.
     """
 
     @flags
@@ -112,6 +116,7 @@ class ShuffleUnitV1(Module):
         first_groups: int | None = None,
         shuffle: bool = True,
         se: bool = False,
+        authors: bool = False,
     ) -> None:
         self.in_channels, self.stride = in_channels, stride
         middle = out_channels // 4
@@ -123,13 +128,18 @@ class ShuffleUnitV1(Module):
             "bn1": BatchNorm2d(middle),
             "relu1": ReLU(),
         }
-        if shuffle and groups > 1:
+        shuffled = shuffle and groups > 1
+        if shuffled and not authors:
             layers["shuffle"] = ChannelShuffle(groups)
         layers |= {
             "depthwise": Conv2d(
                 middle, middle, 3, stride=stride, padding=1, groups=middle, bias=False
             ),
             "bn2": BatchNorm2d(middle),
+        }
+        if shuffled and authors:
+            layers["shuffle"] = ChannelShuffle(middle // groups)
+        layers |= {
             "expand": Conv2d(middle, branch, 1, groups=groups, bias=False),
             "bn3": BatchNorm2d(branch),
         }
@@ -173,6 +183,8 @@ class ShuffleNetV1(Module):
         Half of the units, wider (Table 5's "0.5x (shallow, g = 3)"; only that net has it).
     fc_bias : bool
         False is the authors' released head.
+    authors : bool
+        The net that the authors' released weights are for: their shuffle, and no bias in the head.
     stage_channels : three int, optional
         Widths of stages 2, 3 and 4 between those of the paper: growing multiples of 4 g.
     stage_repeats : three int, optional
@@ -192,6 +204,7 @@ class ShuffleNetV1(Module):
         se: bool = False,
         shallow: bool = False,
         fc_bias: bool = True,
+        authors: bool = False,
         stage_channels: Sequence[int] | None = None,
         stage_repeats: Sequence[int] | None = None,
         stem_channels: int | None = None,
@@ -232,12 +245,14 @@ class ShuffleNetV1(Module):
             for i in range(repeat):
                 dense = 1 if stage == i == 0 else None
                 stride = 2 if i == 0 else 1
-                units.append(ShuffleUnitV1(channels, out, groups, stride, dense, shuffle, se))
+                units.append(
+                    ShuffleUnitV1(channels, out, groups, stride, dense, shuffle, se, authors)
+                )
                 channels = out
             stages.append(Sequential(*units))
         self.stage2, self.stage3, self.stage4 = stages
         self.globalpool = GlobalAvgPool()
-        self.fc = Linear(channels, num_classes, bias=fc_bias)
+        self.fc = Linear(channels, num_classes, bias=fc_bias and not authors)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return logits (N, num_classes) of images (N, H, W, 3)."""

@@ -62,6 +62,10 @@ class ShuffleUnitV2(Module):
     residual : bool
         At stride 1 add the main branch's input to its output before the last ReLU, as the paper
         does in very deep nets.
+    authors : bool
+        The order of channels in the authors' released code: nothing is shuffled behind a unit, and
+        at stride 1 the even channels pass and the odd ones are worked on. As many channels pass
+        as often, but not the same ones.
     """
 
     @flags
@@ -73,7 +77,9 @@ class ShuffleUnitV2(Module):
         downsample: str = "torchvision",
         se: bool = False,
         residual: bool = False,
+        authors: bool = False,
     ) -> None:
+        self.authors = authors
         self.stride, residual = stride, residual and stride == 1
         middle = out_channels // 2
         if stride == 1:
@@ -107,16 +113,21 @@ class ShuffleUnitV2(Module):
         if self.stride == 2:
             y1, y2 = self.branch1(x), self.branch2(x)
         else:
+            if self.authors:  # the even channels, then the odd ones
+                x = F.channel_shuffle(x, self.untouched)
             y1, x2 = F.channel_split(x, self.untouched)
             y2 = self.branch2(x2)
-        return F.channel_shuffle(F.concat([y1, y2]), groups=2)
+        y = F.concat([y1, y2])
+        return y if self.authors else F.channel_shuffle(y, groups=2)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        dy = F.channel_shuffle_backward(dy, groups=2)
+        if not self.authors:
+            dy = F.channel_shuffle_backward(dy, groups=2)
         dy1, dy2 = F.concat_backward(dy, [self.untouched, self.made])
         if self.stride == 2:
             return F.add(self.branch1.backward(dy1), self.branch2.backward(dy2))
-        return F.channel_split_backward(dy1, self.branch2.backward(dy2))
+        dx = F.channel_split_backward(dy1, self.branch2.backward(dy2))
+        return F.channel_shuffle_backward(dx, self.untouched) if self.authors else dx
 
 
 class ShuffleNetV2(Module):
@@ -133,6 +144,9 @@ class ShuffleNetV2(Module):
         See :class:`ShuffleUnitV2`.
     fc_bias : bool
         False is the authors' released head.
+    authors : bool
+        The net that the authors' released weights are for: the paper's downsampling, their order of
+        channels, and no bias in the head.
     stage_channels : three int, optional
         Other widths of stages 2, 3 and 4 than Table 5's: even numbers.
     stage_repeats : three int, optional
@@ -151,6 +165,7 @@ class ShuffleNetV2(Module):
         se: bool = False,
         residual: bool = False,
         fc_bias: bool = True,
+        authors: bool = False,
         stage_channels: Sequence[int] | None = None,
         stage_repeats: Sequence[int] | None = None,
         conv5_channels: int | None = None,
@@ -163,6 +178,8 @@ class ShuffleNetV2(Module):
             raise TinyshuffleError(
                 f"unknown downsample {downsample!r}; use 'torchvision' or 'paper'"
             )
+        if authors:
+            downsample, fc_bias = "paper", False
         *stages, last = WIDTHS[width]
         if stage_channels is not None:
             stages = check_stages(stage_channels, 2)
@@ -173,9 +190,10 @@ class ShuffleNetV2(Module):
         self.conv1, self.maxpool = stem_layers(channels, stem)
         built = []
         for out, repeat in zip(stages, repeats, strict=True):
-            units = [ShuffleUnitV2(channels, out, 2, downsample, se)]
+            units = [ShuffleUnitV2(channels, out, 2, downsample, se, authors=authors)]
             units += [
-                ShuffleUnitV2(out, out, 1, se=se, residual=residual) for _ in range(repeat - 1)
+                ShuffleUnitV2(out, out, 1, se=se, residual=residual, authors=authors)
+                for _ in range(repeat - 1)
             ]
             built.append(Sequential(*units))
             channels = out
