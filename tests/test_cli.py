@@ -490,8 +490,8 @@ def test_a_large_time_budget_on_small_data_is_planned_at_once(tiny, monkeypatch)
     """What was tried before was every number of epochs, and each with a list as long."""
     from tinyshuffle.train import loop
 
-    monkeypatch.setattr(loop._Trainer, "_measure", lambda self, stepped: ({8: 1e-6}, {8: 1e-6}))
-    monkeypatch.setattr(loop._Trainer, "fit", lambda self: f"{self.epochs} epochs")
+    monkeypatch.setattr(loop.Trainer, "_measure", lambda self, stepped: ({8: 1e-6}, {8: 1e-6}))
+    monkeypatch.setattr(loop.Trainer, "fit", lambda self: f"{self.epochs} epochs")
     out = run("train", *SMALL, "--time-budget", "1000h")
     assert out.strip().endswith("100000 epochs")
 

@@ -32,7 +32,7 @@ from peers.parity import (
 
 import tinyshuffle as ts
 from tinyshuffle.bench.peer_torch import ShuffleNetV2, copy_weights
-from tinyshuffle.train import Config, loop, train
+from tinyshuffle.train import Config, loop, run, train
 
 SHAPE = (16, 32, 32, 3)
 NETS = {
@@ -146,7 +146,7 @@ class Stop(Exception):
 
 def ts_losses(config: Config, steps: int, monkeypatch, tmp_path) -> tuple[list[float], Any]:
     """The losses of the first steps of ``train``, and the trainer as it stands then."""
-    losses, trainers, step = [], [], loop._Trainer._step
+    losses, trainers, step = [], [], loop.Trainer._step
 
     def recording(self, *arguments):
         if len(losses) == steps:  # at the next step: the average has seen this one
@@ -157,7 +157,7 @@ def ts_losses(config: Config, steps: int, monkeypatch, tmp_path) -> tuple[list[f
         return value, right
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Trainer, "_step", recording)
+        patch.setattr(loop.Trainer, "_step", recording)
         with pytest.raises(Stop):
             train(config, "run", tmp_path, quiet=True)
     return losses, trainers[-1]
@@ -171,7 +171,7 @@ def torch_train(
     Returns the losses, the net, and its state averaged over the steps.
     """
     train_set, _ = ts.data.load(config.data)
-    ours = loop.build(config, len(train_set.classes))
+    ours = run.build(config, len(train_set.classes))
     dtype = getattr(torch, str(ours.parameters()[0].dtype))
     net = ShuffleNetV2(
         width=0.5, num_classes=len(train_set.classes), stem="cifar", **config.variant
@@ -264,8 +264,8 @@ def in_float64(monkeypatch):
     def batches64(*arguments, **options):
         return ((x.astype(np.float64), y) for x, y in batches(*arguments, **options))
 
-    for name in ("build", "build_for"):
-        monkeypatch.setattr(loop, name, in64(getattr(loop, name)))
+    for module, name in ((run, "build"), (loop, "build_for")):
+        monkeypatch.setattr(module, name, in64(getattr(module, name)))
     monkeypatch.setattr(ts.data, "batches", batches64)
 
 

@@ -207,7 +207,7 @@ def test_finished_runs_need_no_checkpoint(here, tmp_path, monkeypatch):
 def test_a_log_that_could_not_be_written(here, tmp_path, monkeypatch):
     from tinyshuffle.train import loop
 
-    monkeypatch.setattr(loop._Trainer, "write_log", lambda trainer: None)
+    monkeypatch.setattr(loop.Trainer, "write_log", lambda trainer: None)
     with pytest.raises(TinyshuffleError, match=r"log.jsonl is not complete"):
         ablate("v1-v2", CONFIG, seeds=1, runs_dir=tmp_path, quiet=True)
     monkeypatch.undo()

@@ -25,6 +25,7 @@ from tinyshuffle import data, plots
 from tinyshuffle.errors import TinyshuffleError
 from tinyshuffle.train import (
     Config,
+    Evaluation,
     Interrupted,
     checkpoint,
     evaluate,
@@ -33,7 +34,7 @@ from tinyshuffle.train import (
     resume,
     train,
 )
-from tinyshuffle.train.loop import COLUMNS, Evaluation
+from tinyshuffle.train.record import COLUMNS
 
 CONFIG = dict(epochs=3, batch_size=16, threads=2, backend="numpy")  # 4 steps an epoch
 FIGURES = {name: getattr(plots, name) for name in ("confusion", "learning_curves", "worst_images")}

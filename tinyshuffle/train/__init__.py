@@ -7,7 +7,10 @@ from . import schedule
 from .ablation import ABLATIONS, ablate
 from .checkpoint import Checkpoint, load, load_newest
 from .config import Config
-from .loop import Evaluation, Interrupted, Result, evaluate, evaluate_run, resume, train
+from .evaluation import Evaluation, evaluate
+from .record import Result
+from .run import evaluate_run, resume, train
+from .signals import Interrupted
 from .trained import Trained, load_run
 from .update_bn import update_bn
 from .verify import check

@@ -30,8 +30,9 @@ from ..text import csv_text
 from ..values import flags
 from ..words import plural
 from .config import Config
-from .loop import Interrupted, outlive_terminal, resume, train
 from .progress import output
+from .run import resume, train
+from .signals import Interrupted, outlive_terminal, sigterm_as_interrupt
 
 __all__ = ["ABLATIONS", "Ablation", "Arm", "Report", "ablate", "solve"]
 
@@ -541,7 +542,7 @@ def _run_all(runs: list[tuple[Path, Config]], jobs: int, quiet: bool) -> None:
 
     failures = []
     try:
-        with outlive_terminal(), _terminable(), _watched(runs, quiet):
+        with outlive_terminal(), sigterm_as_interrupt(), _watched(runs, quiet):
             for end in Parallel(n_jobs=jobs, return_as="generator")(
                 delayed(_run_one)(str(run), config.to_dict()) for run, config in runs
             ):
@@ -552,23 +553,6 @@ def _run_all(runs: list[tuple[Path, Config]], jobs: int, quiet: bool) -> None:
         raise Interrupted("stopped; the same command continues", signal.SIGINT) from None
     if failures:
         raise TinyshuffleError(f"{failures[0]} ({len(failures)} of {plural(len(runs), 'run')})")
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let a SIGTERM do what Ctrl-C does, or the pool's processes would train on without us."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt  # not by way of SIGINT, which a job in the background ignores
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _run_one(run: str, fields: dict[str, Any]) -> str:

@@ -1,9 +1,4 @@
-"""The training loop, and what a run leaves behind.
-
-A run directory holds ``config.json``, ``machine.json``, ``log.csv`` and ``log.jsonl`` (a row an
-epoch), ``curves.png``, at the end ``confusion.png`` and ``worst.png``, and the checkpoints of
-:mod:`tinyshuffle.train.checkpoint`. The checkpoint is the truth: the log and the curves are written
-from the rows in it.
+"""The training loop.
 
 Everything that the weights depend on is either a function of (seed, epoch, step), as the order of
 the images, their augmentation and the learning rate are, or in the checkpoint. So a run that was
@@ -13,47 +8,38 @@ stopped between two steps, or killed, and then resumed ends with the same bits.
 from __future__ import annotations
 
 import copy
-import csv
 import dataclasses
-import io
 import itertools
-import json
 import math
-import os
 import shlex
 import shutil
-import signal
 import statistics
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 
 from .. import data, nn
-from ..backend import backend
 from ..errors import TinyshuffleError
-from ..files import atomic_write
-from ..machine import describe
 from ..optim import SGD, Adam, Optimizer
-from ..parallel import get_num_threads, set_num_threads
-from ..values import flags
-from ..words import duration, plural
-from . import checkpoint, schedule
+from ..words import plural
+from . import checkpoint, record, schedule
 from .average import Average
+from .budget import fitting
 from .checkpoint import Checkpoint
-from .config import MOST_EPOCHS, Config, check_data_dir
+from .config import Config
+from .evaluation import Evaluation, evaluate
 from .progress import Progress
+from .record import SUMS, Result
+from .signals import Interrupted, Signals
 from .update_bn import update_bn
-from .verify import COLUMNS, SUMS, build, build_for, check, verify, verify_to_resume
+from .verify import build_for
 
-__all__ = ["COLUMNS", "Evaluation", "Interrupted", "Result", "evaluate", "resume", "train"]
+__all__ = ["Trainer", "check_data"]
 
 SEEN = 2048
 """Training images of which batch norm's statistics are taken before each test."""
@@ -62,340 +48,7 @@ OVERRUN = 1.1
 """A run with a time budget ends early when it has taken this many times the budget."""
 
 
-class Interrupted(KeyboardInterrupt):
-    """The run was stopped by a signal between two steps, and its checkpoint is written."""
-
-    def __init__(self, message: str, signum: int) -> None:
-        super().__init__(message)
-        self.signum = signum
-
-    def __reduce__(self) -> tuple:  # a pool of processes that cannot send it on hangs
-        return type(self), (str(self), self.signum)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a net does on a test set.
-
-    Attributes
-    ----------
-    loss : float
-        Mean over the images.
-    accuracy : float
-        Part of the images that are right, 0 to 1.
-    classes : tuple of str
-    labels : ndarray of int, (N,)
-    probabilities : ndarray, (N, classes)
-        What the net thinks of each image.
-    """
-
-    loss: float
-    accuracy: float
-    classes: tuple[str, ...]
-    labels: np.ndarray
-    probabilities: np.ndarray
-
-    @property
-    def confusion(self) -> np.ndarray:
-        """Images by class (rows) and by what the net takes them for, (classes, classes)."""
-        k = len(self.classes)
-        # int64, as bytes would wrap around
-        pairs = self.labels.astype(np.int64) * k + self.probabilities.argmax(1)
-        return np.bincount(pairs, minlength=k * k).reshape(k, k)
-
-    @property
-    def right(self) -> np.ndarray:
-        """Images of each class that are right, (classes,)."""
-        return self.confusion.diagonal()
-
-    @property
-    def count(self) -> np.ndarray:
-        """Images of each class that there are, (classes,)."""
-        return self.confusion.sum(1)
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished run: its directory, its log and the net with its last weights.
-
-    The net is the average of the weights if the run keeps one, and ``ended`` says why the run was
-    over before its last epoch, if it was.
-    """
-
-    run: Path
-    rows: list[dict[str, Any]]
-    net: nn.Module
-    ended: str = ""
-
-    @property
-    def accuracy(self) -> float:
-        """Test accuracy after the last epoch, 0 to 1."""
-        return float(self.rows[-1]["test_accuracy"])
-
-    def __str__(self) -> str:
-        last = self.rows[-1]
-        return (
-            f"test accuracy {100 * self.accuracy:.1f} % after {plural(last['epoch'], 'epoch')} in "
-            f"{duration(last['seconds'])}{self.ended and f' ({self.ended})'}; {self.run}"
-        )
-
-
-@flags
-def evaluate(
-    net: nn.Module,
-    dataset: data.Dataset,
-    loss: Any = None,
-    batch_size: int = 500,
-    after_batch: Callable[[], None] | None = None,
-    size: int | None = None,
-    flip: bool = False,
-) -> Evaluation:
-    """Run a net over a whole data set in evaluation mode, and leave it in the mode it was in.
-
-    Parameters
-    ----------
-    net : Module
-    dataset : Dataset
-    loss : layer
-        ``loss(logits, labels)`` gives the mean over a batch; by default ``CrossEntropyLoss()``.
-    batch_size : int
-    after_batch : function
-        Called after each batch.
-    size : int
-        Scale the images to this side.
-    flip : bool
-        Take the mean of the logits of each image and of its mirror image.
-    """
-    loss = loss or nn.CrossEntropyLoss()
-    total = 0.0
-    parts: list[np.ndarray] = []
-    before = net.training
-    net.eval()
-    try:
-        for x, labels in data.batches(dataset, batch_size, augment=False, shuffle=False, size=size):
-            logits = net(x)
-            if flip:
-                logits = (logits + net(np.ascontiguousarray(x[:, :, ::-1]))) / 2
-            if logits.shape != (len(labels), len(dataset.classes)):
-                raise TinyshuffleError(
-                    f"the net gives {logits.shape} for {len(labels)} images of {dataset.name!r}, "
-                    f"which has {len(dataset.classes)} classes: build it with "
-                    f"num_classes={len(dataset.classes)}"
-                )
-            total += float(loss(logits, labels)) * len(labels)
-            parts.append(softmax(logits))
-            if after_batch is not None:
-                after_batch()
-    finally:
-        net.train(before)
-    probabilities = np.concatenate(parts)
-    accuracy = float((probabilities.argmax(1) == dataset.labels).mean())
-    return Evaluation(
-        total / len(dataset), accuracy, dataset.classes, dataset.labels, probabilities
-    )
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return the probabilities (N, classes) that logits stand for."""
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
-
-
-@flags
-def train(
-    config: Config,
-    name: str | None = None,
-    runs_dir: str | Path = "runs",
-    quiet: bool = False,
-    prefix: str | None = None,
-) -> Result:
-    """Train a net from the start.
-
-    Parameters
-    ----------
-    config : Config
-    name : str, optional
-        Of the run directory; by default prefix, data set, model and time.
-    runs_dir : path
-        Where run directories are made.
-    quiet : bool
-        Print nothing.
-    prefix : str, optional
-        Of the default name, such as the recipe's.
-
-    Raises
-    ------
-    TinyshuffleError
-        If the run exists, something in the configuration or the data cannot be, a file cannot be
-        written, or the loss is no longer a finite number.
-    Interrupted
-        After the first Ctrl-C or SIGTERM, with the checkpoint written. The second acts at once.
-    """
-    check(config)  # before a data set is downloaded
-    if name is not None:
-        _check_name(name)
-        if os.path.lexists(Path(runs_dir) / name):
-            _check_unbegun(Path(runs_dir) / name)
-    with _settings(config), outlive_terminal():
-        trainer = _Trainer(config, quiet)
-        trainer.plan()
-        with _new_run(config, name, Path(runs_dir), prefix) as (trainer.run, again):
-            if again:
-                trainer.progress.line(
-                    f"{trainer.run} was stopped before its first checkpoint: starting it anew"
-                )
-            return trainer.begin()
-
-
-@flags
-def resume(run: str | Path, quiet: bool = False, **given: Any) -> Result:
-    """Continue a run that was stopped or killed; it ends with the bits it would have ended with.
-
-    Parameters
-    ----------
-    run : path
-        The run directory.
-    quiet : bool
-        Print nothing.
-    **given
-        Fields of the configuration. ``data_dir`` and ``threads`` may differ from the run's (other
-        threads change the last bits of the weights); of the rest, each must agree with it.
-
-    Raises
-    ------
-    TinyshuffleError, Interrupted
-        As :func:`train`, and if nothing in the run can be continued.
-    """
-    run = Path(run)
-    begun = any(run.glob("*.npz"))
-    if not begun and not (run / "config.json").exists():
-        # and no lock is left in what is not a run
-        raise TinyshuffleError(
-            f"{run} holds no checkpoint to go on from and no configuration to start with: name "
-            f"another run, or start it again with the same options and --name {run.name}"
-        )
-    with outlive_terminal(), _alone(run):
-        return _resume(run, quiet, given) if begun else _start(run, quiet, given)
-
-
-def _start(run: Path, quiet: bool, given: dict[str, Any]) -> Result:
-    """Train a run that was stopped before its first checkpoint, from its configuration."""
-    path = run / "config.json"
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(fields, dict) or not {"model", "data"} <= fields.keys():
-            raise ValueError("it lacks model and data")
-        config = _agreeing(Config.from_dict(fields), given, run)
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, TinyshuffleError):
-            raise
-        raise TinyshuffleError(
-            f"{run} holds no checkpoint to go on from, and {path} cannot be read ({error}): start "
-            f"it again with the same options and --name {run.name}"
-        ) from error
-    with _settings(config):
-        trainer = _Trainer(config, quiet)
-        trainer.run = run
-        trainer.progress.line(
-            f"{run} was stopped before its first checkpoint: starting it from its configuration"
-        )
-        trainer.plan()
-        return trainer.begin()
-
-
-def _agreeing(before: Config, given: dict[str, Any], run: Path) -> Config:
-    """The configuration of a run with what may be given anew; refuses what contradicts it."""
-    fields = before.to_dict()
-    check_data_dir(before.data, given.get("data_dir"))
-    config = Config.from_dict({**fields, **given})
-    for name, value in config.to_dict().items():
-        if name not in ("data_dir", "threads") and value != fields[name]:
-            raise TinyshuffleError(
-                f"--{name.replace('_', '-')} {_written(given[name])} contradicts {run}, which was "
-                f"started with {_written(fields[name])}: leave the option out, or start a new run"
-            )
-    return config
-
-
-def _written(value: Any) -> str:
-    """A field as it is written on the command line."""
-    if isinstance(value, dict):
-        value = [f"{key}={item}" for key, item in value.items()]
-    if isinstance(value, list | tuple):
-        value = ", ".join(map(str, value)) or None
-    return "none" if value is None else str(value)
-
-
-def _resume(run: Path, quiet: bool, given: dict[str, Any]) -> Result:
-    saved, path, faults = checkpoint.load_newest(run, verify_to_resume)
-    config = _agreeing(Config.from_dict(saved.header["config"]), given, run)
-    with _settings(config):
-        trainer = _Trainer(config, quiet)
-        trainer.run = run
-        trainer.restore(saved)
-        for fault in faults:
-            trainer.progress.line(f"{fault}; going on from {path}")
-        if faults and path.name != "last.npz" and os.path.lexists(run / "last.npz"):
-            # out of the way, or the next checkpoint would put it in the place of the good one
-            os.replace(run / "last.npz", run / "damaged.npz")
-        trainer.write_machine()
-        trainer.write_log()
-        return trainer.fit()
-
-
-def best_checkpoint(run: Path) -> tuple[Checkpoint, Path]:
-    """Return a run's best checkpoint, or its newest if there is no best one yet, and its path.
-
-    Warns if it is not the one that it should be, because that is damaged.
-    """
-    path, faults = run / "best.npz", []
-    if path.exists():
-        try:
-            return checkpoint.load(path, verify), path
-        except checkpoint.Damaged as error:
-            faults.append(str(error))
-    saved, path, more = checkpoint.load_newest(run, verify)
-    for fault in [*faults, *more]:
-        warnings.warn(f"{fault}; going on with {path}", stacklevel=2)
-    return saved, path
-
-
-@flags
-def evaluate_run(
-    run: str | Path, data_dir: str | None = None, threads: int | None = None, flip: bool = False
-) -> tuple[Evaluation, Path, int]:
-    """Test a run's best checkpoint, or its newest if there is no best one yet.
-
-    Parameters
-    ----------
-    run : path
-        The run directory.
-    data_dir, threads
-        Instead of the run's.
-    flip : bool
-        See :func:`evaluate`.
-
-    Returns
-    -------
-    Evaluation, path of the checkpoint, number of the epoch after which it was written
-    """
-    saved, path = best_checkpoint(Path(run))
-    before = Config.from_dict(saved.header["config"])
-    check_data_dir(before.data, data_dir)
-    config = dataclasses.replace(
-        before, data_dir=data_dir or before.data_dir, threads=threads or get_num_threads()
-    )
-    with _settings(config):
-        _, test_set = data.load(config.data, root=config.data_dir)
-        _check_data(saved, test_set, Path(run))
-        net = build(config, len(test_set.classes))
-        net.load_state_dict(saved.best)
-        loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
-        size = saved.header["data"]["size"]
-        return evaluate(net, test_set, loss, size=size, flip=flip), path, saved.header["epoch"]
-
-
-class _Trainer:
+class Trainer:
     """One run: net, optimiser, data, and how far it is."""
 
     run: Path
@@ -439,12 +92,11 @@ class _Trainer:
         self.work = np.concatenate([[0], np.cumsum(np.square(self.sizes))])
         self.progress.epochs = epochs
 
-    def plan(self) -> None:
+    def choose_epochs(self) -> None:
         """Choose the number of epochs that fits the time budget, if there is one.
 
         A few steps at each size, with a copy of the net, say what an epoch takes. The number is
-        chosen once and stays with the run. So that no time is left over, it may be one epoch more,
-        each a little shorter than the training set.
+        chosen once and stays with the run.
         """
         config = self.config
         if config.time_budget is None:
@@ -452,27 +104,9 @@ class _Trainer:
         self.progress.line("measuring how many epochs fit into the time budget …")
         with self._compile_notice() as stepped:
             step, test = self._measure(stepped)
-        # logs, curves and checkpoints take their time, and no two minutes are alike
-        left = 0.97 * (config.seconds - self.seconds)
-        full, plan = self.steps_per_epoch, (0, 0)
-        for epochs in range(1, MOST_EPOCHS + 1):
-            shares = config.shares(epochs, self.side)
-            one_step = sum(step[size] * count for size, count in shares.items())
-            tests = sum(test[size] * count for size, count in shares.items())
-            steps = int((left - tests) / one_step)
-            if epochs == 1 and steps < full:
-                break
-            plan = max(plan, (epochs, min(steps, full)), key=math.prod)
-            if steps < full:  # one more epoch, though a shorter one, may be worth its test
-                break
-        if plan == (0, 0):
-            needed = (full * one_step + tests) / 0.97 + self.seconds
-            raise TinyshuffleError(
-                f"a time budget of {config.time_budget} is shorter than one epoch, which takes "
-                f"about {duration(needed)} here: give more time, or take a smaller --model or "
-                "smaller --sizes"
-            )
-        self._set_epochs(*plan)
+        self._set_epochs(
+            *fitting(config, self.side, self.steps_per_epoch, step, test, self.seconds)
+        )
 
     def _measure(self, stepped: Callable[[], None]) -> tuple[dict[int, float], dict[int, float]]:
         """Return the seconds of a step and of a test, for each size of the images."""
@@ -542,7 +176,7 @@ class _Trainer:
     def restore(self, saved: Checkpoint) -> None:
         """Stand where the checkpoint was written."""
         header = saved.header
-        _check_data(saved, self.train_set, self.run)
+        check_data(saved, self.train_set, self.run)
         epochs, steps = header["plan"]
         if steps > self.steps_per_epoch or header["step"] > steps:
             raise TinyshuffleError(
@@ -561,54 +195,24 @@ class _Trainer:
         self.sums, self.seconds, self.rows = header["sums"], header["seconds"], header["rows"]
 
     def write_log(self) -> None:
-        """Write ``log.csv``, ``log.jsonl`` and ``curves.png`` from the rows."""
-        from .. import plots
-
-        try:
-            with atomic_write(self.run / "log.jsonl") as file:
-                file.writelines(json.dumps(row).encode() + b"\n" for row in self.rows)
-            with atomic_write(self.run / "log.csv") as file:
-                text = io.StringIO(newline="")
-                writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(self.rows)
-                file.write(text.getvalue().encode())
-            if self.rows:
-                with atomic_write(self.run / "curves.png") as file:
-                    plots.learning_curves(self.rows).savefig(file, format="png")
-        except TinyshuffleError as error:  # open in a spreadsheet, say: no reason to stop
-            self.progress.line(f"Warning: {error}")
-
-    def write_machine(self) -> None:
-        """Write ``machine.json``: what the run has run on, the newest last."""
-        path, here = self.run / "machine.json", _here(self.config.threads)
-        try:
-            machines = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            machines = []
-        if not isinstance(machines, list):  # somebody else's: it is told anew
-            machines = []
-        if here not in machines[-1:]:
-            with atomic_write(path) as file:
-                file.write((json.dumps([*machines, here], indent=2) + "\n").encode())
+        """Write the log. If it is open in a spreadsheet, say, that is no reason to stop."""
+        with self._warned():
+            record.write_log(self.run, self.rows)
 
     def write_tests(self) -> None:
-        """Draw ``confusion.png`` and ``worst.png``: where the last weights go wrong."""
-        from .. import plots
-
-        paths = self.run / "confusion.png", self.run / "worst.png"
-        if all(path.exists() for path in paths):
+        """Draw where the last weights go wrong, unless that is drawn already."""
+        if all((self.run / name).exists() for name in record.PICTURES):
             return
         if self.tested is None:
             self.tested = evaluate(self._tested_net, self.test_set, self.loss, size=self.sizes[-1])
-        figures = (
-            plots.confusion(self.tested.confusion, self.tested.classes),
-            plots.worst_images(self.test_set, self.tested.probabilities),
-        )
+        with self._warned():
+            record.write_tests(self.run, self.test_set, self.tested)
+
+    @contextmanager
+    def _warned(self) -> Iterator[None]:
+        """Print an error instead of raising it."""
         try:
-            for path, figure in zip(paths, figures, strict=True):
-                with atomic_write(path) as file:
-                    figure.savefig(file, format="png")
+            yield
         except TinyshuffleError as error:
             self.progress.line(f"Warning: {error}")
 
@@ -617,9 +221,8 @@ class _Trainer:
     def begin(self) -> Result:
         """Train from the first step on: what a run needs is written before that."""
         try:
-            with atomic_write(self.run / "config.json") as file:
-                file.write((json.dumps(self.config.to_dict(), indent=2) + "\n").encode())
-            self.write_machine()
+            record.write_config(self.run, self.config)
+            record.write_machine(self.run, self.config.threads)
             self.save()
         except BaseException:
             shutil.rmtree(self.run, ignore_errors=True)  # there is nothing to continue
@@ -638,7 +241,7 @@ class _Trainer:
         )
         if 0 < self._steps_done < self.total_steps:
             self.progress.line(f"continuing after step {self._steps_done} of {self.total_steps}")
-        with _Signals() as signals, self.progress, self._compile_notice() as stepped:
+        with Signals() as signals, self.progress, self._compile_notice() as stepped:
             self._clock = time.perf_counter()
             while self.epoch < self.epochs and not self._ended:
                 self._train_epoch(signals, stepped)
@@ -658,7 +261,7 @@ class _Trainer:
             size=size,
         )
 
-    def _train_epoch(self, signals: _Signals, stepped: Callable[[], None]) -> None:
+    def _train_epoch(self, signals: Signals, stepped: Callable[[], None]) -> None:
         config, sums = self.config, self.sums
         self.net.train()
         size = self.sizes[self.epoch]
@@ -723,7 +326,7 @@ class _Trainer:
         batches = self._batches(self.epoch, 0, size)
         update_bn(net, itertools.islice(batches, -(-SEEN // self.config.batch_size)))
 
-    def _finish_epoch(self, signals: _Signals) -> None:
+    def _finish_epoch(self, signals: Signals) -> None:
         """Evaluate, then let the epoch and its row enter the checkpoint together."""
         self.progress.evaluating()
         size = self.sizes[self.epoch]
@@ -806,7 +409,7 @@ class _Trainer:
         self.seconds += passed
         return passed
 
-    def _stop_if_asked(self, signals: _Signals) -> None:
+    def _stop_if_asked(self, signals: Signals) -> None:
         if signals.received:
             self.save()
             raise Interrupted(
@@ -838,79 +441,7 @@ class _Trainer:
             notice.cancel()
 
 
-class _Signals:
-    """Remember the first Ctrl-C or SIGTERM, so that the step under way can end."""
-
-    received = 0
-
-    def __enter__(self) -> _Signals:
-        self._before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                handler = signal.getsignal(signum)
-                if handler not in (signal.SIG_IGN, None):  # nohup's wish is respected
-                    self._before[signum] = handler
-                    signal.signal(signum, self._note)
-        return self
-
-    def _note(self, signum: int, frame: FrameType | None) -> None:
-        self.received = signum
-        self.__exit__()  # the second one acts at once
-
-    def __exit__(self, *_: object) -> None:
-        for signum, handler in self._before.items():
-            signal.signal(signum, handler)
-
-
-@contextmanager
-def _settings(config: Config) -> Iterator[None]:
-    """The configuration's backend and threads, until the run ends."""
-    before = get_num_threads()
-    set_num_threads(config.threads)
-    try:
-        with backend(config.backend), warnings.catch_warnings():
-            # the loop itself stops at numbers that are not finite, and says why
-            warnings.filterwarnings("ignore", ".* encountered in", RuntimeWarning)
-            yield
-    finally:
-        set_num_threads(before)
-
-
-@contextmanager
-def outlive_terminal() -> Iterator[None]:
-    """Go on when the terminal is closed, as under ``nohup``: nobody is there to start again."""
-    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-@contextmanager
-def _alone(run: Path) -> Iterator[None]:
-    """Keep other processes from training into the same directory."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(run / ".lock", timeout=0)  # whatever ends the process, ends the lock
-    try:
-        held = lock.acquire()
-    except Timeout as error:
-        raise TinyshuffleError(
-            f"{run} is being trained by another process: wait until it has ended, or stop it"
-        ) from error
-    except OSError as error:
-        raise TinyshuffleError(
-            f"{run} cannot be written to ({error.strerror or error}): mend its permissions, or "
-            "copy it to another place"
-        ) from error
-    with held:
-        yield
-
-
-def _check_data(saved: Checkpoint, found: data.Dataset, run: Path) -> None:
+def check_data(saved: Checkpoint, found: data.Dataset, run: Path) -> None:
     """Refuse to go on with other images than those that a run began with."""
     facts = saved.header["data"]
     same = list(facts["classes"]) == list(found.classes) and all(
@@ -936,69 +467,3 @@ def _optimizer(config: Config, net: nn.Module) -> Optimizer:
     )
 
 
-@contextmanager
-def _new_run(
-    config: Config, name: str | None, runs_dir: Path, prefix: str | None
-) -> Iterator[tuple[Path, bool]]:
-    """Make the run directory, and keep others out; one with anything in it is never used again.
-
-    Yields it, and whether it was there, of a run that was stopped before its first checkpoint.
-    """
-    parts = prefix, config.data, config.model, time.strftime("%Y%m%d-%H%M%S")
-    stamp = "-".join(part for part in parts if part)
-    for i in itertools.count(1):
-        run, again = runs_dir / (name or (stamp if i == 1 else f"{stamp}-{i}")), False
-        try:
-            run.mkdir(parents=True)
-            break
-        except OSError as error:
-            if not os.path.lexists(run):
-                raise TinyshuffleError(
-                    f"the run directory {run} cannot be made ({error.strerror or error}): choose "
-                    "another place with --runs-dir"
-                ) from error
-            if name is not None:
-                _check_unbegun(run)
-                again = True
-                break
-    with _alone(run):
-        _check_unbegun(run)  # now that nobody else begins it
-        yield run, again
-
-
-def _check_name(name: str) -> None:
-    if name in ("", ".", "..") or Path(name).name != name:
-        raise TinyshuffleError(
-            f"--name {name!r} is not the name of a directory: use letters, digits, - and _, and "
-            "--runs-dir for the place"
-        )
-
-
-def _check_unbegun(run: Path) -> None:
-    """Refuse a directory that holds more than what is written before the first checkpoint."""
-    before_it = {".lock", "config.json", "machine.json"}
-    before_it |= {f".{name}.tmp" for name in ("config.json", "machine.json", "next.npz")}
-    found = {path.name for path in run.iterdir()} if run.is_dir() else {run.name}
-    if any(name.endswith(".npz") for name in found - before_it):
-        raise TinyshuffleError(
-            f"{run} exists already: continue it with --resume {shlex.quote(str(run))}, "
-            "or choose another --name"
-        )
-    if found - before_it:
-        raise TinyshuffleError(
-            f"{run} exists already and is not a run, as it holds {min(found - before_it)} and no "
-            "checkpoint: choose another --name"
-        )
-
-
-def _here(threads: int) -> dict[str, Any]:
-    """What a run runs on, as ``machine.json`` keeps it: speed and last bits depend on it."""
-    machine = describe(threads)
-    return {
-        "processor": machine.cpu,
-        "cores": machine.cores,
-        "threads": threads,
-        "system": machine.system,
-        "blas": machine.blas,
-        **{name.lower(): machine.versions[name] for name in ("Python", "NumPy", "numba")},
-    }

@@ -15,7 +15,8 @@ from ..errors import TinyshuffleError
 from ..ops.arguments import check_plain
 from .checkpoint import load as load_checkpoint
 from .config import Config
-from .loop import best_checkpoint, softmax
+from .evaluation import softmax
+from .run import best_checkpoint
 from .verify import build, verify
 
 if TYPE_CHECKING:

@@ -15,33 +15,11 @@ import numpy as np
 from .. import data, memory, models, nn
 from ..errors import TinyshuffleError
 from .checkpoint import Checkpoint
-from .config import Config
+from .config import MOST_EPOCHS, Config
+from .record import COLUMNS, SUMS
 
-__all__ = ["COLUMNS", "SUMS", "build", "build_for", "check", "verify", "verify_to_resume"]
+__all__ = ["build", "build_for", "check", "verify", "verify_to_resume"]
 
-COLUMNS = (
-    "epoch",
-    "step",
-    "size",
-    "lr",
-    "train_loss",
-    "train_accuracy",
-    "test_loss",
-    "test_accuracy",
-    "images_per_second",
-    "step_seconds",
-    "seconds",
-)
-"""Of ``log.csv``. ``step`` counts from the start of the run, ``size`` is the side of the epoch's
-images, those of its test too, ``lr`` is that of the epoch's last step, the training figures are
-means over the epoch while the weights moved, ``images_per_second`` counts training alone,
-``step_seconds`` are those of the epoch's bare steps (forward, loss, backward, optimiser), and
-``seconds`` is since the start of the run, with everything."""
-
-SUMS = ("loss", "right", "images", "seconds", "step_seconds")
-"""What is added up over the steps of the epoch under way."""
-
-MOST_EPOCHS = 100_000
 LARGEST_SIDE = 1024  # of an image, in pixels: a net takes memory by its square
 
 

@@ -1,0 +1,149 @@
+"""What a run leaves behind beside its checkpoints.
+
+A run directory holds ``config.json``, ``machine.json``, ``log.csv`` and ``log.jsonl`` (a row an
+epoch), ``curves.png``, at the end ``confusion.png`` and ``worst.png``, and the checkpoints of
+:mod:`tinyshuffle.train.checkpoint`. The checkpoint is the truth: the log and the curves are written
+from the rows in it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import data, nn
+from ..files import atomic_write
+from ..machine import describe
+from ..words import duration, plural
+from .config import Config
+from .evaluation import Evaluation
+
+__all__ = [
+    "COLUMNS",
+    "PICTURES",
+    "SUMS",
+    "Result",
+    "write_config",
+    "write_log",
+    "write_machine",
+    "write_tests",
+]
+
+
+PICTURES = "confusion.png", "worst.png"
+
+COLUMNS = (
+    "epoch",
+    "step",
+    "size",
+    "lr",
+    "train_loss",
+    "train_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "images_per_second",
+    "step_seconds",
+    "seconds",
+)
+"""Of ``log.csv``. ``step`` counts from the start of the run, ``size`` is the side of the epoch's
+images, those of its test too, ``lr`` is that of the epoch's last step, the training figures are
+means over the epoch while the weights moved, ``images_per_second`` counts training alone,
+``step_seconds`` are those of the epoch's bare steps (forward, loss, backward, optimiser), and
+``seconds`` is since the start of the run, with everything."""
+
+
+SUMS = ("loss", "right", "images", "seconds", "step_seconds")
+"""What is added up over the steps of the epoch under way."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: its directory, its log and the net with its last weights.
+
+    The net is the average of the weights if the run keeps one, and ``ended`` says why the run was
+    over before its last epoch, if it was.
+    """
+
+    run: Path
+    rows: list[dict[str, Any]]
+    net: nn.Module
+    ended: str = ""
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy after the last epoch, 0 to 1."""
+        return float(self.rows[-1]["test_accuracy"])
+
+    def __str__(self) -> str:
+        last = self.rows[-1]
+        return (
+            f"test accuracy {100 * self.accuracy:.1f} % after {plural(last['epoch'], 'epoch')} in "
+            f"{duration(last['seconds'])}{self.ended and f' ({self.ended})'}; {self.run}"
+        )
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write ``config.json``: every number that the weights depend on."""
+    with atomic_write(folder / "config.json") as file:
+        file.write((json.dumps(config.to_dict(), indent=2) + "\n").encode())
+
+
+def write_machine(run: Path, threads: int) -> None:
+    """Write ``machine.json``: what the run has run on, the newest last."""
+    path, here = run / "machine.json", _here(threads)
+    try:
+        machines = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        machines = []
+    if not isinstance(machines, list):  # somebody else's: it is told anew
+        machines = []
+    if here not in machines[-1:]:
+        with atomic_write(path) as file:
+            file.write((json.dumps([*machines, here], indent=2) + "\n").encode())
+
+
+def _here(threads: int) -> dict[str, Any]:
+    """What a run runs on, as ``machine.json`` keeps it: speed and last bits depend on it."""
+    machine = describe(threads)
+    return {
+        "processor": machine.cpu,
+        "cores": machine.cores,
+        "threads": threads,
+        "system": machine.system,
+        "blas": machine.blas,
+        **{name.lower(): machine.versions[name] for name in ("Python", "NumPy", "numba")},
+    }
+
+
+def write_log(run: Path, rows: list[dict[str, Any]]) -> None:
+    """Write ``log.csv``, ``log.jsonl`` and ``curves.png`` from the rows."""
+    from .. import plots
+
+    with atomic_write(run / "log.jsonl") as file:
+        file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
+    with atomic_write(run / "log.csv") as file:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        file.write(text.getvalue().encode())
+    if rows:
+        with atomic_write(run / "curves.png") as file:
+            plots.learning_curves(rows).savefig(file, format="png")
+
+
+def write_tests(run: Path, test_set: data.Dataset, tested: Evaluation) -> None:
+    """Draw :data:`PICTURES`: where the last weights go wrong."""
+    from .. import plots
+
+    figures = (
+        plots.confusion(tested.confusion, tested.classes),
+        plots.worst_images(test_set, tested.probabilities),
+    )
+    for name, figure in zip(PICTURES, figures, strict=True):
+        with atomic_write(run / name) as file:
+            figure.savefig(file, format="png")

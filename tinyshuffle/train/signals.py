@@ -1,0 +1,77 @@
+"""How a training ends, or does not end, when the system asks it to: Ctrl-C, SIGTERM, SIGHUP."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+__all__ = ["Interrupted", "Signals", "outlive_terminal", "sigterm_as_interrupt"]
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was stopped by a signal between two steps, and its checkpoint is written."""
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+    def __reduce__(self) -> tuple:  # a pool of processes that cannot send it on hangs
+        return type(self), (str(self), self.signum)
+
+
+class Signals:
+    """Remember the first Ctrl-C or SIGTERM, so that the step under way can end."""
+
+    received = 0
+
+    def __enter__(self) -> Signals:
+        self._before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.getsignal(signum)
+                if handler not in (signal.SIG_IGN, None):  # nohup's wish is respected
+                    self._before[signum] = handler
+                    signal.signal(signum, self._note)
+        return self
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        self.received = signum
+        self.__exit__()  # the second one acts at once
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def outlive_terminal() -> Iterator[None]:
+    """Go on when the terminal is closed, as under ``nohup``: nobody is there to start again."""
+    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Let a SIGTERM do what Ctrl-C does, or the pool's processes would train on without us."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt  # not by way of SIGINT, which a job in the background ignores
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
