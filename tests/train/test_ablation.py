@@ -18,8 +18,9 @@ import tinyshuffle as ts
 from tinyshuffle import cost, data, models, plots
 from tinyshuffle.cli import cli
 from tinyshuffle.errors import TinyshuffleError
-from tinyshuffle.train import ablation as module
 from tinyshuffle.train.ablation import ABLATIONS, Ablation, Arm, Report, Solved, ablate, solve
+from tinyshuffle.train.ablation import run as trainings
+from tinyshuffle.train.ablation import widths as solving
 from tinyshuffle.train.config import Config
 
 CONFIG = Config(epochs=2, batch_size=35, threads=1, backend="numpy", lr=0.01)
@@ -38,7 +39,7 @@ def keep(arm, *arguments):
 def here(monkeypatch):
     """Small data, widths solved for once, and all trainings in this process."""
     monkeypatch.setattr(data, "load", tiny_run.load)
-    monkeypatch.setattr(module, "solve", lambda arm, *a: SOLVED.get(arm.name) or keep(arm, *a))
+    monkeypatch.setattr(trainings, "solve", lambda arm, *a: SOLVED.get(arm.name) or keep(arm, *a))
     with parallel_config(backend="sequential"):
         yield
 
@@ -50,7 +51,7 @@ def here(monkeypatch):
 def test_arms_cost_the_same(name):
     ablation = ABLATIONS[name]
     (reference,) = (arm for arm in ablation.arms if arm.name == ablation.budget)
-    budget = module._count(reference, ablation.smallest, 32, 10).multiply_adds
+    budget = solving.count(reference, ablation.smallest, 32, 10).multiply_adds
     for arm in ablation.arms:
         solved = solve(arm, budget, 32, 10)
         assert abs(solved.multiply_adds / budget - 1) < 0.03, arm.name
@@ -223,7 +224,7 @@ def test_sigterm_reaches_what_runs_in_the_pool(tmp_path, monkeypatch):
     monkeypatch.setattr("joblib.Parallel", pool)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt, match="the same command continues"):
-        module._run_all([], 2, True)
+        trainings._run_all([], 2, True)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -323,6 +324,6 @@ def test_table_and_figure():
     line = dict(zip(headings, lines[0], strict=True))
     assert line["accuracy"] == "71.00 %" and line["std"] == "1.41" and line["seeds"] == "2"
     assert (line["lowest"], line["highest"]) == ("70.00", "72.00")
-    figure = plots.ablation(found)
+    figure = plots.ablation(found.ablation.title, found.accuracies, found.config.data)
     points = [line.get_xdata() for line in figure.axes[0].get_lines()]
     assert [list(p) for p in points] == [[70, 72], [71], [60, 61], [60.5]]

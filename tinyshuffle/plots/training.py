@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .style import COLOURS, MARKERS, STYLES, label
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..data import Dataset
-    from ..train.ablation import Report
 
 __all__ = ["ablation", "compare", "confusion", "learning_curves", "samples", "worst_images"]
 
@@ -219,12 +218,17 @@ def compare(runs: dict[str, Sequence[dict[str, Any]]]) -> Figure:
     return figure
 
 
-def ablation(report: Report) -> Figure:
+def ablation(title: str, accuracies: Mapping[str, Sequence[float]], dataset: str) -> Figure:
     """Draw the accuracies that an ablation found: each run, and the mean of each net.
 
     Parameters
     ----------
-    report : Report
+    title : str
+        The question.
+    accuracies : mapping of str to sequence of float
+        Test accuracy of every run, 0 to 1, by the net's name.
+    dataset : str
+        Its name.
 
     Returns
     -------
@@ -232,12 +236,12 @@ def ablation(report: Report) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    names = [solved.arm.name for solved in report.arms]
+    names = list(accuracies)
     figure = Figure(figsize=(6, 1.4 + 0.5 * len(names)), dpi=120)
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
     for i, name in enumerate(names):
-        found = [100 * accuracy for accuracy in report.accuracies[name]]
+        found = [100 * accuracy for accuracy in accuracies[name]]
         runs = "each run" if i == 0 else None
         axes.plot(found, [i] * len(found), "o", color=COLOURS["orange"], alpha=0.8, label=runs)
         mean = sum(found) / len(found)
@@ -246,8 +250,8 @@ def ablation(report: Report) -> Figure:
                       fontsize=8)  # fmt: skip
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlabel(f"test accuracy on {report.config.data}, %")
-    axes.set_title(report.ablation.title, fontsize=11)
+    axes.set_xlabel(f"test accuracy on {dataset}, %")
+    axes.set_title(title, fontsize=11)
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="best")

@@ -1,0 +1,159 @@
+"""What an ablation found: a table, and whether the paper's order holds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+from ...text import csv_text
+from ...words import plural
+from ..config import Config
+from .catalogue import Ablation
+from .widths import Solved
+
+__all__ = ["PUBLISHED", "Report", "Verdict"]
+
+# Of Student's t with 1, 2, … degrees of freedom: what chance exceeds once in twenty times.
+T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
+
+
+PUBLISHED = "Published, not measured here"
+"""How the sentence of a report begins that says what the paper prints."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether one of the paper's comparisons holds here."""
+
+    better: str
+    worse: str
+    difference: float
+    error: float
+    freedom: float
+
+    @property
+    def word(self) -> str:
+        """``holds``, ``does not hold``, or ``is not settled``: chance alone may do as much."""
+        limit = T_95[min(max(1, int(self.freedom)), len(T_95)) - 1] * self.error
+        if not abs(self.difference) > limit:  # also if one seed leaves it unknown
+            return "is not settled"
+        return "holds" if self.difference > 0 else "does not hold"
+
+    def __str__(self) -> str:
+        spread = "unknown" if math.isnan(self.error) else f"{100 * self.error:.2f}"
+        return (
+            f"{self.better} better than {self.worse}: {self.word} "
+            f"(by {100 * self.difference:+.2f} points, standard error {spread})"
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an ablation found.
+
+    Attributes
+    ----------
+    ablation : Ablation
+    config : Config
+        What all trainings have in common.
+    arms : list of Solved
+    accuracies : dict
+        Test accuracy after the last epoch, 0 to 1, of every seed, by name of the arm.
+    """
+
+    ablation: Ablation
+    config: Config
+    arms: list[Solved]
+    accuracies: dict[str, list[float]]
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """One for each of the paper's comparisons."""
+        found = []
+        for better, worse in self.ablation.order:
+            a, b = self.accuracies[better], self.accuracies[worse]
+            difference = statistics.mean(a) - statistics.mean(b)
+            error, freedom = math.nan, 1.0
+            if min(len(a), len(b)) > 1:
+                # Welch (1947): each mean with the spread of its own seeds
+                u, v = statistics.variance(a) / len(a), statistics.variance(b) / len(b)
+                error = math.sqrt(u + v)
+                if error > 0:
+                    freedom = error**4 / (u * u / (len(a) - 1) + v * v / (len(b) - 1))
+            found.append(Verdict(better, worse, difference, error, freedom))
+        return found
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        words = [v.word for v in self.verdicts]
+        if all(word == "holds" for word in words):
+            return "The paper's order holds here."
+        if "does not hold" in words:
+            return "The paper's order does not hold here."
+        return "The paper's order is not settled by these runs."
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Return headings and a line an arm."""
+        headings = ["net", "stages", "mult-adds", "params", "seeds", "accuracy", "std", "lowest",
+                    "highest"]  # fmt: skip
+        lines = []
+        for solved in self.arms:
+            found = self.accuracies[solved.arm.name]
+            std = f"{100 * statistics.stdev(found):.2f}" if len(found) > 1 else "-"
+            lines.append([
+                solved.arm.name,
+                solved.widths,
+                f"{solved.multiply_adds:,}",
+                f"{solved.params:,}",
+                str(len(found)),
+                f"{100 * statistics.mean(found):.2f} %",
+                std,
+                f"{100 * min(found):.2f}",
+                f"{100 * max(found):.2f}",
+            ])
+        return headings, lines
+
+    def to_markdown(self) -> str:
+        """Return the question, the table and the verdict."""
+        headings, lines = self.table()
+        body = [headings, ["---", *["---:"] * (len(headings) - 1)], *lines]
+        config = self.config
+        return "\n".join([
+            f"## {self.ablation.title}",
+            "",
+            f"{config.data}, {plural(config.epochs, 'epoch')}, test accuracy after the last one.",
+            "",
+            *("| " + " | ".join(cells) + " |" for cells in body),
+            "",
+            f"{self.verdict}",
+            "",
+            *(f"- {verdict}" for verdict in self.verdicts),
+            "",
+            self.published,
+            "",
+        ])
+
+    @property
+    def published(self) -> str:
+        """One sentence: what the paper prints of these nets."""
+        arms = (solved.arm for solved in self.arms)
+        errors = [f"{a.name} {a.published} %" for a in arms if a.published is not None]
+        return (
+            f"{PUBLISHED} ({self.ablation.source}), another data set and other training, for the "
+            f"order only: top-1 error on ImageNet of {', '.join(errors)}."
+        )
+
+    def to_csv(self) -> str:
+        """Return a line a run."""
+        rows: list[list[Any]] = [
+            ["net", "stages", "multiply_adds", "params", "seed", "test_accuracy"]
+        ]
+        rows += [
+            [s.arm.name, s.widths, s.multiply_adds, s.params, seed, accuracy]
+            for s in self.arms
+            for seed, accuracy in enumerate(self.accuracies[s.arm.name])
+        ]
+        return csv_text(rows)

@@ -1,0 +1,117 @@
+"""Widths with which a net has as many multiply-adds as the others that it is compared with."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from ... import models
+from ...errors import TinyshuffleError
+from .catalogue import STEM_CHANNELS, Arm
+
+__all__ = ["Solved", "count", "solve"]
+
+TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Solved:
+    """An arm with its widths.
+
+    Attributes
+    ----------
+    arm : Arm
+    variant : dict
+        The arm's, and the widths.
+    multiply_adds, params : int
+        For one image.
+    """
+
+    arm: Arm
+    variant: dict[str, Any]
+    multiply_adds: int
+    params: int
+
+    def near(self, budget: int) -> bool:
+        """Whether this may be compared with nets of so many multiply-adds."""
+        return abs(self.multiply_adds / budget - 1) <= TOLERANCE
+
+    @property
+    def widths(self) -> str:
+        """Channels of stages 2, 3 and 4."""
+        return "-".join(map(str, self.variant.get("stage_channels", ["as registered"])))
+
+
+def count(arm: Arm, channels: Sequence[int], side: int, num_classes: int) -> Solved:
+    """Count an arm with these channels in stages 2, 3 and 4."""
+    from ...cost import profile
+
+    variant = dict(arm.variant)
+    if arm.multiple:
+        variant["stage_channels"] = list(channels)
+    net = models.create(arm.model, num_classes=num_classes, stem="cifar", **variant)
+    total = profile(net, (1, side, side, 3)).total
+    return Solved(arm, variant, total.multiply_adds, total.params)
+
+
+def solve(arm: Arm, budget: int, side: int, num_classes: int) -> Solved:
+    """Find the widths whose multiply-adds come nearest to a budget.
+
+    Stages 3 and 4 are twice and four times as wide as stage 2, as in the papers, or as nearly as
+    the groups let them.
+
+    Parameters
+    ----------
+    arm : Arm
+    budget : int
+        Multiply-adds for one image.
+    side, num_classes : int
+        Of the images, and how many classes they have.
+
+    Raises
+    ------
+    TinyshuffleError
+        If no widths come within 5 % of the budget (a net with given widths: it does not).
+    """
+    if not arm.multiple:
+        fixed = count(arm, (), side, num_classes)
+        if not fixed.near(budget):
+            raise TinyshuffleError(
+                f"{arm.name} has {fixed.multiply_adds:,} multiply-adds, whatever the --budget, and "
+                f"cannot be compared at {budget:,}: leave --budget out"
+            )
+        return fixed
+
+    @cache
+    def solved(*stages: int) -> Solved:
+        return count(arm, [arm.multiple * stage for stage in stages], side, num_classes)
+
+    # Widths in multiples. V1's stage 2 must be wider than the stem, which its first unit passes on.
+    v1 = arm.model.startswith("shufflenet_v1")
+    first = STEM_CHANNELS // arm.multiple + 1 if v1 else 1
+
+    def adds(units: int) -> int:
+        return solved(units, 2 * units, 4 * units).multiply_adds
+
+    enough = first
+    while adds(enough) < budget:
+        enough *= 2
+    last = 4 * (first + bisect_left(range(first, enough), budget, key=adds))
+    candidates = [
+        solved(second, third, fourth)
+        for fourth in range(max(4 * first, last - 4), last + 1)
+        for second in {fourth // 4, -(-fourth // 4)}
+        for third in {fourth // 2, -(-fourth // 2)}
+        if second < third
+    ]
+    best = min(candidates, key=lambda found: abs(found.multiply_adds - budget))
+    if not best.near(budget):
+        raise TinyshuffleError(
+            f"no widths of {arm.name} (multiples of {arm.multiple}) come within "
+            f"{TOLERANCE:.0%} of {budget:,} multiply-adds (the nearest has "
+            f"{best.multiply_adds:,}): give another --budget"
+        )
+    return best
