@@ -28,13 +28,13 @@ def test_rows_cost_the_same_multiply_adds(name):
             "g4": 0.0,
         }[name]
         assert widest <= bound, (column.name, counts)
-        assert len(column.plans) == len(column.published) == len(GUIDELINES[name].rows)
+        assert len(column.specs) == len(column.published) == len(GUIDELINES[name].rows)
 
 
 def test_multiply_adds_are_those_of_the_paper():
     """G1, GPU x1: 20 pointwise convolutions of 128 channels at 56x56."""
     column = GUIDELINES["g1"].columns[0]
-    net = blocks.build(column.plans[0])
+    net = blocks.build(column.specs[0])
     assert ts.cost.profile(net, (1, 56, 56, 128)).total.multiply_adds == 20 * 56 * 56 * 128**2
     bottleneck = blocks.build(blocks.residual(32, True, True))
     count = ts.cost.profile(bottleneck, (1, 56, 56, 32)).total.multiply_adds

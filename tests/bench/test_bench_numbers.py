@@ -12,7 +12,7 @@ import pytest
 import tinyshuffle as ts
 from tinyshuffle import kernels, machine, plots
 from tinyshuffle.backend import F
-from tinyshuffle.bench import ceilings, peers, run, sides
+from tinyshuffle.bench import ceilings, libraries, peers, run
 from tinyshuffle.bench.layers import LayerTime, LayerTimes, time_layers
 from tinyshuffle.bench.process import Worker, clean_environment
 from tinyshuffle.bench.spread import ratios, spread
@@ -205,7 +205,7 @@ def two_threads():
 @pytest.mark.parametrize("model", ["shufflenet_v2_x0_5", "shufflenet_v1_x0_25_g2"])
 def test_layers_of_a_net(model, train, threads, two_threads):
     net = ts.models.create(model, num_classes=10, stem="cifar")
-    side = sides.Ours(net, *sides.draw(4, 8, 10), train, threads)
+    side = libraries.Ours(net, *libraries.draw(4, 8, 10), train, threads)
     times = time_layers(side, rounds=1, warm=0)
     profile = ts.cost.profile(net, side.images.shape)
     rows = {row.layer: row for row in times.rows if row.multiply_adds}
@@ -228,7 +228,7 @@ def test_layers_of_a_net(model, train, threads, two_threads):
 
 def test_a_watch_ends_with_its_step():
     net = ts.models.create("shufflenet_v2_x0_5", num_classes=10, stem="cifar")
-    side = sides.Ours(net, *sides.draw(2, 8, 10), True, 1)
+    side = libraries.Ours(net, *libraries.draw(2, 8, 10), True, 1)
     side.labels = np.array([0])  # does not fit
     with pytest.raises(ts.TinyshuffleError):
         time_layers(side, rounds=1)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 import tinyshuffle as ts
-from tinyshuffle.bench import run
+from tinyshuffle.bench import process, run, startup
 from tinyshuffle.bench.process import Worker
 from tinyshuffle.bench.progress import Progress
 from tinyshuffle.cli import cli
@@ -67,12 +68,12 @@ def test_startup_begins_with_an_empty_cache(monkeypatch):
     seen = []
 
     def first_step(case, cache):
-        folder = run.Path(cache)
+        folder = Path(cache)
         seen.append((cache, len(list(folder.iterdir()))))
         (folder / f"kernel{len(seen)}").touch()
         return 1.5 if len(seen) == 1 else 0.25
 
-    monkeypatch.setattr(run, "_first_step", first_step)
+    monkeypatch.setattr(startup, "_first_step", first_step)
     out = bench("startup", "--rounds", 2)
     assert "empty cache: 1.5 s" in out and "full cache:  0.25 s, median of 2" in out
     assert [count for _, count in seen] == [0, 1, 2] and len({cache for cache, _ in seen}) == 1
@@ -145,7 +146,8 @@ def test_ctrl_c_ends_the_workers(monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "Worker", Watched)
+    for module in (run, process):
+        monkeypatch.setattr(module, "Worker", Watched)
     monkeypatch.setattr(run, "take_turns", interrupted)
     with pytest.raises(KeyboardInterrupt), Progress() as progress:
         run.compare_sides(CASE, [], 1, progress, burst=0.01)

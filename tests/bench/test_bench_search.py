@@ -7,8 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 import tinyshuffle as ts
-from tinyshuffle.bench import search
-from tinyshuffle.bench.search import Entry, Genome, Space, best, evolve, front, parse_latency
+from tinyshuffle.bench import search, search_space
+from tinyshuffle.bench.search import best, evolve, front, parse_latency
+from tinyshuffle.bench.search_space import Entry, Genome, Space
 from tinyshuffle.cli import cli
 from tinyshuffle.data import shapes
 
@@ -164,7 +165,7 @@ def tiny(monkeypatch, tmp_path):
     init = search.Clock.__init__
     small = {"groups": (0, 2), "widths": (48,), "depths": (2, 3)}
     monkeypatch.setattr(
-        search, "Space", lambda size, classes: Space(size, classes, **small)
+        search_space, "Space", lambda size, classes: Space(size, classes, **small)
     )
     monkeypatch.setattr(
         search.Clock, "__init__", lambda self, space, threads: init(self, space, threads, 0.0)

@@ -9,7 +9,7 @@ import pytest
 
 import tinyshuffle as ts
 from tinyshuffle import plots
-from tinyshuffle.bench import calibrate, predicted, sides
+from tinyshuffle.bench import calibrate, libraries, predicted
 from tinyshuffle.bench.ceilings import Ceilings
 from tinyshuffle.bench.layers import LayerTime, LayerTimes, time_layers
 from tinyshuffle.bench.run import Case
@@ -40,7 +40,7 @@ def test_bandwidth_by_the_working_set():
 def test_operations_are_those_that_run(model):
     """The layers that are predicted are those that the benchmark times, and cost the same."""
     net = ts.models.create(model)
-    side = sides.Ours(net, *sides.draw(2, 64, 1000), False, 2)
+    side = libraries.Ours(net, *libraries.draw(2, 64, 1000), False, 2)
     try:
         times = time_layers(side, rounds=1, warm=0)
     finally:

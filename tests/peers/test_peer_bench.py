@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import tinyshuffle as ts
-from tinyshuffle.bench import guidelines, run
+from tinyshuffle.bench import guidelines, process, run
 from tinyshuffle.bench.process import Worker
 from tinyshuffle.bench.progress import Progress
 from tinyshuffle.cli import cli
@@ -61,7 +61,8 @@ def test_a_peer_with_one_wrong_tensor_is_refused(
                 np.savez(job["weights"], **state)
             super().__init__(side, job)
 
-    monkeypatch.setattr(run, "Worker", Corrupting)
+    for module in (run, process):
+        monkeypatch.setattr(module, "Worker", Corrupting)
     case = run.Case("inference", "shufflenet_v2_x0_5", 4, 16, 1, "cifar")
     with (
         pytest.raises(ts.TinyshuffleError, match=r"computes something else \(logits differ by"),
@@ -90,7 +91,8 @@ def test_a_peer_with_another_net_is_no_peer(monkeypatch: pytest.MonkeyPatch) -> 
     class Shortening(Worker):
         def ask(self, what: str, **more: Any) -> Any:
             if what == "hold" and self.name == "PyTorch":
-                more = {"nets": {n: j | {"plan": j["plan"][:-1]} for n, j in more["nets"].items()}}
+                shorter = {n: j | {"blocks": j["blocks"][:-1]} for n, j in more["nets"].items()}
+                more = {"nets": shorter}
             return super().ask(what, **more)
 
     monkeypatch.setattr(guidelines, "SIZE", 4)

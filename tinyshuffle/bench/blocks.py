@@ -1,7 +1,7 @@
-"""The V2 paper's building blocks, as plans from which every library builds the same net.
+"""The V2 paper's building blocks, as specs from which every library builds the same net.
 
-A plan is a list of layers, as JSON can hold it: ``["conv", c, o, kernel, groups]`` (no bias, stride
-1, the size is kept), ``["relu"]``, and ``["add", plan, …]``, whose branches see the same input and
+A spec is a list of layers, as JSON can hold it: ``["conv", c, o, kernel, groups]`` (no bias, stride
+1, the size is kept), ``["relu"]``, and ``["add", spec, …]``, whose branches see the same input and
 are added up; a branch without layers is a shortcut.
 """
 
@@ -18,15 +18,15 @@ from ..nn import Conv2d, Module, ReLU, Sequential
 from ..parallel import DataParallel
 from ..values import flags
 
-__all__ = ["Plan", "build", "channel_widths", "fragments", "grouped", "residual"]
+__all__ = ["Spec", "build", "channel_widths", "fragments", "grouped", "residual"]
 
-Plan = list[Any]
+Spec = list[Any]
 
 
-def build(plan: Plan) -> DataParallel:
-    """Build a plan with this library's layers and random weights, always the same.
+def build(spec: Spec) -> DataParallel:
+    """Build a spec with this library's layers and random weights, always the same.
 
-    The weights keep the size of the activations about as it is, however deep the plan.
+    The weights keep the size of the activations about as it is, however deep the spec.
 
     >>> build([["conv", 4, 6, 1, 2], ["relu"], ["add", [["conv", 6, 6, 3, 1]], []]])
     Sequential(
@@ -40,16 +40,16 @@ def build(plan: Plan) -> DataParallel:
       )
     )
     """
-    net, rng = _chain(plan), np.random.default_rng(0)
+    net, rng = _chain(spec), np.random.default_rng(0)
     for p in net.parameters():
         bound = sqrt(3 / np.prod(p.shape[:-1]))
         p.data = rng.uniform(-bound, bound, p.shape).astype(np.float32)
     return DataParallel(net)
 
 
-def _chain(plan: Plan) -> Sequential:
+def _chain(spec: Spec) -> Sequential:
     layers: list[Module] = []
-    for word, *arguments in plan:
+    for word, *arguments in spec:
         if word == "conv":
             c, o, kernel, groups = arguments
             layers.append(Conv2d(c, o, kernel, 1, kernel // 2, groups=groups, bias=False))
@@ -85,18 +85,18 @@ class _Added(Module):
 # ---- the four experiments
 
 
-def channel_widths(c1: int, c2: int) -> Plan:
+def channel_widths(c1: int, c2: int) -> Spec:
     """G1: ten blocks of two pointwise convolutions, from c1 channels to c2 and back (Table 1)."""
     return [["conv", c1, c2, 1, 1], ["conv", c2, c1, 1, 1]] * 10
 
 
-def grouped(c: int, groups: int) -> Plan:
+def grouped(c: int, groups: int) -> Spec:
     """G2: ten pointwise convolutions with groups (Table 2)."""
     return [["conv", c, c, 1, groups]] * 10
 
 
 @flags
-def fragments(c: int, count: int, parallel: bool) -> Plan:
+def fragments(c: int, count: int, parallel: bool) -> Spec:
     """G3: ten blocks of one to four pointwise convolutions (Table 3, Appendix Figure 1).
 
     Parallel ones are added up: only then do the channels have to change to keep the multiply-adds,
@@ -109,7 +109,7 @@ def fragments(c: int, count: int, parallel: bool) -> Plan:
 
 
 @flags
-def residual(c: int, relu: bool, shortcut: bool) -> Plan:
+def residual(c: int, relu: bool, shortcut: bool) -> Spec:
     """G4: ten of ResNet's bottlenecks, with or without ReLUs and shortcut (Table 4).
 
     c is the width of the block and c / 4 that of the 3x3 convolution inside it. The paper does not

@@ -32,7 +32,7 @@ from ..nn import (
 )
 from ..parallel import DataParallel, set_num_threads
 from ..values import flags
-from . import ceilings, sides
+from . import ceilings, libraries
 from .layers import time_layers
 from .process import Worker
 from .progress import Progress
@@ -143,9 +143,9 @@ def calibrate(cores: int, threads: int) -> Speeds:
     return Speeds(cores, peak, bandwidths, rates, between, start)
 
 
-def _side(net: Module, shape: tuple[int, ...], threads: int) -> sides.Ours:
-    images, labels = sides.draw(shape[0], shape[1], 1, shape[3])
-    return sides.Ours(DataParallel(net.initialise()), images, labels, False, threads)
+def _side(net: Module, shape: tuple[int, ...], threads: int) -> libraries.Ours:
+    images, labels = libraries.draw(shape[0], shape[1], 1, shape[3])
+    return libraries.Ours(DataParallel(net.initialise()), images, labels, False, threads)
 
 
 def _timed(

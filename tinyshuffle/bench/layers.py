@@ -21,7 +21,7 @@ import numpy as np
 from ..cost.profile import _KIND_OF, Profile
 from ..plan import Event, Row, clocked
 from .ceilings import Ceilings
-from .sides import Ours
+from .libraries import Ours
 
 __all__ = ["LayerTime", "LayerTimes", "Sum", "time_layers"]
 

@@ -19,11 +19,10 @@ from ..models.shufflenet_v1 import ShuffleUnitV1
 from ..models.shufflenet_v2 import ShuffleUnitV2
 from ..nn import Module, Sequential
 from ..parallel import DataParallel
+from .libraries import height_and_width
 from .predicted import correlation
-from .process import Worker
+from .process import OURS, Worker, alone, cleared
 from .progress import Progress
-from .run import OURS, _alone, _cleared
-from .sides import sides
 from .spread import Spread, spread
 
 __all__ = ["NETS", "UNITS", "Row", "Rows", "Subject", "measure_rows", "stack"]
@@ -69,7 +68,7 @@ class Subject:
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Of its input: a single image."""
-        return 1, *sides(self.size), self.channels
+        return 1, *height_and_width(self.size), self.channels
 
 
 def stack(unit: str, channels: int) -> DataParallel:
@@ -272,7 +271,7 @@ def measure_rows(
                 worker.ask("run", net=name, seconds=0, least=1)  # brings it back to the caches
                 runs = worker.ask("run", net=name, seconds=burst, least=1)
                 turns.append(spread(runs).median)
-    machine = _alone({**job, "kind": "machine"}, OURS)["machine"]
+    machine = alone({**job, "kind": "machine"}, OURS)["machine"]
     rows = []
     for subject in subjects:
         net = subject.build()
@@ -281,4 +280,4 @@ def measure_rows(
         rows.append(
             Row(subject, times[subject.name], total.multiply_adds, total.memory_access, predicted)
         )
-    return Rows(rows, Machine(**machine), _cleared())
+    return Rows(rows, Machine(**machine), cleared())

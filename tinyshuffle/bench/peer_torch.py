@@ -216,10 +216,10 @@ class Added(nn.ModuleList):
         return first
 
 
-def blocks(plan: list[Any]) -> nn.Sequential:
+def blocks(spec: list[Any]) -> nn.Sequential:
     """Build what ``tinyshuffle.bench.blocks`` describes."""
     layers: list[nn.Module] = []
-    for word, *arguments in plan:
+    for word, *arguments in spec:
         if word == "conv":
             c, o, kernel, groups = arguments
             layers.append(

@@ -15,9 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import TinyshuffleError
 
-__all__ = ["Worker", "clean_environment"]
+__all__ = ["OURS", "Worker", "alone", "clean_environment", "cleared"]
+
+OURS = "tinyshuffle"
 
 # Variables that choose other kernels or other numbers of threads than a user gets by default.
 _PREFIXES = (
@@ -37,6 +41,11 @@ def clean_environment(environment: Mapping[str, str]) -> tuple[dict[str, str], l
         name for name in environment if name.startswith(_PREFIXES) and name not in _KEPT
     )
     return {name: v for name, v in environment.items() if name not in cleared}, cleared
+
+
+def cleared() -> list[str]:
+    """Return the names of this process's variables that workers do not get."""
+    return clean_environment(os.environ)[1]
 
 
 class Worker:
@@ -80,6 +89,12 @@ class Worker:
         self._send({"ask": what} | arguments)
         return self._receive()
 
+    def check(self, path: Path, **more: Any) -> dict[str, np.ndarray]:
+        """Return the arrays that must be alike on every side, by way of a file."""
+        self.ask("check", path=str(path), **more)
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+
     def _send(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None
         try:
@@ -122,3 +137,9 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def alone(job: dict[str, Any], name: str) -> dict[str, Any]:
+    """Have a worker do a job that has no questions to follow."""
+    with Worker(name, job) as worker:
+        return worker.ready()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -17,10 +16,10 @@ from ..errors import TinyshuffleError
 from ..machine import Machine
 from .ceilings import Ceilings
 from .layers import LayerTimes
+from .libraries import height_and_width
 from .peers import PEERS, check_peer, torch_arguments
-from .process import Worker, clean_environment
+from .process import OURS, Worker, alone, cleared
 from .progress import Progress
-from .sides import sides
 from .spread import Spread, ratios, spread
 
 __all__ = [
@@ -30,11 +29,9 @@ __all__ = [
     "agree",
     "compare_sides",
     "measure_layers",
-    "measure_startup",
     "take_turns",
 ]
 
-OURS = "tinyshuffle"
 BURST = 1.0  # seconds that a side runs before it is the other's turn
 PAUSE = 0.06  # seconds between: twice what OpenBLAS's threads wait busily for more work
 FORMATS = ("NCHW", "channels_last")
@@ -73,12 +70,12 @@ class Case:
     @property
     def height(self) -> int:
         """Of an image."""
-        return sides(self.size)[0]
+        return height_and_width(self.size)[0]
 
     @property
     def width(self) -> int:
         """Of an image."""
-        return sides(self.size)[1]
+        return height_and_width(self.size)[1]
 
     def job(self, kind: str, **more: Any) -> dict[str, Any]:
         """Return the job for a worker of this kind."""
@@ -201,7 +198,7 @@ def compare_sides(
         files = Path(folder)
         weights = str(files / "weights.npz")
         progress.phase(f"{case.model}: weights and kernels")
-        machine = _alone(case.job("settle", path=weights), OURS)["machine"]
+        machine = alone(case.job("settle", path=weights), OURS)["machine"]
 
         def start(kind: str, **more: Any) -> tuple[Worker, int | None]:
             name = PEERS.get(kind, OURS)
@@ -209,7 +206,7 @@ def compare_sides(
             worker = Worker(name, case.job(kind, weights=weights, **more))
             stack.callback(worker.close)
             memory = worker.ready()["memory"]
-            arrays = _check(worker, files / "check.npz")
+            arrays = worker.check(files / "check.npz")
             if kind == OURS:
                 expected.update(arrays)
             else:
@@ -233,7 +230,7 @@ def compare_sides(
                 chosen.append(both[best])
             else:
                 net = str(files / "net.onnx")
-                _alone(case.job("export", weights=weights, path=net), "ONNX's export")
+                alone(case.job("export", weights=weights, path=net), "ONNX's export")
                 chosen.append((*start(peer, onnx=net), ""))
         workers = [worker for worker, _, _ in chosen]
         times = take_turns(workers, progress.rounds(case.model, rounds), burst)
@@ -241,7 +238,7 @@ def compare_sides(
             Side(worker.name, name, bursts, worker.ask("memory"), memory)
             for (worker, memory, name), bursts in zip(chosen, times, strict=True)
         ]
-    return Result(case, Machine(**machine), _cleared(), differences, sides)
+    return Result(case, Machine(**machine), cleared(), differences, sides)
 
 
 def take_turns(
@@ -279,22 +276,6 @@ def agree(
     return out
 
 
-def _check(worker: Worker, path: Path, **more: Any) -> dict[str, np.ndarray]:
-    worker.ask("check", path=str(path), **more)
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
-
-
-def _alone(job: dict[str, Any], name: str) -> dict[str, Any]:
-    """Have a worker do a job that has no questions to follow."""
-    with Worker(name, job) as worker:
-        return worker.ready()
-
-
-def _cleared() -> list[str]:
-    return clean_environment(os.environ)[1]
-
-
 @dataclass(frozen=True)
 class Layers:
     """The layers of a net, beside the roofline of the machine that ran them."""
@@ -309,48 +290,13 @@ class Layers:
 def measure_layers(case: Case, rounds: int, progress: Progress, seconds: float = 1.0) -> Layers:
     """Time the layers of a net in ``rounds`` runs, and the machine's ceilings for ``seconds``."""
     progress.phase(f"{case.model}: ceilings, kernels, layers")
-    answer = _alone(case.job("layers", rounds=rounds, seconds=seconds), OURS)
+    answer = alone(case.job("layers", rounds=rounds, seconds=seconds), OURS)
     return Layers(
         case,
         Machine(**answer["machine"]),
         Ceilings(**answer["ceilings"]),
-        _cleared(),
+        cleared(),
         LayerTimes.from_dict(answer["times"]),
     )
 
 
-@dataclass(frozen=True)
-class Startup:
-    """Seconds from the start of a process to the end of its first training step.
-
-    Attributes
-    ----------
-    cold : float
-        With an empty cache of compiled kernels, as after an installation.
-    warm : list of float
-        With a full one.
-    """
-
-    case: Case
-    machine: Machine
-    cleared: list[str]
-    cold: float
-    warm: list[float]
-
-
-def measure_startup(case: Case, rounds: int, progress: Progress) -> Startup:
-    """Start a process with an empty cache once, and then ``rounds`` with the full one."""
-    with tempfile.TemporaryDirectory(prefix="tinyshuffle-bench-") as folder:
-        progress.phase("empty cache: compiling")
-        cold = _first_step(case, folder)
-        warm = [_first_step(case, folder) for _ in progress.rounds("full cache", rounds)]
-    machine = _alone(case.job("machine"), OURS)["machine"]
-    return Startup(case, Machine(**machine), _cleared(), cold, warm)
-
-
-def _first_step(case: Case, cache: str) -> float:
-    start = time.perf_counter()
-    with Worker(OURS, case.job(OURS), {"NUMBA_CACHE_DIR": cache}) as worker:
-        worker.ready()
-        worker.ask("run", seconds=0, least=1)
-        return time.perf_counter() - start

@@ -24,7 +24,7 @@ from ..backend import F
 from ..errors import TinyshuffleError
 from ..machine import describe, resident_memory
 from ..parallel import DataParallel, set_num_threads
-from . import ceilings, sides
+from . import ceilings, libraries
 from .peers import torch_net
 
 __all__ = ["main"]
@@ -33,12 +33,12 @@ Job = dict[str, Any]
 
 
 def _net(job: Job) -> Any:
-    if "plan" in job:
+    if "blocks" in job:
         from .blocks import build
 
-        return build(job["plan"])
+        return build(job["blocks"])
     if "space" in job:
-        from .search import Genome, Space
+        from .search_space import Genome, Space
 
         space = Space(**job["space"])
         if "genome" in job:
@@ -58,10 +58,10 @@ def _net(job: Job) -> Any:
 def _torch_net(job: Job) -> Any:
     from .peer_torch import blocks, load_state
 
-    if "plan" in job:
+    if "blocks" in job:
         from .blocks import build
 
-        net, state = blocks(job["plan"]), build(job["plan"]).state_dict()
+        net, state = blocks(job["blocks"]), build(job["blocks"]).state_dict()
     else:
         net, state = torch_net(job["model"], job["classes"], job["stem"]), _load(job["weights"])
     load_state(state, net)
@@ -75,30 +75,30 @@ def _load(path: str) -> dict[str, np.ndarray]:
 
 def _settle(job: Job) -> dict[str, Any]:
     """Write the weights of the run, and compile what it will use."""
-    images, labels = sides.draw(job["batch"], job["size"], job["classes"])
+    images, labels = libraries.draw(job["batch"], job["size"], job["classes"])
     set_num_threads(job["threads"])
     net = _net(job)
-    sides.settle(net, job["size"])
+    libraries.settle(net, job["size"])
     np.savez(job["path"], **net.state_dict())
-    sides.Ours(net, images, labels, job["train"], job["threads"]).run()
+    libraries.Ours(net, images, labels, job["train"], job["threads"]).run()
     return {"machine": describe(job["threads"]).to_dict()}
 
 
 def _export(job: Job) -> dict[str, Any]:
-    images, _ = sides.draw(job["batch"], job["size"], job["classes"], job.get("channels", 3))
-    sides.export(_torch_net(job), images, job["path"])
+    images, _ = libraries.draw(job["batch"], job["size"], job["classes"], job.get("channels", 3))
+    libraries.export(_torch_net(job), images, job["path"])
     return {}
 
 
 def _layers(job: Job) -> dict[str, Any]:
     from .layers import time_layers
 
-    images, labels = sides.draw(job["batch"], job["size"], job["classes"])
+    images, labels = libraries.draw(job["batch"], job["size"], job["classes"])
     set_num_threads(job["threads"])
     found = ceilings.measure(job["threads"], job["seconds"])
     net = _net(job)
-    sides.settle(net, job["size"])
-    side = sides.Ours(net, images, labels, job["train"], job["threads"])
+    libraries.settle(net, job["size"])
+    side = libraries.Ours(net, images, labels, job["train"], job["threads"])
     times = time_layers(side, job["rounds"])
     return {
         "machine": describe(job["threads"]).to_dict(),
@@ -127,16 +127,17 @@ _ALONE = {
 
 
 def _side(job: Job) -> Any:
-    images, labels = sides.draw(job["batch"], job["size"], job["classes"], job.get("channels", 3))
+    shape = job["batch"], job["size"], job["classes"], job.get("channels", 3)
+    images, labels = libraries.draw(*shape)
     if job["kind"] == "onnxruntime":
-        return sides.OnnxRuntime(job["onnx"], images, job["threads"])
+        return libraries.OnnxRuntime(job["onnx"], images, job["threads"])
     arguments = images, labels, job["train"], job["threads"]
     if job["kind"] == "torch":
-        return sides.Torch(_torch_net(job), *arguments, job["format"])
+        return libraries.Torch(_torch_net(job), *arguments, job["format"])
     net = _net(job)
     if job.get("settle"):
-        sides.settle(net, job["size"], images.shape[3])
-    return sides.Ours(net, *arguments)
+        libraries.settle(net, job["size"], images.shape[3])
+    return libraries.Ours(net, *arguments)
 
 
 def _import(kind: str) -> None:

@@ -524,7 +524,7 @@ def guidelines(
 
 
 def _print_guideline(guideline: Any, found: Sequence[Any]) -> None:
-    from ..bench.guidelines import relative_multiply_adds
+    from ..bench.guideline_tables import relative_multiply_adds
     from ..bench.spread import spread
 
     click.echo(f"{guideline.name}: {guideline.claim}")

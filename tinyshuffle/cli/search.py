@@ -51,7 +51,8 @@ def search(
     """
     from .. import plots
     from ..bench.progress import Progress
-    from ..bench.search import Clock, Space, front, parse_latency, ruled_out, within
+    from ..bench.search import Clock, front, parse_latency, ruled_out, within
+    from ..bench.search_space import Space
     from ..errors import TinyshuffleError
     from ..files import atomic_write
     from ..parallel import get_num_threads

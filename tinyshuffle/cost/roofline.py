@@ -206,8 +206,8 @@ class Prediction:
 
 def roofline(
     net: Module | str,
-    input_shape: tuple[int, ...] = (1, 224, 224, 3),
-    machine: Speeds | None = None,
+    input_shape: tuple[int, ...],
+    machine: Speeds,
     **variant: Any,
 ) -> Prediction:
     """Predict how long a net takes in evaluation.
@@ -217,9 +217,8 @@ def roofline(
     net : Module or str
         A net, or the name of a registered one, as for :func:`tinyshuffle.cost.profile`.
     input_shape : (N, H, W, C)
-    machine : Speeds, optional
-        This machine by default. It is measured when this is first asked for, which takes some
-        ten seconds, and remembered in the user's cache directory.
+    machine : Speeds
+        Of this machine they come from :func:`tinyshuffle.bench.calibrate.this_machine`.
     **variant
         For a net given by name, what :func:`tinyshuffle.models.create` takes.
 
@@ -234,12 +233,6 @@ def roofline(
     >>> small.seconds < large.seconds < 8 * small.seconds
     True
     """
-    from ..parallel import get_num_threads
-
-    if machine is None:
-        from ..bench.calibrate import this_machine
-
-        machine = this_machine(min(input_shape[0], get_num_threads()))
     name, module = _net(net, input_shape, variant)
     found = operations(module, input_shape, machine.cores)
     return Prediction(name, tuple(input_shape), machine, found, [machine.seconds(o) for o in found])

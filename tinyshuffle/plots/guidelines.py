@@ -10,9 +10,10 @@ from .style import COLOURS, MARKERS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..bench.guidelines import Found, Guideline
+    from ..bench.guideline_tables import Guideline
+    from ..bench.guidelines import Found
     from ..bench.nets import Rows
-    from ..bench.search import Entry, Genome
+    from ..bench.search_space import Entry, Genome
 
 __all__ = ["foretold", "guideline", "memory_parts", "search_front", "time_against_memory"]
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import data, memory, models, nn
+from ..cost.profile import profile
 from ..errors import TinyshuffleError
 from .checkpoint import Checkpoint
 from .config import MOST_EPOCHS, Config
@@ -56,8 +57,6 @@ def build_for(config: Config, side: int, num_classes: int) -> nn.Module:
     TinyshuffleError
         If the images or the net cannot be what the configuration says, or do not fit each other.
     """
-    from ..cost import profile
-
     if largest := [size for size in config.sizes if size > side]:
         raise TinyshuffleError(
             f"sizes={list(config.sizes)} was given, and the images of {config.data} have "

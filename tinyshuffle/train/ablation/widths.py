@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from ... import models
+from ...cost.profile import profile
 from ...errors import TinyshuffleError
 from .catalogue import STEM_CHANNELS, Arm
 
@@ -47,8 +48,6 @@ class Solved:
 
 def count(arm: Arm, channels: Sequence[int], side: int, num_classes: int) -> Solved:
     """Count an arm with these channels in stages 2, 3 and 4."""
-    from ...cost import profile
-
     variant = dict(arm.variant)
     if arm.multiple:
         variant["stage_channels"] = list(channels)

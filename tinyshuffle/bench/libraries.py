@@ -16,7 +16,7 @@ from .. import nn, optim
 from ..parallel import DataParallel, set_num_threads
 from ..values import flags
 
-__all__ = ["OnnxRuntime", "Ours", "Torch", "draw", "export", "settle"]
+__all__ = ["OnnxRuntime", "Ours", "Torch", "draw", "export", "height_and_width", "settle"]
 
 # of the training step, on every side
 SMOOTHING = 0.1
@@ -24,10 +24,10 @@ SGD: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_de
 CHECKED = 32  # images whose logits are compared
 
 
-def sides(size: int | Sequence[int]) -> tuple[int, int]:
+def height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
     """Return height and width of images, which a single number gives both.
 
-    >>> sides(224), sides((480, 640))
+    >>> height_and_width(224), height_and_width((480, 640))
     ((224, 224), (480, 640))
     """
     height, width = (size, size) if isinstance(size, int) else size
@@ -39,7 +39,7 @@ def draw(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw a batch: images (N, H, W, channels) and labels (N,), always the same."""
     rng = np.random.default_rng(0)
-    images = rng.standard_normal((batch, *sides(size), channels), np.float32)
+    images = rng.standard_normal((batch, *height_and_width(size), channels), np.float32)
     return images, rng.integers(classes, size=batch)
 
 
@@ -49,7 +49,7 @@ def settle(net: DataParallel, size: int | Sequence[int], channels: int = 3) -> N
     With those, a peer that mixed them up would agree all the same, and an untrained net in
     evaluation answers with its last bias alone.
     """
-    height, width = sides(size)
+    height, width = height_and_width(size)
     # training keeps every map: of eight large images that would be gigabytes, and one has enough
     images, _ = draw(8 if height * width <= 320 * 320 else 1, size, 1, channels)
     rng = np.random.default_rng(1)
