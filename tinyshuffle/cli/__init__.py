@@ -7,6 +7,7 @@ commands, so that ``--help`` answers at once.
 from . import (  # noqa: F401 (each adds its commands)
     ablate,
     bench,
+    bench_papers,
     compare,
     cost,
     course,

@@ -1,4 +1,4 @@
-"""The commands ``bench …``."""
+"""The commands ``bench …`` that time this library: its steps, its layers, its start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import click
 
 from .group import (
     INPUT_SIZE,
-    PATH,
     PLOT,
     SIZE,
     THREADS,
@@ -36,7 +35,7 @@ def bench() -> None:
     """
 
 
-def _options(model: str, rounds: int, several: bool) -> Any:
+def options_of(model: str, rounds: int, several: bool) -> Any:
     """The options that the subcommands share."""
     options = [
         click.option(
@@ -67,12 +66,9 @@ def _options(model: str, rounds: int, several: bool) -> Any:
     return decorate
 
 
-_FORMAT = click.option(
+FORMAT = click.option(
     "--format", "style", metavar="NAME", default="table", help="table, json.  [default: table]"
 )
-_QUICK = click.option("--quick", is_flag=True, help="Less of everything, in under a minute.")
-
-
 _PEER = click.option(
     "--peer", "peers", metavar="NAME", multiple=True, help="torch, onnxruntime, or both."
 )
@@ -80,7 +76,7 @@ _PEER = click.option(
 
 @bench.command(short_help="A training step.")
 @_PEER
-@_options("shufflenet_v2_x0_5", 10, several=True)
+@options_of("shufflenet_v2_x0_5", 10, several=True)
 def step(**options: Any) -> None:
     """Measure a training step: forward, loss, backward, SGD with Nesterov momentum.
 
@@ -92,7 +88,7 @@ def step(**options: Any) -> None:
 
 @bench.command(short_help="A forward pass in evaluation.")
 @_PEER
-@_options("shufflenet_v2_x0_5", 10, several=True)
+@options_of("shufflenet_v2_x0_5", 10, several=True)
 def inference(**options: Any) -> None:
     """Measure a forward pass in evaluation.
 
@@ -120,7 +116,7 @@ def _compare(
     one_of("--format", style, ("table", "json"))
     positive("--rounds", rounds, 100_000)
     cases = [
-        _case(task, model, batch, input_size, stem, threads)
+        case_of(task, model, batch, input_size, stem, threads)
         for model in models or ["shufflenet_v2_x0_5"]
     ]
     for peer in peers:  # before the first of several nets is measured, not after
@@ -147,9 +143,9 @@ def _compare(
                 cells = [f"{ratio.median:.2f}", f"{ratio.minimum:.2f} to {ratio.maximum:.2f}"]
             table.add_row(
                 f"  {side.name}" + (f", {side.format}" if side.format else ""),
-                _milliseconds(times.median),
-                _milliseconds(times.minimum),
-                f"{_milliseconds(times.lower)} to {_milliseconds(times.upper)}",
+                milliseconds(times.median),
+                milliseconds(times.minimum),
+                f"{milliseconds(times.lower)} to {milliseconds(times.upper)}",
                 *cells,
                 _mebibytes(side.peak_memory),
                 _mebibytes(side.own_memory),
@@ -170,7 +166,7 @@ def _compare(
             + ", ".join(f"{what} to {value:.0e}" for what, value in worst.items())
         )
     click.echo("memory: resident at the peak, and how much of it the imported libraries are not")
-    _print_machine(results[0].machine, results[0].cleared)
+    print_machine(results[0].machine, results[0].cleared)
 
 
 @bench.command(short_help="Layers against the roofline.")
@@ -178,7 +174,7 @@ def _compare(
               "[default: unit]")  # fmt: skip
 @click.option("--inference", is_flag=True, help="A forward pass in evaluation, not a step.")
 @PLOT
-@_options("shufflenet_v2_x1_0", 20, several=False)
+@options_of("shufflenet_v2_x1_0", 20, several=False)
 def layers(
     by: str,
     inference: bool,
@@ -206,7 +202,7 @@ def layers(
     one_of("--by", by, ("layer", "unit", "stage", "type"))
     positive("--rounds", rounds, 100_000)
     task = "inference" if inference else "step"
-    case = _case(task, models, batch, input_size, stem, threads)
+    case = case_of(task, models, batch, input_size, stem, threads)
     with Progress() as progress:
         found = measure_layers(case, rounds, progress)
     times, ceilings = found.times, found.ceilings
@@ -239,30 +235,30 @@ def layers(
             table.add_row(
                 row.name or "(net)",
                 *[row.operation.replace("_conv2d", "").replace("_", " ")] * (by == "layer"),
-                _milliseconds(row.forward_seconds),
-                *[_milliseconds(row.backward_seconds)] * times.train,
-                _milliseconds(row.seconds) if times.train else "",
+                milliseconds(row.forward_seconds),
+                *[milliseconds(row.backward_seconds)] * times.train,
+                milliseconds(row.seconds) if times.train else "",
                 f"{100 * row.seconds / total.seconds:.1f}",
                 f"{row.flops / row.seconds / 1e9:.1f}" if row.flops and row.seconds else "",
                 f"{row.nbytes / row.seconds / 1e9:.1f}" if row.nbytes and row.seconds else "",
                 f"{100 * row.attained:.0f} %" if row.seconds else "",
             )
         print_table(table)
-        click.echo(f"{case}: {_milliseconds(times.step_seconds)} ms")
-        optimiser = f"optimiser {_milliseconds(times.optimiser_seconds)}, " if times.train else ""
+        click.echo(f"{case}: {milliseconds(times.step_seconds)} ms")
+        optimiser = f"optimiser {milliseconds(times.optimiser_seconds)}, " if times.train else ""
         click.echo(
-            f"with each operation timed: {_milliseconds(times.watched_seconds)} ms, of which "
-            f"layers {_milliseconds(total.seconds)}, {optimiser}between them (Python, waiting for "
-            f"other slices) {_milliseconds(times.between_seconds)}"
+            f"with each operation timed: {milliseconds(times.watched_seconds)} ms, of which "
+            f"layers {milliseconds(total.seconds)}, {optimiser}between them (Python, waiting for "
+            f"other slices) {milliseconds(times.between_seconds)}"
         )
         click.echo(ceilings.line())
-        _print_machine(found.machine, found.cleared)
+        print_machine(found.machine, found.cleared)
     if plot:
-        _draw(plots.roofline(times, ceilings, str(case)), plot, style)
+        draw(plots.roofline(times, ceilings, str(case)), plot, style)
 
 
 @bench.command(short_help="From the start of a process to its first step.")
-@_options("shufflenet_v2_x0_5", 3, several=False)
+@options_of("shufflenet_v2_x0_5", 3, several=False)
 def startup(
     models: str,
     batch: int,
@@ -282,7 +278,7 @@ def startup(
 
     one_of("--format", style, ("table", "json"))
     positive("--rounds", rounds, 100_000)
-    case = _case("step", models, batch, input_size, stem, threads)
+    case = case_of("step", models, batch, input_size, stem, threads)
     with Progress() as progress:
         found = measure_startup(case, rounds, progress)
     if style == "json":
@@ -301,271 +297,10 @@ def startup(
         f"full cache:  {warm.median:.2f} s, median of {warm.count} "
         f"({warm.minimum:.2f} to {warm.maximum:.2f})"
     )
-    _print_machine(found.machine, found.cleared)
+    print_machine(found.machine, found.cleared)
 
 
-@bench.command(short_help="The papers' nets: time, and what foretells it.")
-@_QUICK
-@PLOT
-@THREADS
-@_FORMAT
-def nets(quick: bool, plot: str | None, threads: int | None, style: str) -> None:
-    """Time the nets of V1's and V2's Table 8 on one image, beside the papers' columns.
-
-    And rank them by multiply-adds, by memory access and by the roofline model: V2's argument, that
-    multiply-adds do not tell time, as three rank correlations.
-    """
-    from ..bench.nets import NETS
-
-    _foretell(NETS, quick, plot, threads, style)
-
-
-@bench.command(short_help="The papers' nets on larger images.")
-@_QUICK
-@PLOT
-@THREADS
-@_FORMAT
-def sizes(quick: bool, plot: str | None, threads: int | None, style: str) -> None:
-    """Time nets on one image of up to 720x1280: V1's Table 8 and V2's Appendix Table 1 (a)."""
-    from ..bench.resolutions import RESOLUTIONS
-
-    _foretell(RESOLUTIONS, quick, plot, threads, style)
-
-
-@bench.command(short_help="Ten units at equal multiply-adds.")
-@_QUICK
-@PLOT
-@THREADS
-@_FORMAT
-def units(quick: bool, plot: str | None, threads: int | None, style: str) -> None:
-    """Time stacks of ten units that cost the same: V2's Appendix Table 1 (b).
-
-    c is ShuffleNet V2's width; each other unit has the width at which it costs nearest to that.
-    """
-    from ..bench.nets import UNITS
-
-    _foretell(UNITS, quick, plot, threads, style)
-
-
-def _foretell(
-    subjects: Sequence[Any], quick: bool, plot: str | None, threads: int | None, style: str
-) -> None:
-    from .. import plots
-    from ..bench.calibrate import this_machine
-    from ..bench.nets import measure_rows
-    from ..bench.progress import Progress
-    from ..parallel import get_num_threads
-
-    one_of("--format", style, ("table", "json"))
-    positive("--threads", threads, 4096)
-    count = threads or get_num_threads()
-    with Progress() as progress:
-        speeds = this_machine(1, count, progress=progress)
-        found = measure_rows(
-            subjects, speeds, count, 5 if quick else 11, 0.02 if quick else 0.1, progress
-        )
-    if style == "json":
-        click.echo(json.dumps(found.to_dict(), indent=2))
-    else:
-        published = found.published()
-        table = new_table(
-            "", "channels", "mult-adds, M", "memory, M", "ms", "half within", "predicted",
-            "relative", *published,
-        )  # fmt: skip
-        first = found.rows[0]
-        for row in found.rows:
-            times = row.spread
-            table.add_row(
-                row.subject.name,
-                str(row.subject.channels) if row.subject.unit else "",
-                f"{row.multiply_adds / 1e6:.0f}",
-                f"{row.memory_access / 1e6:.1f}",
-                _milliseconds(times.median),
-                f"{_milliseconds(times.lower)} to {_milliseconds(times.upper)}",
-                _milliseconds(row.predicted),
-                f"{times.median / first.spread.median:.2f}",
-                *[_relative(row.subject.published, first.subject.published, c) for c in published],
-            )
-        print_table(table)
-        click.echo(
-            f"1 image, float32, evaluation. Relative: time by that of {first.subject.name}; V1 and "
-            "V2: so published (a column\nthat lacks it, in ms). Memory: elements read or written."
-        )
-        for what, value in found.correlations().items():
-            click.echo(f"rank correlation of time with {what}: {value:.3f}")
-        for column, value in published.items():
-            click.echo(f"rank correlation of time with the published {column}: {value:.3f}")
-        _print_machine(found.machine, found.cleared)
-    if plot:
-        _draw(plots.foretold(found), plot, style)
-
-
-def _relative(mine: dict[str, float], first: dict[str, float], column: str) -> str:
-    if column not in mine:
-        return ""
-    if column not in first:
-        return f"{1e3 * mine[column]:.1f} ms"
-    return f"{mine[column] / first[column]:.2f}"
-
-
-@bench.command(short_help="Predicted beside measured time.")
-@click.option("--remeasure", is_flag=True, help="Measure the machine anew.")
-@PLOT
-@_options("shufflenet_v2_x1_0", 20, several=False)
-def roofline(
-    remeasure: bool,
-    plot: str | None,
-    models: str,
-    batch: int,
-    input_size: tuple[int, int],
-    stem: str | None,
-    threads: int | None,
-    rounds: int,
-    style: str,
-) -> None:
-    """Predict each layer's time from multiply-adds and bytes, and compare it with the clock.
-
-    The machine is measured once, with operations made up for that: the speed of products by class
-    of shapes, the bandwidth by the size of the working set, and what a call costs. That is kept in
-    the user's cache directory until the machine, the libraries or the kernels change.
-    """
-    from .. import plots
-    from ..bench.calibrate import this_machine
-    from ..bench.predicted import compare_prediction
-    from ..bench.progress import Progress
-
-    one_of("--format", style, ("table", "json"))
-    positive("--rounds", rounds, 100_000)
-    case = _case("inference", models, batch, input_size, stem, threads)
-    with Progress() as progress:
-        speeds = this_machine(min(batch, case.threads), case.threads, remeasure, progress)
-        found = compare_prediction(case, speeds, rounds, progress)
-    if style == "json":
-        click.echo(json.dumps(found.to_dict(), indent=2))
-    else:
-        table = new_table(
-            "class", "layers", "measured, ms", "predicted, ms", "median, %", "half within, %"
-        )
-        for row in found.residuals():
-            table.add_row(
-                row.name,
-                str(row.count),
-                _milliseconds(row.measured),
-                _milliseconds(row.predicted),
-                f"{100 * row.median:+.0f}",
-                f"{100 * row.lower:+.0f} to {100 * row.upper:+.0f}",
-            )
-        print_table(table)
-        click.echo(f"{case}")
-        click.echo(
-            f"net: {_milliseconds(found.times.step_seconds)} ms measured, "
-            f"{_milliseconds(found.prediction.seconds)} ms predicted "
-            f"({100 * found.net_error:+.0f} %)"
-        )
-        click.echo(f"layers: the median one is {100 * found.layer_error:.0f} % off")
-        _print_machine(found.machine, found.cleared)
-    if plot:
-        _draw(plots.prediction(found), plot, style)
-
-
-@bench.command(short_help="ShuffleNet V2's four guidelines.")
-@click.argument("names", nargs=-1, metavar="[g1] [g2] [g3] [g4]")
-@_QUICK
-@click.option("--plots", metavar="DIR", type=PATH, help="Draw a figure for each guideline there.")
-@THREADS
-@_FORMAT
-def guidelines(
-    names: Sequence[str], quick: bool, plots: str | None, threads: int | None, style: str
-) -> None:
-    """Test whether ShuffleNet V2's guidelines hold on this machine.
-
-    The nets are those of the paper's Tables 1 to 4: in each table all rows cost the same
-    multiply-adds, and the guideline says which takes the least time. Both backends are measured,
-    and PyTorch and ONNX Runtime where they are installed. It takes minutes; --quick, with
-    one width of those that the paper ran on a phone, takes half of one.
-
-    A verdict needs no threshold: it is "too close to call" if the median slowdown could be 1, with
-    95 % confidence, given how the turns differ.
-    """
-    from pathlib import Path
-
-    from .. import plots as figures
-    from ..bench import guidelines as tables
-    from ..bench.peers import installed_peers
-    from ..bench.progress import Progress
-    from ..parallel import get_num_threads
-
-    one_of("--format", style, ("table", "json"))
-    positive("--threads", threads, 4096)
-    chosen = list(dict.fromkeys(names)) or list(tables.GUIDELINES)
-    effort = tables.QUICK if quick else tables.FULL
-    if plots:
-        Path(plots).mkdir(parents=True, exist_ok=True)  # or say before the work that it cannot be
-    with Progress() as progress:
-        measured = tables.measure_guidelines(
-            chosen, installed_peers(), threads or get_num_threads(), effort, progress
-        )
-    if style == "json":
-        click.echo(json.dumps(measured.to_dict(), indent=2))
-    else:
-        for name, found in measured.tables.items():
-            _print_guideline(tables.GUIDELINES[name], found)
-        click.echo(
-            f"10 blocks, 1 image of {tables.SIZE}x{tables.SIZE}, float32. Speed: the first row's "
-            "is 1; in brackets where half of the turns lie. Paper: published by Ma et al.\n"
-            "2018, GPU columns a GTX 1080Ti, ARM columns a Snapdragon 810. M-adds: multiply-adds, "
-            "the first row's are 1; what differs are the paper's whole channels."
-        )
-        _print_machine(measured.machine, measured.cleared)
-    if plots:
-        for name, found in measured.tables.items():
-            figure = figures.guideline(tables.GUIDELINES[name], found)
-            _draw(figure, str(Path(plots) / f"{name}.png"), style)
-
-
-def _print_guideline(guideline: Any, found: Sequence[Any]) -> None:
-    from ..bench.guideline_tables import relative_multiply_adds
-    from ..bench.spread import spread
-
-    click.echo(f"{guideline.name}: {guideline.claim}")
-    table = new_table(
-        guideline.table, "channels", "m-adds", "paper", *[side.side for side in found]
-    )
-    for column in guideline.columns:
-        if column.name not in found[0].seconds:
-            continue
-        table.add_section()
-        times = [spread(side.seconds[column.name][0]).median for side in found]
-        table.add_row(column.name, "", "", "", *[f"{_milliseconds(t)} ms" for t in times])
-        counts = relative_multiply_adds(column)
-        for row, name in enumerate(guideline.rows):
-            speeds = [side.speed(column.name, row) for side in found]
-            table.add_row(
-                f"  {name}",
-                column.channels[row],
-                f"{counts[row]:.2f}",
-                f"{column.published[row] / column.published[0]:.2f}",
-                *[
-                    f"{s.median:.2f} ({s.lower:.2f}-{s.upper:.2f})" if row else "1"
-                    for s in speeds
-                ],
-            )
-        words = [
-            side.verdict(guideline, column.name).word.replace(" to call", "") for side in found
-        ]
-        table.add_row("  verdict", "", "", "", *words)
-    print_table(table)
-    for side in found:
-        v = side.verdict(guideline)
-        click.echo(
-            f"{guideline.name} in {side.side}: {v.word}; the other rows take {v.slowdown:.2f} "
-            f"times as long as \"{guideline.rows[guideline.advised]}\" "
-            f"({v.lower:.2f} to {v.upper:.2f})"
-        )
-    click.echo()
-
-
-def _case(
+def case_of(
     task: str,
     model: str,
     batch: int,
@@ -589,7 +324,7 @@ def _case(
     return Case(task, model, batch, input_size, threads or get_num_threads(), stem)
 
 
-def _milliseconds(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
     return f"{1e3 * seconds:.{max(0, 3 - len(str(int(1e3 * seconds))))}f}"
 
 
@@ -597,13 +332,13 @@ def _mebibytes(count: int | None) -> str:
     return "unknown" if count is None else f"{count / 2**20:,.0f}"
 
 
-def _draw(figure: Any, path: str, style: str) -> None:
+def draw(figure: Any, path: str, style: str) -> None:
     """Save a figure; what is said of it must not come between JSON."""
     with redirect_stdout(sys.stderr) if style == "json" else nullcontext():
         save_figure(figure, path)
 
 
-def _print_machine(machine: Any, cleared: Sequence[str]) -> None:
+def print_machine(machine: Any, cleared: Sequence[str]) -> None:
     for line in machine.lines():
         click.echo(line)
     if cleared:
