@@ -281,7 +281,7 @@ class OnItsKink(nn.Module):
 
 
 def test_gradcheck_tells_three_verdicts(monkeypatch):
-    from tinyshuffle.gradcheck_cases import CASES
+    from tinyshuffle.gradcheck.cases import CASES
 
     assert "3 right, 0 wrong, 0 not judged" in run("gradcheck", "relu", "linear", "flatten")
     monkeypatch.setitem(CASES, "on_its_kink", (OnItsKink, (2, 3)))

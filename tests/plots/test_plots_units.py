@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinyshuffle import plots
-from tinyshuffle.gradcheck_cases import CASES
+from tinyshuffle.gradcheck.cases import CASES
 from tinyshuffle.models import ShuffleUnitV1, ShuffleUnitV2
 from tinyshuffle.plots.units import _Layout, trace
 

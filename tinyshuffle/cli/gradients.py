@@ -17,7 +17,7 @@ def gradcheck(names: tuple[str, ...]) -> None:
     wrong, or not judged, because it sits on a kink or rounding hides it; the exit code is 0 if all
     are right.
     """
-    from ..gradcheck_cases import CASES, run_named
+    from ..gradcheck.cases import CASES, run_named
 
     reports = run_named(list(names))
     width = max(map(len, CASES))

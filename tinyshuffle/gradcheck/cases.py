@@ -8,19 +8,20 @@ from functools import partial
 
 import numpy as np
 
-from . import nn
-from .errors import TinyshuffleError
-from .gradcheck import Report, gradcheck
-from .models import create, list_models
-from .models.densenet import DenseLayer
-from .models.googlenet import Inception
-from .models.mobilenet_v2 import InvertedResidual
-from .models.resnet import bottleneck
-from .models.shufflenet_v1 import ShuffleUnitV1
-from .models.shufflenet_v2 import ShuffleUnitV2
-from .models.shufflenet_v2_star import ShuffleUnitV2Star
-from .models.squeezenet import Fire
-from .nn import Module
+from .. import nn
+from ..errors import TinyshuffleError
+from ..models import create, list_models
+from ..models.densenet import DenseLayer
+from ..models.googlenet import Inception
+from ..models.mobilenet_v2 import InvertedResidual
+from ..models.resnet import bottleneck
+from ..models.shufflenet_v1 import ShuffleUnitV1
+from ..models.shufflenet_v2 import ShuffleUnitV2
+from ..models.shufflenet_v2_star import ShuffleUnitV2Star
+from ..models.squeezenet import Fire
+from ..nn import Module
+from .check import gradcheck
+from .report import Report
 
 __all__ = ["CASES", "DEFAULT_NETS", "run_named"]
 

@@ -12,7 +12,7 @@ import pytest
 import tinyshuffle as ts
 from tinyshuffle import TinyshuffleError, nn, ops
 from tinyshuffle.backend import F
-from tinyshuffle.gradcheck_cases import CASES, run_named
+from tinyshuffle.gradcheck.cases import CASES, run_named
 
 
 def zeroed(a):
