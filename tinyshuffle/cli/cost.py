@@ -13,6 +13,7 @@ from .group import (
     INPUT_SIZE,
     PLOT,
     SIZE,
+    WEIGHTS,
     WHOLE,
     cli,
     new_table,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 @cli.command(short_help="Count multiply-adds, parameters and memory access.")
 @click.argument("model", required=False)
+@WEIGHTS
 @click.option("--table", metavar="NAME", help="A table of the papers, printed beside our counts.")
 @click.option("--input-size", metavar="N", type=SIZE, default="224", help=INPUT_SIZE.format(224))
 @click.option("--batch", metavar="N", type=WHOLE, default=1, help="Images.  [default: 1]")
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 @PLOT
 def cost(
     model: str | None,
+    weights: str | None,
     table: str | None,
     input_size: tuple[int, int],
     batch: int,
@@ -68,23 +71,24 @@ def cost(
 ) -> None:
     """Count where the multiply-adds, parameters and memory accesses of MODEL go.
 
-    Nothing of the net's size is computed or allocated. With --table instead of MODEL, a cost table
-    of the papers is printed beside what is counted here: v1-1 to v1-6, v1-claims, v2-5, v2-6,
-    v2-8, v2-a2, v2-claims, mobilenet-2, -3, -4, -6, -7, -8, mobilenet-v2-4, alexnet, vgg-2, nin,
-    googlenet-1, resnet-1, resnet-6, resnext-1, xception-3, or "all"; "errata" are the figures that
-    cannot be right or cannot be reproduced. --plot draws shares by kind of operation and costs
-    along the net, or for a table accuracy against cost.
+    Nothing of the net's size is computed or allocated, unless --weights say which net it is. With
+    --table instead of MODEL, a cost table of the papers is printed beside what is counted here:
+    v1-1 to v1-6, v1-claims, v2-5, v2-6, v2-8, v2-a2, v2-claims, mobilenet-2, -3, -4, -6, -7, -8,
+    mobilenet-v2-4, alexnet, vgg-2, nin, googlenet-1, resnet-1, resnet-6, resnext-1, xception-3, or
+    "all"; "errata" are the figures that cannot be right or cannot be reproduced. --plot draws
+    shares by kind of operation and costs along the net, or for a table accuracy against cost.
     """
     from .. import plots
     from ..cost import CONVENTIONS, profile
     from ..cost.tables import TABLES
     from ..cost.tables import table as find_table
+    from ..weights import pretrained
 
     if (model is None) == (table is None):
         raise TinyshuffleError("cost takes a MODEL or --table NAME: give one of the two")
     if table is not None:
         reason = "on a table of the papers, whose nets and way of counting are given"
-        without_effect(reason, "input_size", "batch", "dtype", "by", "convention")
+        without_effect(reason, "weights", "input_size", "batch", "dtype", "by", "convention")
     if table is not None and table.lower() == "errata":
         without_effect("on the errata, which are no curve", "plot")
         _print_errata(one_of("--format", style, ("table", "markdown")))
@@ -108,7 +112,8 @@ def cost(
     by = one_of("--by", by, ("layer", "unit", "stage", "type"))
     style = one_of("--format", style, ("table", "json", "csv", "markdown"))
     shape = (batch, *input_size, 3)
-    counted = profile(model, shape, dtype, convention)
+    net = pretrained(model, weights).net if weights else model
+    counted = profile(net, shape, dtype, convention)
     if style == "json":
         click.echo(counted.to_json(by))
     elif style == "csv":

@@ -33,6 +33,7 @@ __all__ = [
     "RUNS_DIR",
     "SIZE",
     "THREADS",
+    "WEIGHTS",
     "WHOLE",
     "cli",
     "find_run",
@@ -268,6 +269,12 @@ DATA_DIR = click.option(
     help="Where CIFAR's files are, or shall be.  [default: $TINYSHUFFLE_DATA or a cache]",
 )
 THREADS = click.option("--threads", metavar="N", type=WHOLE, help="Cores to use.  [default: all]")
+WEIGHTS = click.option(
+    "--weights",
+    metavar="FILE",
+    type=PATH,
+    help="Of the MODEL: .pth, .pt, .safetensors or .npz.",
+)
 PLOT = click.option(
     "--plot", metavar="FILE", type=FIGURE, help="Draw it (.png, .svg or .pdf)."
 )

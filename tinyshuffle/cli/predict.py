@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,6 +14,7 @@ from .group import (
     PATH,
     RUNS_DIR,
     THREADS,
+    WEIGHTS,
     WHOLE,
     cli,
     find_run,
@@ -23,25 +26,39 @@ from .group import (
 
 
 @cli.command(short_help="Ask a trained net about pictures.")
-@click.argument("run", type=PATH)
+@click.argument("run", type=PATH, metavar="RUN|MODEL")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE…", type=PATH)
+@WEIGHTS
 @click.option("--top", metavar="N", type=WHOLE, default=5, help="[default: 5]")
 @THREADS
 @RUNS_DIR
 def predict(
-    run: str, images: tuple[str, ...], top: int, threads: int | None, runs_dir: str
+    run: str,
+    images: tuple[str, ...],
+    weights: str | None,
+    top: int,
+    threads: int | None,
+    runs_dir: str,
 ) -> None:
     """The likeliest classes of each IMAGE, in the opinion of RUN's best weights.
 
     An image is turned upright, and the square in its middle scaled to what the net was made for;
-    what is transparent is put on white, and of an animation the first picture is taken.
+    what is transparent is put on white, and of an animation the first picture is taken. With
+    --weights, MODEL is one of `models`, its weights come from the file (see `weights`), and images
+    are made ready as torchvision does it.
     """
     from .. import load, set_num_threads
+    from ..weights import pretrained
 
     positive("--threads", threads, 4096)
     positive("--top", top)
     set_num_threads(threads)
-    trained = load(find_run(run, runs_dir))
+    if weights is None:
+        _check_no_model(run, runs_dir)
+        trained: Any = load(find_run(run, runs_dir))
+    else:
+        trained = pretrained(run, weights)
+        say(f"images: {trained.pipeline}")
     table = new_table("image", "class", "probability")
     failures = []
     for image in images:
@@ -59,3 +76,15 @@ def predict(
         say(f"Error: {visible(failure, keep='')}", err=True)
     if failures:
         sys.exit(1)
+
+
+def _check_no_model(run: str, runs_dir: str) -> None:
+    """Say that a model without weights knows nothing, rather than that there is no such run."""
+    from .. import models
+
+    there = Path(run).is_dir() or Path(runs_dir, run).is_dir()
+    if run in models.list_models() and not there:
+        raise TinyshuffleError(
+            f"{run} is a model, and without weights it knows nothing: give --weights FILE, or the "
+            "name of a run"
+        )

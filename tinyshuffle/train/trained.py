@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import data, nn
-from ..errors import TinyshuffleError
-from ..ops.arguments import check_plain
+from ..data.images import read_image
 from .checkpoint import load as load_checkpoint
 from .config import Config
 from .evaluation import softmax
@@ -101,84 +99,3 @@ def load_run(run: str | os.PathLike[str]) -> Trained:
     net.load_state_dict(saved.best)
     mean, std = (np.asarray(facts[name], np.float32) for name in ("mean", "std"))
     return Trained(net.eval(), tuple(facts["classes"]), mean, std, facts["size"], config)
-
-
-def read_image(image: Any, size: int) -> np.ndarray:
-    """Return a picture as uint8 (size, size, 3): upright, RGB, the middle square, scaled.
-
-    What is transparent is put on white, and of an animation the first picture is taken.
-
-    Parameters
-    ----------
-    image : path, Pillow image or array (H, W), (H, W, 3) or (H, W, 4)
-        Arrays are whole numbers from 0 to 255, 16 bits, or real numbers from 0 to 1.
-    size : int
-
-    Raises
-    ------
-    TinyshuffleError
-        If it is no picture, damaged, too large, or its numbers could mean several things.
-    """
-    from PIL import Image, ImageOps
-
-    check_plain(image)
-    name = repr(str(image)) if isinstance(image, (str, os.PathLike)) else "this picture"
-    try:
-        with warnings.catch_warnings():
-            # Pillow only warns of pictures that would fill the memory, unless they are huge
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            if isinstance(image, np.ndarray):
-                pixels = _bytes(image)
-                one_channel = pixels.shape[2:] == (1,)
-                image = Image.fromarray(pixels[..., 0] if one_channel else pixels)
-            elif not isinstance(image, Image.Image):
-                image = Image.open(image)
-            upright = _rgb(ImageOps.exif_transpose(image))
-    except Image.UnidentifiedImageError as error:
-        raise TinyshuffleError(
-            f"{name} is not an image that Pillow can open: give a PNG, JPEG, WebP or the like"
-        ) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TinyshuffleError(f"{name} is too large ({error}): make it smaller first") from error
-    except Exception as error:  # the readers of Pillow's many formats raise all kinds at damage
-        # OSError has strerror if the file cannot be read, and none if the image is damaged
-        reason = getattr(error, "strerror", None) or error or type(error).__name__
-        raise TinyshuffleError(
-            f"{name} cannot be read as an image ({reason}): check the path, or save it anew"
-        ) from error
-    return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC))
-
-
-def _rgb(image: Image) -> Image:
-    """Return an image as RGB, on white; loads all of it, so that damage shows."""
-    from PIL import Image as pillow
-
-    image.load()
-    if image.mode == "F" or image.mode.startswith("I"):  # Pillow would cut off at 255
-        deep = image.mode.startswith("I;16")
-        return pillow.fromarray(_bytes(np.asarray(image), deep)).convert("RGB")
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        if image.mode == "La":
-            image = image.convert("LA")
-        white = pillow.new("RGBA", image.size, "white")
-        image = pillow.alpha_composite(white, image.convert("RGBA"))
-    return image.convert("RGB")
-
-
-def _bytes(pixels: np.ndarray, deep: bool = False) -> np.ndarray:
-    """Return pixels as uint8, 0..255; ``deep`` says that they have 16 bits, however dark."""
-    if pixels.dtype == bool:
-        return pixels.astype(np.uint8) * 255
-    if pixels.dtype.kind not in "iuf" or pixels.size == 0:
-        raise ValueError(f"it is {pixels.dtype} of shape {pixels.shape}")
-    low, high = pixels.min(), pixels.max()
-    if pixels.dtype.kind == "f" and 0 <= low and high <= 1:
-        return (pixels * 255).round().astype(np.uint8)
-    if pixels.dtype.kind in "iu" and 0 <= low and high <= 65535:
-        if deep or high > 255:
-            return (pixels // 257).astype(np.uint8)
-        return pixels.astype(np.uint8)
-    raise ValueError(
-        f"its pixels are {pixels.dtype} from {low:g} to {high:g}, and should be whole numbers from "
-        "0 to 255, 16 bits, or real numbers from 0 to 1"
-    )

@@ -12,5 +12,7 @@
 
 from .files import read, write
 from .load import load
+from .pretrained import Pretrained, pretrained
+from .published import download
 
-__all__ = ["load", "read", "write"]
+__all__ = ["Pretrained", "download", "load", "pretrained", "read", "write"]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TinyshuffleError
+from ..files import atomic_write
 from ..nn import Module
 from ..text import message, shown
 from . import archive, torch_file
@@ -222,8 +223,6 @@ def write(
     TinyshuffleError
         For another ending or layout, or if the file cannot be written.
     """
-    from ..train.checkpoint import atomic_write
-
     path = Path(path)
     if layout not in LAYOUTS:
         raise TinyshuffleError(f"layout={shown(layout)} is unknown: use {' or '.join(LAYOUTS)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from ..nn import Conv2d, Linear, Module
 from ..text import shown
 from .files import State, read_state
 
-__all__ = ["HEADS", "load", "load_state"]
+__all__ = ["HEADS", "head_of", "load", "load_state"]
 
 HEADS = ("keep", "drop")
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
@@ -97,21 +96,21 @@ def _fitted(array: np.ndarray, shape: tuple[int, ...] | None) -> np.ndarray:
     return array
 
 
+def head_of(net: Module) -> str:
+    """Return the name of a net's last layer with weights, which no auxiliary classifier is."""
+    return _heads(net)[0]
+
+
 def _heads(net: Module) -> list[str]:
-    """Return the layers with as many outputs as the last one: it, and auxiliary classifiers."""
-    layers: dict[str, Any] = {
-        path: module for path, module in net.named_modules() if isinstance(module, Linear | Conv2d)
-    }
+    """Return the net's last layer, and auxiliary classifiers' layers with as many outputs."""
     outputs = {
         path: layer.out_features if isinstance(layer, Linear) else layer.out_channels
-        for path, layer in layers.items()
+        for path, layer in net.named_modules()
+        if isinstance(layer, Linear | Conv2d)
     }
-    last = list(layers)[-1:]
-    return [
-        path
-        for path in layers
-        if path in last or path.startswith(AUXILIARY) and outputs[path] == outputs[last[0]]
-    ]
+    *_, last = (path for path in outputs if not path.startswith(AUXILIARY))
+    others = [path for path in outputs if path.startswith(AUXILIARY)]
+    return [last, *(path for path in others if outputs[path] == outputs[last])]
 
 
 def _check(given: dict[str, np.ndarray], mine: dict[str, tuple[int, ...]], path: str) -> None:

@@ -1,0 +1,154 @@
+"""Published weights: the list, the download, what is done to a picture, and the commands."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pooch
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import tinyshuffle as ts
+from tinyshuffle.cli import cli
+from tinyshuffle.data.imagenet import Pipeline, classes
+from tinyshuffle.weights import published
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A file for the smallest net, with ten classes."""
+    path = tmp_path / "net.npz"
+    ts.weights.write(ts.models.create("squeezenet1_1", 10, seed=3), path, layout="pytorch")
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def run(*words: object) -> tuple[int, str]:
+    result = CliRunner().invoke(cli, [str(word) for word in words])
+    return result.exit_code, result.output
+
+
+def test_every_published_file_is_a_nets() -> None:
+    models = ts.models.list_models()
+    found = published.listed()
+    assert len(found) == 31 and len({one.name for one in found}) == 31
+    for one in found:
+        assert one.model in models and len(one.sha256) in (8, 10)
+        assert int(one.sha256, 16) >= 0 and one.url.startswith("https://download.pytorch.org/")
+    assert published.find("resnet50_v2").resize == 232
+
+
+def test_the_pipeline() -> None:
+    """The middle of a picture whose sides are a multiple of the crop's is left as it is."""
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 300, 3), np.uint8)
+    out = Pipeline(256, 224).pixels(pixels)
+    np.testing.assert_array_equal(out, pixels[16:240, 38:262])
+    x = Pipeline(256, 224)(pixels)
+    expected = (out / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(x, expected, atol=1e-5)
+    assert len(classes()) == 1000 == len(set(classes()))
+
+
+def test_each_nets_pipeline(tmp_path: Path) -> None:
+    def of(name: str, model: str, **more: bool) -> Pipeline:
+        return published.pipeline_of(tmp_path / name, model, **more)
+
+    assert of("x.pth", "resnet50") == Pipeline(256)
+    assert of("resnet50-11ad3fa6.pth", "resnet50") == Pipeline(232)
+    assert of("x.pth", "googlenet").mean == (0.5, 0.5, 0.5)
+    pixels = np.full((256, 256, 3), 200, np.uint8)
+    np.testing.assert_allclose(of("x", "shufflenet_v2_x1_0", authors=True)(pixels), 200, rtol=1e-6)
+
+
+def test_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = b"weights"
+    one = replace(published.find("squeezenet1_1"), file="net-0000.pth")
+    good = replace(one, file=f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth")
+    asked = []
+
+    def retrieve(url: str, known_hash: None, fname: str, path: Path, downloader: object) -> str:
+        asked.append(url)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / fname).write_bytes(content)
+        return str(path / fname)
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    monkeypatch.setattr(published, "find", lambda name: one)
+    with pytest.raises(ts.TinyshuffleError, match=r"does not begin with 0000.*fetch https://.*put"):
+        published.download("net", tmp_path)
+    assert not list((tmp_path / "weights").iterdir())
+    monkeypatch.setattr(published, "find", lambda name: good)
+    path = published.download("net", tmp_path)
+    assert path == tmp_path / "weights" / good.file and path.read_bytes() == content
+    assert published.download("net", tmp_path) == path and len(asked) == 2  # it was there
+    path.write_bytes(b"other")
+    with pytest.raises(ts.TinyshuffleError, match="is damaged.*delete it"):
+        published.download("net", tmp_path)
+
+
+def test_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def retrieve(*_: object, **__: object) -> str:
+        raise ConnectionError
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    code, said = run("weights", "squeezenet1_1", "--data-dir", tmp_path)
+    assert code == 1 and "(ConnectionError): fetch https://download.pytorch.org/models/" in said
+    assert f"put it into {tmp_path}" in said
+
+
+def test_the_list(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "squeezenet1_1-b8a52dc0.pth").touch()
+    code, said = run("weights", "--data-dir", tmp_path)
+    assert code == 0 and said.count(" yes ") == 1 and "BSD 3-clause" in said
+    assert f"FILE to {tmp_path / 'weights'}" in said
+    code, said = run("weights", "squeezenet")
+    assert code == 1 and "there are squeezenet1_" in said
+
+
+def test_predict(weights: Path, photo: Path) -> None:
+    found = ts.weights.pretrained("squeezenet1_1", weights)
+    assert found.classes[9] == "class 9" and len(found.classes) == 10
+    (name, p), *_ = found.predict(photo)
+    code, said = run("predict", "squeezenet1_1", "--weights", weights, photo, "--top", 1)
+    assert code == 0 and "shorter side to 256 pixels" in said
+    assert name in said and f"{100 * p:.1f} %" in said
+
+
+def test_predict_without_weights(photo: Path) -> None:
+    code, said = run("predict", "squeezenet1_1", photo)
+    assert code == 1 and "give --weights FILE, or the name of a run" in said
+
+
+def test_predict_of_another_model(weights: Path, photo: Path) -> None:
+    code, said = run("predict", "resnet18", "--weights", weights, photo)
+    assert code == 1 and "is of another net: it lacks conv1.weight" in said
+    code, said = run("predict", "resnet81", "--weights", weights, photo)
+    assert code == 1 and "unknown model 'resnet81'; did you mean resnet18" in said
+
+
+def test_cost_of_weights(weights: Path) -> None:
+    code, said = run("cost", "squeezenet1_1", "--weights", weights)
+    assert code == 0 and "727,626 parameters" in said  # with ten classes
+    code, said = run("cost", "--table", "v2-5", "--weights", weights)
+    assert code == 1 and "--weights has no effect" in said
+
+
+def test_the_heads_of_googlenet(tmp_path: Path) -> None:
+    """Published files have auxiliary classifiers, which a net need not have."""
+    ts.weights.write(ts.models.create("googlenet", 10, aux_logits=True), tmp_path / "a.npz")
+    alone = ts.models.create("googlenet", 10, weights=tmp_path / "a.npz")
+    assert "aux1.fc2.weight" not in alone.state_dict()
+    three = ts.models.create("googlenet", 3, aux_logits=True)
+    dropped = ts.weights.load(three, tmp_path / "a.npz", head="drop")
+    assert dropped == ["fc", "aux1.fc2", "aux2.fc2"]
