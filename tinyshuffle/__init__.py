@@ -11,7 +11,7 @@
 (4, 32, 32, 3)
 """
 
-from . import cost, course, data, models, nn, optim, weights
+from . import cost, course, data, models, nn, onnx, optim, weights
 from .backend import backend
 from .errors import TinyshuffleError
 from .gradcheck import gradcheck
@@ -33,6 +33,7 @@ __all__ = [
     "load",
     "models",
     "nn",
+    "onnx",
     "optim",
     "set_num_threads",
     "validate",
