@@ -10,7 +10,7 @@ import pytest
 from tinyshuffle import TinyshuffleError, models, nn, ops
 from tinyshuffle.cost import profile
 from tinyshuffle.cost.smallest import smallest_input
-from tinyshuffle.models import v1_table4
+from tinyshuffle.models import other_units
 
 
 def total(name: str, side: int = 224, **variant):
@@ -207,10 +207,10 @@ def table_4_count(kind: str, last: int, stem: int) -> float:
     return count + 1000 * c
 
 
-@pytest.mark.parametrize("kind", v1_table4.WIDTHS)
-@pytest.mark.parametrize("budget", v1_table4.STEM_WIDTH)
+@pytest.mark.parametrize("kind", other_units.WIDTHS)
+@pytest.mark.parametrize("budget", other_units.STEM_WIDTH)
 def test_table_4s_widths_come_nearest_to_the_budget(kind, budget):
-    last, stem = v1_table4.WIDTHS[kind][budget], v1_table4.STEM_WIDTH[budget]
+    last, stem = other_units.WIDTHS[kind][budget], other_units.STEM_WIDTH[budget]
     step = 2 if kind == "vgg" else 16
     miss = {w: abs(table_4_count(kind, w, stem) - budget * 1e6) for w in range(step, 800, step)}
     assert min(miss, key=miss.__getitem__) == last
@@ -221,7 +221,7 @@ def test_table_4s_widths_come_nearest_to_the_budget(kind, budget):
 @pytest.mark.parametrize("kind", ["vgg", "resnet"])
 @pytest.mark.parametrize("budget", [140, 38, 13])
 def test_table_4s_nets_cost_what_the_formulas_say(kind, budget):
-    count = table_4_count(kind, v1_table4.WIDTHS[kind][budget], v1_table4.STEM_WIDTH[budget])
+    count = table_4_count(kind, other_units.WIDTHS[kind][budget], other_units.STEM_WIDTH[budget])
     assert total(f"{kind}_like_{budget}m").multiply_adds == count
 
 
@@ -236,7 +236,7 @@ def test_table_4s_nets_cost_what_the_formulas_say(kind, budget):
 )  # fmt: skip
 def test_table_4(name, mega):
     assert round(total(name).multiply_adds / 1e6, 1) == mega
-    assert f"{mega} M" in v1_table4.__doc__
+    assert f"{mega} M" in other_units.__doc__
 
 
 def test_the_xception_like_net_is_shufflenet_without_groups_and_shuffle():

@@ -16,13 +16,13 @@ from tinyshuffle.models.igcv3 import InterleavedUnit
 from tinyshuffle.models.mobilenet_v1 import dense, separable
 from tinyshuffle.models.mobilenet_v2 import InvertedResidual
 from tinyshuffle.models.nasnet import NORMAL, REDUCTION, Cell, FactorisedReduction
+from tinyshuffle.models.other_units import vgg_unit
 from tinyshuffle.models.pnasnet import PROGRESSIVE
 from tinyshuffle.models.resnet import basic_block, bottleneck
 from tinyshuffle.models.senet import se_block
 from tinyshuffle.models.shufflenet_v2_large import WideningUnitV2, _unit_v1
 from tinyshuffle.models.shufflenet_v2_star import ShuffleUnitV2Star
 from tinyshuffle.models.squeezenet import Fire
-from tinyshuffle.models.v1_table4 import vgg_unit
 from tinyshuffle.models.xception import XceptionBlock
 
 

@@ -20,6 +20,7 @@ from ..parallel import DataParallel
 from ..text import shown
 from ..values import read
 from .alexnet import AlexNet, AlexNetOriginal
+from .arguments import check_count, check_stem
 from .condensenet import CondenseNet
 from .densenet import DenseNet
 from .googlenet import AuxiliaryLoss, GoogLeNet
@@ -28,6 +29,7 @@ from .mobilenet_v1 import MobileNetV1
 from .mobilenet_v2 import MobileNetV2
 from .nasnet import NASNetA
 from .nin import NetworkInNetwork
+from .other_units import OtherUnits
 from .pnasnet import PNASNet5
 from .resnet import CifarResNet, ResNet
 from .senet import SENet154
@@ -36,9 +38,6 @@ from .shufflenet_v2 import ShuffleNetV2, ShuffleUnitV2
 from .shufflenet_v2_large import SEShuffleNetV2_164, ShuffleNetV1_50, ShuffleNetV2_50
 from .shufflenet_v2_star import ShuffleNetV2Star, ShuffleUnitV2Star
 from .squeezenet import SqueezeNet
-from .stages import check_count
-from .stem import check_stem
-from .v1_table4 import OtherUnits
 from .vgg import VGG
 from .xception import Xception
 

@@ -28,7 +28,7 @@ from ..nn import (
 )
 from ..ops import Cost
 from ..values import whole
-from .stem import check_stem
+from .arguments import check_stem
 
 __all__ = ["CondenseLayer", "CondenseNet", "FirstChannels"]
 

@@ -24,7 +24,7 @@ from ..nn import (
     Sequential,
     init,
 )
-from .stem import check_stem
+from .arguments import check_stem
 
 __all__ = ["DenseLayer", "DenseNet"]
 

@@ -30,7 +30,7 @@ from ..nn import (
     init,
 )
 from ..values import flags
-from .stem import check_stem
+from .arguments import check_stem
 
 __all__ = ["AuxiliaryLoss", "GoogLeNet", "Inception"]
 

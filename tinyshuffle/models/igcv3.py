@@ -24,9 +24,8 @@ from ..nn import (
     init,
 )
 from ..values import flags
+from .arguments import check_stem, check_width
 from .mobilenet_v2 import STAGES
-from .stages import check_width
-from .stem import check_stem
 
 __all__ = ["IGCV3", "InterleavedUnit"]
 

@@ -15,8 +15,7 @@ from ..nn import (
     init,
 )
 from ..values import flags
-from .stages import check_width
-from .stem import check_stem
+from .arguments import check_stem, check_width
 
 __all__ = ["MobileNetV1", "dense", "separable"]
 

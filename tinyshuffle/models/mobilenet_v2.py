@@ -20,8 +20,7 @@ from ..nn import (
     Sequential,
     init,
 )
-from .stages import check_width
-from .stem import check_stem
+from .arguments import check_stem, check_width
 
 __all__ = ["InvertedResidual", "MobileNetV2", "scaled"]
 

@@ -27,7 +27,7 @@ from ..nn import (
 )
 from ..ops import Cost
 from ..values import flags
-from .stem import check_stem
+from .arguments import check_stem
 
 __all__ = [
     "Cell", "FactorisedReduction", "Graph", "NASNetA", "SearchedNet", "SecondPixels", "separable",

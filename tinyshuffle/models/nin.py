@@ -11,7 +11,7 @@ Parameters have the names that Caffe's files give the layers.
 from __future__ import annotations
 
 from ..nn import Conv2d, Dropout, GlobalAvgPool, MaxPool2d, Module, ReLU, Sequential, init
-from .stem import check_stem
+from .arguments import check_stem
 
 __all__ = ["NetworkInNetwork"]
 

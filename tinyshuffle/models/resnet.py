@@ -31,8 +31,7 @@ from ..nn import (
 )
 from ..text import shown
 from ..values import flags
-from .stages import check_count
-from .stem import check_stem
+from .arguments import check_count, check_stem
 
 __all__ = ["CifarResNet", "PaddedBlock", "ResNet", "ResidualBlock", "basic_block", "bottleneck"]
 

@@ -21,8 +21,8 @@ from ..nn import (
     SqueezeExcitation,
     init,
 )
+from .arguments import check_stem
 from .resnet import EXPANSION, REPEATS, WIDTHS, ResidualBlock
-from .stem import check_stem
 
 __all__ = ["SENet154", "se_block"]
 

@@ -38,7 +38,7 @@ from ..nn import (
     SqueezeExcitation,
 )
 from ..values import flags, whole
-from .stages import check_channels, check_repeats, check_stages
+from .arguments import check_channels, check_repeats, check_stages
 from .stem import stem_layers
 
 __all__ = ["ShuffleNetV1", "ShuffleUnitV1", "stage_widths", "stem_width"]

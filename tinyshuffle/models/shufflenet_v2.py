@@ -24,7 +24,7 @@ from ..nn import (
     SqueezeExcitation,
 )
 from ..values import flags
-from .stages import check_channels, check_repeats, check_stages
+from .arguments import check_channels, check_repeats, check_stages
 from .stem import stem_layers
 
 __all__ = ["ShuffleNetV2", "ShuffleUnitV2"]

@@ -28,9 +28,9 @@ from ..nn import (
     Sequential,
 )
 from ..values import flags
+from .arguments import check_stem
 from .shufflenet_v1 import ShuffleUnitV1
 from .shufflenet_v2 import ShuffleUnitV2
-from .stem import check_stem
 
 __all__ = ["SEShuffleNetV2_164", "ShuffleNetV1_50", "ShuffleNetV2_50", "WideningUnitV2"]
 

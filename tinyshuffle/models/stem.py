@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from ..errors import TinyshuffleError
 from ..nn import BatchNorm2d, Conv2d, MaxPool2d, ReLU, Sequential
+from .arguments import check_stem
 
-__all__ = ["check_stem", "stem_layers"]
-
-
-def check_stem(stem: str) -> str:
-    """Return ``stem``, or say which ones there are."""
-    if stem not in ("imagenet", "cifar"):
-        raise TinyshuffleError(f"unknown stem {stem!r}; use 'imagenet' or 'cifar'")
-    return stem
+__all__ = ["stem_layers"]
 
 
 def stem_layers(channels: int, stem: str) -> tuple[Sequential, Sequential]:

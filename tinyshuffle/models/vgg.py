@@ -22,7 +22,7 @@ from ..nn import (
     init,
 )
 from ..values import flags
-from .stem import check_stem
+from .arguments import check_stem
 
 __all__ = ["VGG"]
 

@@ -2,7 +2,7 @@
 1610.02357 (Figure 5). For images of 299x299 pixels.
 
 V1 and V2 compare with nets "like Xception" of far lower cost, which are not this one: V1's is in
-:mod:`v1_table4`, and V2 does not print the widths of its own.
+:mod:`other_units`, and V2 does not print the widths of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..nn import (
     init,
 )
 from ..values import flags
-from .stem import check_stem
+from .arguments import check_stem
 
 __all__ = ["Xception", "XceptionBlock", "separable"]
 

@@ -5,6 +5,7 @@ with pyplot, and no style is set for anybody else. The colours are those of Okab
 stay apart under every common form of colour blindness; lines differ in dash as well.
 """
 
+from .batch_norm import channel_histograms, error_against_batch, variance_estimates
 from .bench import against_the_clock, prediction, roof, roofline
 from .cost import accuracy_against_cost, cost
 from .guidelines import (
@@ -15,7 +16,6 @@ from .guidelines import (
     time_against_memory,
 )
 from .kernels import curves, filters, speed_bars, tile_choices
-from .norm import channel_histograms, error_against_batch, variance_estimates
 from .notebook import show, slider, table
 from .plan import memory
 from .style import COLOURS, KIND_STYLES, STYLES

@@ -28,7 +28,6 @@ __all__ = [
 ]
 
 WIDTH = 5.0  # inches: still legible when a telephone scales it down
-GREY = "#BBBBBB"
 # blends with white, which keep black digits and letters legible
 TINTS = ("#9CCBE8", "#F5CC80", "#7FCEB9", "#EBA77F", "#E2B4D0", "#BBDDF3", "#BBBBBB", "#DDDDDD")
 

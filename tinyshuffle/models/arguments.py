@@ -1,4 +1,4 @@
-"""Other widths, depths and groups than a paper's: what the nets that take them have in common."""
+"""What nets may be told, checked: the stem, and other widths, depths and groups than a paper's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from ..errors import TinyshuffleError
 from ..text import shown
 from ..values import read, whole
 
-__all__ = ["check_channels", "check_count", "check_repeats", "check_stages", "check_width"]
+__all__ = [
+    "check_channels",
+    "check_count",
+    "check_repeats",
+    "check_stages",
+    "check_stem",
+    "check_width",
+]
 
 MOST_UNITS = 1000  # of a stage: the deepest net of the papers has 164 layers
 
@@ -71,3 +78,10 @@ def check_width(width: float) -> float:
             f"width={width} is not possible; use a number above 0, at most {MOST_WIDTH:g}"
         )
     return factor
+
+
+def check_stem(stem: str) -> str:
+    """Return ``stem``, or say which ones there are."""
+    if stem not in ("imagenet", "cifar"):
+        raise TinyshuffleError(f"unknown stem {stem!r}; use 'imagenet' or 'cifar'")
+    return stem

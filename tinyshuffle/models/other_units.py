@@ -33,8 +33,8 @@ from math import gcd
 
 from ..errors import TinyshuffleError
 from ..nn import BatchNorm2d, Conv2d, GlobalAvgPool, Linear, Module, ReLU, Sequential, init
+from .arguments import check_channels, check_stages
 from .resnet import bottleneck
-from .stages import check_channels, check_stages
 from .stem import stem_layers
 
 __all__ = ["OtherUnits", "vgg_unit"]
