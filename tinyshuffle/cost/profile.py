@@ -291,7 +291,7 @@ def profile(
     (137460672, 1864728)
     """
     counted = _convention(convention)
-    name, module = _net(net, input_shape, variant)
+    name, module = named_net(net, input_shape, variant)
     try:
         plan = traced(module, input_shape, dtype)
         step = traced(module, input_shape, dtype, train=True)
@@ -305,7 +305,7 @@ def profile(
     )
 
 
-def _net(
+def named_net(
     net: Module | str, input_shape: tuple[int, ...], variant: dict[str, Any]
 ) -> tuple[str, Module]:
     from ..models import create
@@ -330,7 +330,7 @@ def _convention(name: str) -> Convention:
 
 
 def _row(count: Count, convention: Convention, style: Style) -> Row:
-    cost, kind = count.cost, _kind(count)
+    cost, kind = count.cost, kind_of(count)
     return Row(
         layer=count.layer,
         kind=kind,
@@ -346,7 +346,7 @@ def _row(count: Count, convention: Convention, style: Style) -> Row:
     )
 
 
-def _kind(count: Count) -> str:
+def kind_of(count: Count) -> str:
     if count.operation == "conv2d":
         assert count.weight is not None
         if count.weight[:2] == (1, 1):

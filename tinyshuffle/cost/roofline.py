@@ -24,7 +24,7 @@ import numpy as np
 from ..nn import Module
 from ..plan import cut, fuse
 from .counting import Count, count_of, traced
-from .profile import _kind, _net
+from .profile import kind_of, named_net
 
 __all__ = ["CLASSES", "Operation", "Prediction", "Rates", "Speeds", "operations", "roofline"]
 
@@ -233,7 +233,7 @@ def roofline(
     >>> small.seconds < large.seconds < 8 * small.seconds
     True
     """
-    name, module = _net(net, input_shape, variant)
+    name, module = named_net(net, input_shape, variant)
     found = operations(module, input_shape, machine.cores)
     return Prediction(name, tuple(input_shape), machine, found, [machine.seconds(o) for o in found])
 
@@ -257,7 +257,7 @@ def operations(net: Module, input_shape: tuple[int, ...], cores: int) -> list[Op
 
 
 def _operation(count: Count, name: str, calls: float) -> Operation:
-    kind = "shuffle" if name == "concat_shuffle" else _kind(count)
+    kind = "shuffle" if name == "concat_shuffle" else kind_of(count)
     weights = 0 if count.weight is None else prod(count.weight)
     return Operation(
         layer=count.layer,

@@ -7,7 +7,7 @@ stay apart under every common form of colour blindness; lines differ in dash as 
 
 from .batch_norm import channel_histograms, error_against_batch, variance_estimates
 from .bench import against_the_clock, prediction, roof, roofline
-from .cost import accuracy_against_cost, cost
+from .cost import accuracy_against_cost, accuracy_map, cost
 from .guidelines import (
     foretold,
     guideline,
@@ -18,19 +18,18 @@ from .guidelines import (
 from .kernels import curves, filters, speed_bars, tile_choices
 from .notebook import show, slider, table
 from .plan import memory
+from .reuse import channel_ages, feature_reuse
+from .shares import cost_over_groups, kind_bars, kind_shares, layer_bars
 from .style import COLOURS, KIND_STYLES, STYLES
 from .teaching import (
     connectivity,
-    cost_over_groups,
     error_against_eps,
-    kind_shares,
-    layer_bars,
     number_grid,
     reach,
     sliding_window,
 )
 from .training import ablation, compare, confusion, learning_curves, samples, worst_images
-from .units import accuracy_map, channel_ages, feature_reuse, kind_bars, unit
+from .units import unit
 
 __all__ = [
     "COLOURS",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..cost import Profile
     from ..cost.tables import Table
 
-__all__ = ["accuracy_against_cost", "cost"]
+__all__ = ["accuracy_against_cost", "accuracy_map", "cost", "stack"]
 
 
 def cost(profile: Profile) -> Figure:
@@ -49,7 +49,7 @@ def cost(profile: Profile) -> Figure:
         row.kind: [100 * getattr(row, name) / max(1, getattr(total, name)) for name in quantities]
         for row in rows
     }
-    _stack(axes, names, shares)
+    stack(axes, names, shares)
     axes.set_xlabel("share of the net, %")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5,
                   frameon=False, fontsize=9)  # fmt: skip
@@ -60,7 +60,7 @@ def cost(profile: Profile) -> Figure:
         for i, parts in enumerate(units.values()):
             for row in parts:
                 costs[row.kind][i] += getattr(row, name) / 1e6
-        _stack(axes, list(units), costs)
+        stack(axes, list(units), costs)
         axes.tick_params(axis="y", labelsize=8)
         axes.grid(axis="x", alpha=0.3)
         elements = ", million elements" if name == "memory_access" else ", millions"
@@ -71,7 +71,7 @@ def cost(profile: Profile) -> Figure:
     return figure
 
 
-def _stack(axes: Axes, names: list[str], parts: dict[str, list[float]]) -> None:
+def stack(axes: Axes, names: list[str], parts: dict[str, list[float]]) -> None:
     """Draw horizontal bars, one a name, stacked of the kinds in ``parts``."""
     left = [0.0] * len(names)
     for kind, values in parts.items():
@@ -153,3 +153,42 @@ def _family(label: str) -> str:
         if key in label:
             return family
     return label.split(" (")[0].split(",")[0]
+
+
+def accuracy_map(points: Sequence[tuple[str, float, float, str, str]]) -> Figure:
+    """Draw nets by what they cost and how often they are right.
+
+    Parameters
+    ----------
+    points : sequence of (label, multiply-adds, accuracy in %, source of the accuracy, side)
+        ``side`` is where the label stands: "left" or "right" of its point.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A colour and a marker for each source. Accuracies are published ones; the axis says so.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4.6), dpi=120)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    sources = list(dict.fromkeys(point[3] for point in points))
+    for source, colour, marker in zip(sources, COLOURS.values(), MARKERS, strict=False):
+        chosen = [point for point in points if point[3] == source]
+        axes.plot([p[1] / 1e6 for p in chosen], [p[2] for p in chosen], marker, color=colour,
+                  markersize=7, label=f"accuracy: {source}")  # fmt: skip
+    for label, adds, accuracy, _, side in points:
+        right = side == "right"
+        axes.annotate(label, (adds / 1e6, accuracy), (7 if right else -7, 0), va="center",
+                      textcoords="offset points", ha="left" if right else "right",
+                      fontsize=9)  # fmt: skip
+    axes.set_xscale("log")
+    axes.margins(x=0.17)
+    axes.set_xlabel("million multiply–adds, counted here (log scale)")
+    axes.set_ylabel("ImageNet top-1 accuracy, %, as published")
+    axes.grid(alpha=0.3, which="both")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=9)
+    return figure

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 from ..text import visible
 
@@ -51,3 +54,12 @@ KIND_STYLES: dict[str, dict[str, Any]] = {
 """A colour and a hatch for each kind of operation."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+
+WIDTH = 5.0  # inches: still legible when a telephone scales it down
+
+
+def lesson_figure(height: float) -> Figure:
+    """Return a figure as wide as a lesson shows it."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(WIDTH, height), layout="constrained")

@@ -8,34 +8,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..values import flags
-from .style import COLOURS, KIND_STYLES, MARKERS
+from .style import COLOURS, MARKERS, WIDTH, lesson_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..cost import Row
 
 __all__ = [
     "connectivity",
-    "cost_over_groups",
     "error_against_eps",
-    "kind_shares",
-    "layer_bars",
     "number_grid",
     "reach",
     "sliding_window",
 ]
 
-WIDTH = 5.0  # inches: still legible when a telephone scales it down
 # blends with white, which keep black digits and letters legible
 TINTS = ("#9CCBE8", "#F5CC80", "#7FCEB9", "#EBA77F", "#E2B4D0", "#BBDDF3", "#BBBBBB", "#DDDDDD")
-
-
-def _figure(height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
 def _letter(group: Any) -> str:
@@ -79,7 +68,7 @@ def sliding_window(
         int(window(numbers, tap, out, stride, dilation)[0, p, q, 0]): tap
         for tap in taps((kernel, kernel))
     }
-    figure = _figure(1.1 + 0.36 * (padded + out[0]))
+    figure = lesson_figure(1.1 + 0.36 * (padded + out[0]))
     above, below = figure.subplots(2, 1, height_ratios=(padded, out[0]))
     for number in range(padded * padded):
         row, column = divmod(number, padded)
@@ -135,7 +124,7 @@ def number_grid(
     """
     rows, columns = values.shape
     side = min(0.5, (WIDTH - 0.8) / columns)
-    figure = _figure(0.8 + side * rows)
+    figure = lesson_figure(0.8 + side * rows)
     axes = figure.subplots()
     # pale enough for black digits throughout
     axes.imshow(values, cmap="Blues", vmin=0, vmax=2 * max(1, int(values.max())))
@@ -172,7 +161,7 @@ def connectivity(matrices: Mapping[str, np.ndarray]) -> Figure:
     """
     columns = 2
     rows = -(-len(matrices) // columns)
-    figure = _figure(2.75 * rows)
+    figure = lesson_figure(2.75 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (name, matrix) in zip(panels, matrices.items(), strict=False):
         linked = matrix != 0
@@ -219,7 +208,7 @@ def reach(layers: Sequence[tuple[str, np.ndarray]], groups: int) -> Figure:
     for name, matrix in layers:
         seen = (matrix.T != 0) @ seen > 0  # (O, C) @ (C, G)
         rows.append((name, seen.astype(int)))
-    figure = _figure(0.5 + 0.95 * len(rows))
+    figure = lesson_figure(0.5 + 0.95 * len(rows))
     axes = figure.subplots()
     gap, half = 2.2, 0.42
     for k, (name, seen) in enumerate(rows):
@@ -255,125 +244,6 @@ def reach(layers: Sequence[tuple[str, np.ndarray]], groups: int) -> Figure:
     return figure
 
 
-# ---- costs
-
-
-def layer_bars(rows: Sequence[Row], quantities: Mapping[str, str]) -> Figure:
-    """Draw what the layers of a net cost, one below the other.
-
-    Parameters
-    ----------
-    rows : sequence of Row
-        Of a profile; those that have multiply-adds are drawn, coloured by their kind.
-    quantities : mapping of str to str
-        Attribute of a row, and the words for it.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A panel a quantity, side by side.
-    """
-    rows = [row for row in rows if row.multiply_adds]
-    figure = _figure(1.1 + 0.2 * len(rows))
-    panels = np.atleast_1d(figure.subplots(1, len(quantities), sharey=True))
-    for axes, (attribute, words) in zip(panels, quantities.items(), strict=True):
-        for kind in dict.fromkeys(row.kind for row in rows):
-            at = [i for i, row in enumerate(rows) if row.kind == kind]
-            axes.barh(at, [getattr(rows[i], attribute) / 1e6 for i in at], label=kind,
-                      edgecolor="white", linewidth=0.4, **KIND_STYLES[kind])  # fmt: skip
-        axes.set_xlabel(f"{words},\nmillions", fontsize=9)
-        axes.tick_params(labelsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
-    sizes = ["×".join(map(str, row.output[1:])) for row in rows]
-    panels[0].set_yticks(range(len(rows)), sizes, fontsize=9)
-    panels[0].set_ylabel("output of the layer")
-    panels[0].invert_yaxis()
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    return figure
-
-
-def kind_shares(rows: Sequence[Row], quantities: Mapping[str, str]) -> Figure:
-    """Draw the share that each kind of operation has in what a net costs.
-
-    Parameters
-    ----------
-    rows : sequence of Row
-        One a kind, as ``Profile.by("kind")`` returns them.
-    quantities : mapping of str to str
-        Attribute of a row, and the words for it.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A stacked bar a quantity.
-    """
-    figure = _figure(1.4 + 0.55 * len(quantities))
-    axes = figure.subplots()
-    totals = [max(1, sum(getattr(row, name) for row in rows)) for name in quantities]
-    left = np.zeros(len(quantities))
-    for row in rows:
-        share = np.array([getattr(row, name) for name in quantities]) / totals * 100
-        axes.barh(list(quantities.values()), share, left=left, label=row.kind,
-                  edgecolor="white", linewidth=0.4, **KIND_STYLES[row.kind])  # fmt: skip
-        left += share
-    axes.set_xlabel("share of the net, %")
-    axes.set_xlim(0, 100)
-    axes.invert_yaxis()
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    return figure
-
-
-def cost_over_groups(
-    size: int = 28, in_channels: int = 240, out_channels: int = 240, kernel: int = 1
-) -> Figure:
-    """Draw what a grouped convolution costs, for every number of groups that divides it.
-
-    Parameters
-    ----------
-    size : int
-        Of a square feature map; the output has the same size.
-    in_channels, out_channels, kernel : int
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Multiply-adds, parameters and memory access, each relative to one group, on log scales.
-    """
-    from ..ops import conv2d_cost
-
-    groups = [g for g in range(1, in_channels + 1) if in_channels % g == out_channels % g == 0]
-    costs = [
-        conv2d_cost((1, size, size, in_channels), (kernel, kernel, in_channels // g, out_channels),
-                    padding=kernel // 2, groups=g)
-        for g in groups
-    ]  # fmt: skip
-    figure = _figure(3.4)
-    axes = figure.subplots()
-    lines = (
-        ("multiply_adds", "multiply-adds", "sky", "-", "o", 6),  # the next one lies on top of it
-        ("params", "parameters", "black", "--", "s", 1.5),
-        ("memory_access", "memory access", "vermilion", "-.", "^", 2),
-    )
-    for name, words, colour, dash, marker, thick in lines:
-        values = [getattr(cost, name) / getattr(costs[0], name) for cost in costs]
-        axes.plot(groups, values, dash, color=COLOURS[colour], marker=marker, label=words,
-                  linewidth=thick, markersize=thick + 3)  # fmt: skip
-    axes.set(xscale="log", yscale="log")
-    axes.set_xlabel("groups (log scale)")
-    axes.set_ylabel("cost relative to one group (log scale)")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("")
-    axes.set_title(f"{kernel}×{kernel}, {in_channels} to {out_channels} channels, {size}×{size}",
-                   fontsize=10)  # fmt: skip
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    return figure
-
-
 # ---- gradients
 
 
@@ -391,7 +261,7 @@ def error_against_eps(eps: np.ndarray, curves: Mapping[str, Sequence[float]]) ->
     matplotlib.figure.Figure
         On log scales. Errors of exactly zero are left out.
     """
-    figure = _figure(4.2)
+    figure = lesson_figure(4.2)
     axes = figure.subplots()
     colours = [COLOURS[name] for name in ("blue", "vermilion", "green", "purple", "orange", "sky")]
     bases = list(dict.fromkeys(_base(name) for name in curves))

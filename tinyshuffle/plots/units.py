@@ -1,14 +1,13 @@
-"""Figures of units: what they are made of, and which channels they leave alone."""
+"""Figures of units: what they are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .style import COLOURS, KIND_STYLES, MARKERS
+from .style import KIND_STYLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from ..nn import Module
 
-__all__ = ["accuracy_map", "channel_ages", "feature_reuse", "kind_bars", "unit"]
+__all__ = ["unit"]
 
 # ---- the operations of a unit, and who feeds whom
 
@@ -43,7 +42,7 @@ _POOLS = {"max_pool2d": "max pool", "avg_pool2d": "average pool"}
 def trace(module: Module, input_shape: tuple[int, ...]) -> list[Box]:
     """Read off a unit's plan who feeds whom; box 0 is the input, the last the output."""
     from ..cost.counting import count_of, traced
-    from ..cost.profile import _kind
+    from ..cost.profile import kind_of
     from ..plan import views
 
     plan = traced(module, input_shape)
@@ -53,7 +52,7 @@ def trace(module: Module, input_shape: tuple[int, ...]) -> list[Box]:
     for row in plan.rows:
         count = count_of(modules, row)
         fed = [made_by[v.buffer] for v in views(row.arguments) if v.buffer in made_by]
-        boxes.append(Box(_words(count, row), _kind(count), fed, count.cost.output))
+        boxes.append(Box(_words(count, row), kind_of(count), fed, count.cost.output))
         if row.operation in _TAILS:
             boxes[-1].tail, boxes[-1].words = [_TAILS[row.operation]], []
         for view in row.writes or row.reads[:1]:  # what a channel split makes are views of x
@@ -286,142 +285,3 @@ def _tint(colour: str) -> tuple[float, float, float]:
 
     r, g, b = (0.8 + 0.2 * part for part in to_rgb(colour))
     return r, g, b
-
-
-# ---- what units cost, and what they leave alone
-
-
-def kind_bars(parts: Mapping[str, Mapping[str, float]], words: str) -> Figure:
-    """Draw a bar for each name, stacked of what each kind of operation has in it.
-
-    Parameters
-    ----------
-    parts : mapping of name to mapping of kind to number
-    words : str
-        What is counted, for the axis.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    from matplotlib.figure import Figure
-
-    from .cost import _stack
-
-    kinds = [kind for kind in KIND_STYLES if any(kind in p for p in parts.values())]
-    figure = Figure(figsize=(5, 1.3 + 0.42 * len(parts)), dpi=120)
-    figure.set_layout_engine("constrained")
-    axes = figure.subplots()
-    _stack(axes, list(parts), {k: [p.get(k, 0.0) for p in parts.values()] for k in kinds})
-    axes.set_xlim(0, 1.03 * max(sum(p.values()) for p in parts.values()))
-    axes.set_ylim(len(parts) - 0.4, -0.6)
-    axes.grid(axis="x", alpha=0.3)
-    axes.set_axisbelow(True)
-    axes.set_xlabel(words)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3,
-                  frameon=False, fontsize=9)  # fmt: skip
-    return figure
-
-
-def channel_ages(ages: Sequence[Sequence[int]]) -> Figure:
-    """Draw which unit made each channel, unit after unit.
-
-    Parameters
-    ----------
-    ages : one sequence a unit, of one number a channel
-        The number of the unit that computed the channel last; 0 for the stage's input.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A row a unit, a cell a channel; darker is older.
-    """
-    from matplotlib.figure import Figure
-
-    table = np.asarray(ages)
-    figure = Figure(figsize=(5, 4.2 * len(table) / table.shape[1] + 0.6), dpi=120)
-    figure.set_layout_engine("constrained")
-    axes = figure.subplots()
-    oldest = max(1, int(table.max()))
-    axes.imshow(table, cmap="cividis", vmin=0, vmax=oldest)
-    for (row, column), age in np.ndenumerate(table):
-        axes.text(column, row, str(age), ha="center", va="center", fontsize=9,
-                  color="white" if age < oldest / 2 else "black")  # fmt: skip
-    axes.set_yticks(range(len(table)), ["input", *(f"unit {i}" for i in range(1, len(table)))])
-    axes.set_xlabel("channel")
-    axes.set_xticks(range(0, table.shape[1], 2))
-    axes.tick_params(length=0)
-    return figure
-
-
-def feature_reuse(shares: np.ndarray) -> Figure:
-    """Draw how much of one unit's output reaches another untouched: V2's r^(l - k), Figure 4 (b).
-
-    Parameters
-    ----------
-    shares : (L, L)
-        Row k, column l: share of the channels of unit k's output that are unchanged in unit l's,
-        0 to 1; NaN where there is nothing to say.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 4.1), dpi=120)
-    figure.set_layout_engine("constrained")
-    axes = figure.subplots()
-    image = axes.imshow(100 * shares, cmap="cividis", vmin=0, vmax=100)
-    for (k, j), share in np.ndenumerate(shares):
-        if np.isfinite(share):
-            axes.text(j, k, f"{100 * share:.3g}", ha="center", va="center", fontsize=9,
-                      color="white" if share < 0.5 else "black")  # fmt: skip
-    numbers = range(1, len(shares) + 1)
-    axes.set_xticks(range(len(shares)), [str(i) for i in numbers])
-    axes.set_yticks(range(len(shares)), [str(i) for i in numbers])
-    axes.set_xlabel("target unit l")
-    axes.set_ylabel("source unit k")
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="% of channels, unchanged")
-    return figure
-
-
-def accuracy_map(points: Sequence[tuple[str, float, float, str, str]]) -> Figure:
-    """Draw nets by what they cost and how often they are right.
-
-    Parameters
-    ----------
-    points : sequence of (label, multiply-adds, accuracy in %, source of the accuracy, side)
-        ``side`` is where the label stands: "left" or "right" of its point.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A colour and a marker for each source. Accuracies are published ones; the axis says so.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 4.6), dpi=120)
-    figure.set_layout_engine("constrained")
-    axes = figure.subplots()
-    sources = list(dict.fromkeys(point[3] for point in points))
-    for source, colour, marker in zip(sources, COLOURS.values(), MARKERS, strict=False):
-        chosen = [point for point in points if point[3] == source]
-        axes.plot([p[1] / 1e6 for p in chosen], [p[2] for p in chosen], marker, color=colour,
-                  markersize=7, label=f"accuracy: {source}")  # fmt: skip
-    for label, adds, accuracy, _, side in points:
-        right = side == "right"
-        axes.annotate(label, (adds / 1e6, accuracy), (7 if right else -7, 0), va="center",
-                      textcoords="offset points", ha="left" if right else "right",
-                      fontsize=9)  # fmt: skip
-    axes.set_xscale("log")
-    axes.margins(x=0.17)
-    axes.set_xlabel("million multiply–adds, counted here (log scale)")
-    axes.set_ylabel("ImageNet top-1 accuracy, %, as published")
-    axes.grid(alpha=0.3, which="both")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=9)
-    return figure
