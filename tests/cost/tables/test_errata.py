@@ -13,7 +13,7 @@ import pytest
 from tinyshuffle.cost.tables import TABLES, table
 from tinyshuffle.cost.tables.errata import ERRATA, KINDS, SURE, page
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("name", ERRATA)

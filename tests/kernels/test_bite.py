@@ -203,7 +203,7 @@ def test_kernels_are_plain_python_too():
     kernels.depthwise.forward_1.py_func(y.reshape(-1), *arguments)
     np.testing.assert_allclose(y, ops.depthwise_conv2d(x, w, b, 1, 1), rtol=0, atol=1e-12)
 
-    check = "import test_kernels_bite as t; print(*map(t.agree, t.FAMILIES))"
+    check = "import test_bite as t; print(*map(t.agree, t.FAMILIES))"
     paths = [os.path.dirname(__file__), *sys.path]
     env = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": os.pathsep.join(paths)}
     run = subprocess.run(
