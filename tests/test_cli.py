@@ -15,9 +15,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from tinyshuffle import data, models, nn
+from tinyshuffle import checkpoint, data, models, nn
 from tinyshuffle.cli import cli
-from tinyshuffle.train import checkpoint
 
 ROOT = Path(data.__file__).parents[2]
 

@@ -39,7 +39,7 @@ ELSEWHERE = {
     "plan/memory": "plan/test_table.py: places and peak",
     "plan/replay": "plan/test_parity.py: validate",
     "errors": "test_cli.py: mistakes are one sentence",
-    "files": "train/test_checkpoint.py: a file is whole or absent",
+    "files": "test_checkpoint.py: a file is whole or absent",
     "words": "train/test_recipe.py: times that a recipe holds",
 }
 

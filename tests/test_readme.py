@@ -37,3 +37,34 @@ def test_the_public_names_are_there():
     assert ts.cost.profile("shufflenet_v2_x0_5").total.params == 1_366_792
     for name in ts.__all__:
         assert hasattr(ts, name)
+
+
+def test_the_map_names_every_room():
+    text = README.read_text(encoding="utf-8")
+    places = [
+        path.name
+        for path in (README.parent / "tinyshuffle").iterdir()
+        if path.suffix == ".py" and "__" not in path.stem or (path / "__init__.py").exists()
+    ]
+    assert len(places) > 20
+    for place in places:
+        assert f"](tinyshuffle/{place})" in text, f"the map of the house lacks {place}"
+
+
+def test_it_is_as_small_as_it_says():
+    """Lines with docstrings and comments, as near as "some" says."""
+
+    def lines(*patterns):
+        package = README.parent / "tinyshuffle"
+        files = [path for pattern in patterns for path in package.glob(pattern)]
+        return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files)
+
+    found = re.search(
+        r"the operations, the layers, V1 and V2 are some ([\d,]+) lines.*?is ([\d,]+) more",
+        README.read_text(encoding="utf-8"),
+        re.DOTALL,
+    )
+    said = [int(number.replace(",", "")) for number in found.groups()]
+    units = "models/shufflenet_v1.py", "models/shufflenet_v2.py"
+    counted = lines("ops/*.py", "nn/*.py", *units), lines("plan/*.py")
+    assert said == pytest.approx(counted, rel=0.15)

@@ -24,10 +24,11 @@ from PIL import Image
 from train import tiny_run
 
 import tinyshuffle as ts
+from tinyshuffle import checkpoint
 from tinyshuffle.course import store
 from tinyshuffle.data import cifar
 from tinyshuffle.errors import TinyshuffleError
-from tinyshuffle.train import Config, checkpoint, resume, train
+from tinyshuffle.train import Config, resume, train
 from tinyshuffle.train.compare import differences, read_run, summary
 from tinyshuffle.train.trained import read_image
 

@@ -21,13 +21,12 @@ import pytest
 from train import tiny_run
 
 import tinyshuffle as ts
-from tinyshuffle import data, plots
+from tinyshuffle import checkpoint, data, plots
 from tinyshuffle.errors import TinyshuffleError
 from tinyshuffle.train import (
     Config,
     Evaluation,
     Interrupted,
-    checkpoint,
     evaluate,
     evaluate_run,
     loop,

@@ -160,7 +160,7 @@ def test_a_convolution_of_grey_images(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_a_run(tmp_path: Path) -> None:
-    from tinyshuffle.train.checkpoint import Checkpoint, save
+    from tinyshuffle.checkpoint import Checkpoint, save
 
     one = net()
     average = net(seed=3).state_dict()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .. import optim
+from ..checkpoint import Checkpoint, load, load_newest
 from . import schedule
 from .ablation import ABLATIONS, ablate
-from .checkpoint import Checkpoint, load, load_newest
 from .config import Config
 from .evaluation import Evaluation, evaluate
 from .record import Result

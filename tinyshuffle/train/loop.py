@@ -23,14 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from .. import data, nn
+from .. import checkpoint, data, nn
+from ..checkpoint import Checkpoint
 from ..errors import TinyshuffleError
 from ..optim import SGD, Adam, Optimizer
 from ..words import plural
-from . import checkpoint, record, schedule
+from . import record, schedule
 from .average import Average
 from .budget import fitting
-from .checkpoint import Checkpoint
 from .config import Config
 from .evaluation import Evaluation, evaluate
 from .progress import Progress

@@ -2,7 +2,7 @@
 
 A run directory holds ``config.json``, ``machine.json``, ``log.csv`` and ``log.jsonl`` (a row an
 epoch), ``curves.png``, at the end ``confusion.png`` and ``worst.png``, and the checkpoints of
-:mod:`tinyshuffle.train.checkpoint`. The checkpoint is the truth: the log and the curves are written
+:mod:`tinyshuffle.checkpoint`. The checkpoint is the truth: the log and the curves are written
 from the rows in it.
 """
 

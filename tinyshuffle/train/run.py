@@ -11,13 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .. import data, nn
+from .. import checkpoint, data, nn
 from ..backend import backend
+from ..checkpoint import Checkpoint
 from ..errors import TinyshuffleError
 from ..parallel import get_num_threads, set_num_threads
 from ..values import flags
-from . import checkpoint
-from .checkpoint import Checkpoint
 from .config import Config, check_data_dir
 from .directory import alone, check_name, check_unbegun, new_run
 from .evaluation import Evaluation, evaluate

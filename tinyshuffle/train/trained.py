@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import data, nn
+from ..checkpoint import load as load_checkpoint
 from ..data.images import read_image
-from .checkpoint import load as load_checkpoint
 from .config import Config
 from .evaluation import softmax
 from .run import best_checkpoint

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from .. import data, memory, models, nn
+from ..checkpoint import Checkpoint
 from ..cost.profile import profile
 from ..errors import TinyshuffleError
-from .checkpoint import Checkpoint
 from .config import MOST_EPOCHS, Config
 from .record import COLUMNS, SUMS
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checkpoint import load as load_checkpoint
 from ..errors import TinyshuffleError
 from ..files import atomic_write
 from ..nn import Module
@@ -115,9 +116,7 @@ def _read(path: Path, mapped: mmap.mmap) -> State:
     if begin[:2] == b"PK":
         parts = archive.members(mapped)
         if "header.npy" in parts and any(name.startswith("net/") for name in parts):
-            from ..train.checkpoint import load
-
-            return State(load(path).best)
+            return State(load_checkpoint(path).best)
         if any(name.rpartition("/")[2] == "data.pkl" for name in parts):
             return _arranged(torch_file.state_of(torch_file.read_zip(parts)), "pytorch", size)
         raw = {

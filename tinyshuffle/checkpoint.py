@@ -22,8 +22,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from ..errors import TinyshuffleError
-from ..files import atomic_write
+from .errors import TinyshuffleError
+from .files import atomic_write
 
 __all__ = ["Checkpoint", "load", "load_newest", "save", "save_newest"]
 

@@ -9,9 +9,9 @@ import zipfile
 import numpy as np
 import pytest
 
+from tinyshuffle import checkpoint
+from tinyshuffle.checkpoint import Checkpoint, load, load_newest, save, save_newest
 from tinyshuffle.errors import TinyshuffleError
-from tinyshuffle.train import checkpoint
-from tinyshuffle.train.checkpoint import Checkpoint, load, load_newest, save, save_newest
 
 
 def example(value=0.0):
