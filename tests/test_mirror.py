@@ -34,6 +34,7 @@ ELSEWHERE = {
     # small, and used by all
     "cost/counting": "cost/test_profile.py: which adds up what it counts",
     "cost/smallest": "cost/test_profile.py: whose refusals it words",
+    "data/archive": "data/test_cifar.py: whose files it finds, fetches and unpacks",
     "data/dataset": "data/test_batches.py: which draws from one",
     "plan/fused": "plan/test_fuse.py: the definitions that fused rows are held against",
     "plan/memory": "plan/test_table.py: places and peak",

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tinyshuffle.data import cifar, describe, load
+from tinyshuffle.data.archive import _ProgressBar, data_root, locate
 from tinyshuffle.errors import TinyshuffleError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is whole, but its:UserWarning")
@@ -109,13 +110,13 @@ def test_the_official_layout():
 
 def test_root_is_argument_then_environment_then_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("TINYSHUFFLE_DATA", str(tmp_path / "environment"))
-    assert cifar.data_root(tmp_path) == tmp_path
-    assert cifar.data_root() == tmp_path / "environment"
+    assert data_root(tmp_path) == tmp_path
+    assert data_root() == tmp_path / "environment"
     write(tmp_path / "environment", contents(TEN))
     assert len(cifar.load(TEN, download=False)[0]) == 100
     monkeypatch.delenv("TINYSHUFFLE_DATA")
-    assert "tinyshuffle" in str(cifar.data_root())
-    assert tmp_path not in cifar.data_root().parents
+    assert "tinyshuffle" in str(data_root())
+    assert tmp_path not in data_root().parents
 
 
 # Files that are not what they should be
@@ -238,7 +239,7 @@ def test_other_members_of_the_archive_are_left_in_it(tmp_path):
     members = {f"{TEN.folder}/{name}": content for name, content in contents(TEN).items()}
     archive, source = pack(TEN, members | {f"{TEN.folder}/readme.html": b"hello"})
     (tmp_path / source.archive).write_bytes(archive)
-    folder = cifar.locate(source, tmp_path, download=False)
+    folder = locate(source, tmp_path, download=False)
     assert {path.name for path in folder.iterdir()} == set(source.files)
 
 
@@ -397,8 +398,8 @@ def test_a_damaged_archive_is_replaced_by_a_good_one(serve, tmp_path):
 
 @pytest.mark.parametrize("mirror, asked", [("good", 2), ("missing", 3)])
 def test_a_slow_server_is_left_for_a_faster_one(mirror, asked, serve, tmp_path, monkeypatch):
-    monkeypatch.setattr(cifar._ProgressBar, "PATIENCE", 0.2)
-    monkeypatch.setattr(cifar._ProgressBar, "SLOW", 1e9)
+    monkeypatch.setattr(_ProgressBar, "PATIENCE", 0.2)
+    monkeypatch.setattr(_ProgressBar, "SLOW", 1e9)
     archive, source = packed(TEN)
     server = serve({f"/slow/{source.archive}": archive, f"/good/{source.archive}": archive})
     urls = tuple(f"{server.address}/{kind}/{source.archive}" for kind in ("slow", mirror))

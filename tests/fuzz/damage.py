@@ -27,6 +27,7 @@ import tinyshuffle as ts
 from tinyshuffle import checkpoint
 from tinyshuffle.course import store
 from tinyshuffle.data import cifar
+from tinyshuffle.data.archive import Source
 from tinyshuffle.errors import TinyshuffleError
 from tinyshuffle.train import Config, resume, train
 from tinyshuffle.train.compare import differences, read_run, summary
@@ -270,7 +271,7 @@ TEN = replace(cifar.CIFAR10, records=(20, 10))
 HUNDRED = replace(cifar.CIFAR100, records=(100, 100))
 
 
-def _make_cifar(source: cifar.Source) -> Callable[[Path], None]:
+def _make_cifar(source: Source) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         rng = np.random.default_rng(0)
         for names, count in zip((source.train, source.test), source.records, strict=True):
@@ -307,7 +308,7 @@ def _hurt_cifar(folder: Path, rng: np.random.Generator) -> bool:
     return False
 
 
-def _use_cifar(source: cifar.Source) -> Callable[[Path], str]:
+def _use_cifar(source: Source) -> Callable[[Path], str]:
     def use(folder: Path) -> str:
         for dataset in cifar.load(source, folder, download=False):
             counts = np.bincount(dataset.labels, minlength=source.num_classes)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyshuffle.data import cifar, shapes
+from tinyshuffle.data import archive, cifar, shapes
 from tinyshuffle.data.batches import batches, mix, normalise, num_batches, shrink
 from tinyshuffle.data.dataset import Dataset
 from tinyshuffle.errors import TinyshuffleError
@@ -88,7 +88,7 @@ def describe(name: str, root: str | os.PathLike[str] | None = None) -> dict[str,
         ``std`` (three floats each).
     """
     train, test = load(name, root, download=False)
-    where = "built in" if name == "shapes" else cifar.locate(CIFAR[name], root, download=False)
+    where = "built in" if name == "shapes" else archive.locate(CIFAR[name], root, download=False)
     return {
         "name": name,
         "where": str(where),
