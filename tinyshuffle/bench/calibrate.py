@@ -15,21 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import nn
 from ..backend import F
 from ..cost.roofline import CLASSES, Operation, Rates, Speeds, operations
 from ..files import atomic_write
 from ..machine import describe
-from ..nn import (
-    AvgPool2d,
-    BatchNorm2d,
-    Conv2d,
-    GlobalAvgPool,
-    Linear,
-    MaxPool2d,
-    Module,
-    ReLU,
-    Sequential,
-)
 from ..parallel import DataParallel, set_num_threads
 from ..values import flags
 from . import ceilings, libraries
@@ -43,13 +33,13 @@ COPIES = 6  # of each operation, one after the other
 ROUNDS = 9
 
 
-class _Copies(Module):
+class _Copies(nn.Module):
     """The same layer some times over, each with weights of its own, all on the same input."""
 
-    def __init__(self, build: Callable[[], Module]) -> None:
+    def __init__(self, build: Callable[[], nn.Module]) -> None:
         self._copies = [build() for _ in range(COPIES)]
 
-    def children(self) -> Iterator[tuple[str, Module]]:
+    def children(self) -> Iterator[tuple[str, nn.Module]]:
         return ((str(i), copy) for i, copy in enumerate(self._copies))
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -58,23 +48,23 @@ class _Copies(Module):
         return y
 
 
-class _Halves(Module):
+class _Halves(nn.Module):
     """Split, and put together again: what moves the channels of a ShuffleNet."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         return F.channel_shuffle(F.concat(F.channel_split(x, x.shape[-1] // 2)), 2)
 
 
-def _conv(c: int, o: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> Sequential:
-    return Sequential(
-        Conv2d(c, o, kernel, stride, kernel // 2, groups=groups, bias=False),
-        BatchNorm2d(o),
-        ReLU(),
+def _conv(c: int, o: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(c, o, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(o),
+        nn.ReLU(),
     )
 
 
-def _head(c: int, o: int) -> Sequential:
-    return Sequential(GlobalAvgPool(), Linear(c, o))
+def _head(c: int, o: int) -> nn.Sequential:
+    return nn.Sequential(nn.GlobalAvgPool(), nn.Linear(c, o))
 
 
 _POINTWISE = ((56, 16, 64), (56, 24, 48), (28, 64, 64), (28, 48, 128), (28, 128, 32), (14, 96, 96),
@@ -96,7 +86,7 @@ _PASSED = ((112, 24), (56, 64), (28, 128), (28, 256), (14, 256), (14, 512), (7, 
 _POOLED = ((112, 16), (112, 32), (56, 32), (56, 64), (28, 192), (14, 384))
 
 
-def _shapes() -> Iterator[tuple[int, int, Callable[[], Module]]]:
+def _shapes() -> Iterator[tuple[int, int, Callable[[], nn.Module]]]:
     """Size, channels and layer of each operation."""
     for size, c, o in (*_POINTWISE, *_LARGE):
         yield size, c, lambda c=c, o=o: _conv(c, o)  # type: ignore[misc]
@@ -112,10 +102,10 @@ def _shapes() -> Iterator[tuple[int, int, Callable[[], Module]]]:
     for size, c in _MOVED:
         yield size, c, _Halves
     for size, c in _PASSED:
-        yield size, c, ReLU
+        yield size, c, nn.ReLU
     for size, c in _POOLED:
-        yield size, c, lambda: MaxPool2d(3, 2, 1)
-        yield size, c, lambda: AvgPool2d(3, 2, 1)
+        yield size, c, lambda: nn.MaxPool2d(3, 2, 1)
+        yield size, c, lambda: nn.AvgPool2d(3, 2, 1)
 
 
 def calibrate(cores: int, threads: int) -> Speeds:
@@ -143,13 +133,13 @@ def calibrate(cores: int, threads: int) -> Speeds:
     return Speeds(cores, peak, bandwidths, rates, between, start)
 
 
-def _side(net: Module, shape: tuple[int, ...], threads: int) -> libraries.Ours:
+def _side(net: nn.Module, shape: tuple[int, ...], threads: int) -> libraries.Ours:
     images, labels = libraries.draw(shape[0], shape[1], 1, shape[3])
     return libraries.Ours(DataParallel(net.initialise()), images, labels, False, threads)
 
 
 def _timed(
-    net: Module, shape: tuple[int, ...], threads: int
+    net: nn.Module, shape: tuple[int, ...], threads: int
 ) -> Iterator[tuple[Operation, float]]:
     times = time_layers(_side(net, shape, threads), ROUNDS, warm=2)
     measured = {(row.layer, row.operation): row.forward_seconds for row in times.rows}
@@ -163,7 +153,7 @@ def _python(cores: int, threads: int, layers: int = 24) -> tuple[float, float]:
     shape = cores, 14, 14, 64
 
     def rest(count: int) -> float:
-        net = Sequential(*[layer for _ in range(count) for layer in _conv(64, 64)])
+        net = nn.Sequential(*[layer for _ in range(count) for layer in _conv(64, 64)])
         times = time_layers(_side(net, shape, threads), 3 * ROUNDS, warm=3)
         return times.step_seconds - sum(row.seconds for row in times.rows)
 

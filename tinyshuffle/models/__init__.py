@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from .. import nn
 from ..errors import TinyshuffleError
-from ..nn import Module
 from ..ops.arguments import generator
 from ..parallel import DataParallel
 from ..text import shown
@@ -83,7 +83,7 @@ _WIDTHS_MOBILENET_V2 = {
     "0_15": 0.15, "0_4": 0.4, "0_5": 0.5, "0_6": 0.6, "0_75": 0.75, "1_4": 1.4
 }  # fmt: skip
 
-_MODELS: dict[str, Callable[..., Module]] = {
+_MODELS: dict[str, Callable[..., nn.Module]] = {
     **{
         f"shufflenet_v1_x{name}_g{g}": partial(ShuffleNetV1, width, g)
         for name, width in _WIDTHS_V1.items()

@@ -11,20 +11,7 @@ Layer names of ``alexnet`` are torchvision's, so weights move between the two by
 
 from __future__ import annotations
 
-from ..nn import (
-    AdaptiveAvgPool2d,
-    Conv2d,
-    Dropout,
-    Flatten,
-    Linear,
-    LocalResponseNorm,
-    MaxPool2d,
-    Module,
-    ReLU,
-    Sequential,
-    Tanh,
-    init,
-)
+from .. import nn
 from ..values import flags
 from .arguments import check_stem
 
@@ -39,7 +26,7 @@ NORM_BEHIND = (1, 2)  # and before the pool (section 3.5)
 HIDDEN = 4096
 
 
-class AlexNet(Sequential):
+class AlexNet(nn.Sequential):
     """torchvision's AlexNet: one tower, no normalisation.
 
     Parameters
@@ -57,14 +44,14 @@ class AlexNet(Sequential):
     def __init__(
         self, num_classes: int = 1000, stem: str = "imagenet", tanh: bool = False
     ) -> None:
-        activation = Tanh if tanh else ReLU
+        activation = nn.Tanh if tanh else nn.ReLU
         super().__init__(
-            features=Sequential(*_features(ONE_TOWER, stem, False, activation)),
+            features=nn.Sequential(*_features(ONE_TOWER, stem, False, activation)),
             **_head(num_classes, stem, activation),
         )
 
 
-class AlexNetOriginal(Sequential):
+class AlexNetOriginal(nn.Sequential):
     """The paper's AlexNet: two towers, local response normalisation, overlapping pools.
 
     Section 3.3 has k = 2, n = 5, α = 10⁻⁴, β = 0.75 with α not divided by n, hence 5 α here. The
@@ -76,49 +63,49 @@ class AlexNetOriginal(Sequential):
     def __init__(
         self, num_classes: int = 1000, stem: str = "imagenet", tanh: bool = False
     ) -> None:
-        activation = Tanh if tanh else ReLU
+        activation = nn.Tanh if tanh else nn.ReLU
         super().__init__(
-            features=Sequential(*_features(TWO_TOWERS, stem, True, activation)),
+            features=nn.Sequential(*_features(TWO_TOWERS, stem, True, activation)),
             **_head(num_classes, stem, activation),
         )
-        convolutions = [layer for layer in self.modules() if isinstance(layer, Conv2d)]
-        linears = [layer for layer in self.modules() if isinstance(layer, Linear)]
+        convolutions = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d)]
+        linears = [layer for layer in self.modules() if isinstance(layer, nn.Linear)]
         for number, conv in enumerate(convolutions, 1):
-            init.normal(conv, 0.01, Conv2d, bias=float(number in (2, 4, 5)))
+            nn.init.normal(conv, 0.01, nn.Conv2d, bias=float(number in (2, 4, 5)))
         for linear in linears:
-            init.normal(linear, 0.01, bias=float(linear is not linears[-1]))
+            nn.init.normal(linear, 0.01, bias=float(linear is not linears[-1]))
 
 
 def _features(
-    table: tuple[tuple[int, ...], ...], stem: str, norm: bool, activation: type[Module]
-) -> list[Module]:
+    table: tuple[tuple[int, ...], ...], stem: str, norm: bool, activation: type[nn.Module]
+) -> list[nn.Module]:
     small = check_stem(stem) == "cifar"
-    layers: list[Module] = []
+    layers: list[nn.Module] = []
     channels = 3
     for number, (out, kernel, padding, groups) in enumerate(table, 1):
         stride = 4 if number == 1 else 1
         if number == 1 and small:
             kernel, padding, stride = 3, 1, 1
-        layers += [Conv2d(channels, out, kernel, stride, padding, groups=groups), activation()]
+        layers += [nn.Conv2d(channels, out, kernel, stride, padding, groups=groups), activation()]
         if norm and number in NORM_BEHIND:
-            layers.append(LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0))
+            layers.append(nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0))
         if number in POOL_BEHIND:
-            layers.append(MaxPool2d(3, stride=2))
+            layers.append(nn.MaxPool2d(3, stride=2))
         channels = out
     return layers
 
 
-def _head(num_classes: int, stem: str, activation: type[Module]) -> dict[str, Module]:
+def _head(num_classes: int, stem: str, activation: type[nn.Module]) -> dict[str, nn.Module]:
     """From the last map to the logits."""
     channels, size, hidden = 256, 6, HIDDEN
     if stem == "cifar":
         size, hidden = 1, channels
     return {
-        "avgpool": AdaptiveAvgPool2d(size),
-        "flatten": Flatten(),
-        "classifier": Sequential(
-            Dropout(0.5), Linear(channels * size * size, hidden), activation(),
-            Dropout(0.5), Linear(hidden, hidden), activation(),
-            Linear(hidden, num_classes),
+        "avgpool": nn.AdaptiveAvgPool2d(size),
+        "flatten": nn.Flatten(),
+        "classifier": nn.Sequential(
+            nn.Dropout(0.5), nn.Linear(channels * size * size, hidden), activation(),
+            nn.Dropout(0.5), nn.Linear(hidden, hidden), activation(),
+            nn.Linear(hidden, num_classes),
         ),
     }  # fmt: skip

@@ -12,20 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import nn
 from ..backend import F
 from ..errors import TinyshuffleError
-from ..nn import (
-    AvgPool2d,
-    BatchNorm2d,
-    ChannelShuffle,
-    Conv2d,
-    GlobalAvgPool,
-    Linear,
-    Module,
-    ReLU,
-    Sequential,
-    init,
-)
 from ..ops import Cost
 from ..values import whole
 from .arguments import check_stem
@@ -41,7 +30,7 @@ BOTTLENECK = 4
 GROUPS = (4, 8)
 
 
-class CondenseLayer(Sequential):
+class CondenseLayer(nn.Sequential):
     """BN, ReLU, grouped 1x1, shuffle, BN, ReLU, grouped 3x3; its output is laid beside the input.
 
     Parameters
@@ -53,13 +42,13 @@ class CondenseLayer(Sequential):
         self.channels = [in_channels, growth]
         middle = BOTTLENECK * growth
         super().__init__(
-            norm1=BatchNorm2d(in_channels),
-            relu1=ReLU(),
-            conv1=Conv2d(in_channels, middle, 1, groups=groups, bias=False),
-            shuffle=ChannelShuffle(groups),
-            norm2=BatchNorm2d(middle),
-            relu2=ReLU(),
-            conv2=Conv2d(middle, growth, 3, padding=1, groups=groups, bias=False),
+            norm1=nn.BatchNorm2d(in_channels),
+            relu1=nn.ReLU(),
+            conv1=nn.Conv2d(in_channels, middle, 1, groups=groups, bias=False),
+            shuffle=nn.ChannelShuffle(groups),
+            norm2=nn.BatchNorm2d(middle),
+            relu2=nn.ReLU(),
+            conv2=nn.Conv2d(middle, growth, 3, padding=1, groups=groups, bias=False),
         )
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -70,7 +59,7 @@ class CondenseLayer(Sequential):
         return F.add(dx, super().backward(dnew))
 
 
-class FirstChannels(Module):
+class FirstChannels(nn.Module):
     """The first of the channels; the others go nowhere, and their gradient is 0.
 
     The converted classifier sees half of the features.
@@ -93,7 +82,7 @@ class FirstChannels(Module):
         return Cost(output=(*x[:-1], self.channels))
 
 
-class CondenseNet(Sequential):
+class CondenseNet(nn.Sequential):
     """CondenseNet-74 (Table 1), converted.
 
     Parameters
@@ -110,8 +99,8 @@ class CondenseNet(Sequential):
             raise TinyshuffleError(f"no CondenseNet has {groups} groups; give 4 or 8")
         blocks = BLOCKS[check_stem(stem)]
         channels = 2 * blocks[0][1]
-        layers: dict[str, Module] = {
-            "init_conv": Conv2d(
+        layers: dict[str, nn.Module] = {
+            "init_conv": nn.Conv2d(
                 3, channels, 3, stride=2 if stem == "imagenet" else 1, padding=1, bias=False
             )
         }
@@ -120,16 +109,16 @@ class CondenseNet(Sequential):
             for _ in range(repeat):
                 dense.append(CondenseLayer(channels, growth, groups))
                 channels += growth
-            layers[f"block{number}"] = Sequential(*dense)
+            layers[f"block{number}"] = nn.Sequential(*dense)
             if number < len(blocks):
-                layers[f"transition{number}"] = AvgPool2d(2)
+                layers[f"transition{number}"] = nn.AvgPool2d(2)
         super().__init__(
             **layers,
-            norm=BatchNorm2d(channels),
-            relu=ReLU(),
-            globalpool=GlobalAvgPool(),
+            norm=nn.BatchNorm2d(channels),
+            relu=nn.ReLU(),
+            globalpool=nn.GlobalAvgPool(),
             select=FirstChannels(channels // 2),
-            classifier=(classifier := Linear(channels // 2, num_classes)),
+            classifier=(classifier := nn.Linear(channels // 2, num_classes)),
         )
-        init.kaiming_normal(self)
-        init.zeros(classifier.bias)
+        nn.init.kaiming_normal(self)
+        nn.init.zeros(classifier.bias)

@@ -10,20 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import nn
 from ..backend import F
 from ..errors import TinyshuffleError
-from ..nn import (
-    AvgPool2d,
-    BatchNorm2d,
-    Conv2d,
-    GlobalAvgPool,
-    Linear,
-    MaxPool2d,
-    Module,
-    ReLU,
-    Sequential,
-    init,
-)
 from .arguments import check_stem
 
 __all__ = ["DenseLayer", "DenseNet"]
@@ -35,19 +24,19 @@ BOTTLENECK = 4  # a layer's 1x1 convolution makes 4 k channels (DenseNet-B)
 STEM_WIDTH = 64
 
 
-class DenseLayer(Sequential):
+class DenseLayer(nn.Sequential):
     """BN, ReLU, 1x1, BN, ReLU, 3x3, whose output is laid beside the input (section 3)."""
 
     def __init__(self, in_channels: int, growth: int) -> None:
         self.channels = [in_channels, growth]
         middle = BOTTLENECK * growth
         super().__init__(
-            norm1=BatchNorm2d(in_channels),
-            relu1=ReLU(),
-            conv1=Conv2d(in_channels, middle, 1, bias=False),
-            norm2=BatchNorm2d(middle),
-            relu2=ReLU(),
-            conv2=Conv2d(middle, growth, 3, padding=1, bias=False),
+            norm1=nn.BatchNorm2d(in_channels),
+            relu1=nn.ReLU(),
+            conv1=nn.Conv2d(in_channels, middle, 1, bias=False),
+            norm2=nn.BatchNorm2d(middle),
+            relu2=nn.ReLU(),
+            conv2=nn.Conv2d(middle, growth, 3, padding=1, bias=False),
         )
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -58,7 +47,7 @@ class DenseLayer(Sequential):
         return F.add(dx, super().backward(dnew))
 
 
-class DenseNet(Sequential):
+class DenseNet(nn.Sequential):
     """DenseNet-BC (Table 1).
 
     Parameters
@@ -77,34 +66,34 @@ class DenseNet(Sequential):
             )
         channels = STEM_WIDTH
         large = check_stem(stem) == "imagenet"
-        layers: dict[str, Module] = {
-            "conv0": Conv2d(3, channels, 7, stride=2, padding=3, bias=False)
+        layers: dict[str, nn.Module] = {
+            "conv0": nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False)
             if large
-            else Conv2d(3, channels, 3, padding=1, bias=False),
-            "norm0": BatchNorm2d(channels),
-            "relu0": ReLU(),
+            else nn.Conv2d(3, channels, 3, padding=1, bias=False),
+            "norm0": nn.BatchNorm2d(channels),
+            "relu0": nn.ReLU(),
         }
         if large:
-            layers["pool0"] = MaxPool2d(3, stride=2, padding=1)
+            layers["pool0"] = nn.MaxPool2d(3, stride=2, padding=1)
         for block, repeat in enumerate(REPEATS[depth], 1):
-            dense: dict[str, Module] = {}
+            dense: dict[str, nn.Module] = {}
             for i in range(1, repeat + 1):
                 dense[f"denselayer{i}"] = DenseLayer(channels, GROWTH)
                 channels += GROWTH
-            layers[f"denseblock{block}"] = Sequential(**dense)
+            layers[f"denseblock{block}"] = nn.Sequential(**dense)
             if block < len(REPEATS[depth]):
-                layers[f"transition{block}"] = Sequential(
-                    norm=BatchNorm2d(channels),
-                    relu=ReLU(),
-                    conv=Conv2d(channels, channels // 2, 1, bias=False),
-                    pool=AvgPool2d(2),
+                layers[f"transition{block}"] = nn.Sequential(
+                    norm=nn.BatchNorm2d(channels),
+                    relu=nn.ReLU(),
+                    conv=nn.Conv2d(channels, channels // 2, 1, bias=False),
+                    pool=nn.AvgPool2d(2),
                 )
                 channels //= 2
-        layers |= {"norm5": BatchNorm2d(channels), "relu5": ReLU()}
+        layers |= {"norm5": nn.BatchNorm2d(channels), "relu5": nn.ReLU()}
         super().__init__(
-            features=Sequential(**layers),
-            globalpool=GlobalAvgPool(),
-            classifier=(classifier := Linear(channels, num_classes)),
+            features=nn.Sequential(**layers),
+            globalpool=nn.GlobalAvgPool(),
+            classifier=(classifier := nn.Linear(channels, num_classes)),
         )
-        init.kaiming_normal(self, "fan_in")
-        init.zeros(classifier.bias)
+        nn.init.kaiming_normal(self, "fan_in")
+        nn.init.zeros(classifier.bias)

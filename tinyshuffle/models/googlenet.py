@@ -12,23 +12,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .. import nn
 from ..backend import F
 from ..errors import TinyshuffleError
-from ..nn import (
-    AdaptiveAvgPool2d,
-    BatchNorm2d,
-    Conv2d,
-    CrossEntropyLoss,
-    Dropout,
-    Flatten,
-    GlobalAvgPool,
-    Linear,
-    MaxPool2d,
-    Module,
-    ReLU,
-    Sequential,
-    init,
-)
 from ..values import flags
 from .arguments import check_stem
 
@@ -50,16 +36,16 @@ POOL_BEHIND = {"inception3b": "maxpool3", "inception4e": "maxpool4"}
 AUX_BEHIND = {"inception4a": "aux1", "inception4d": "aux2"}
 
 
-def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> Sequential:
+def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """Convolution, batch norm, ReLU."""
-    return Sequential(
-        conv=Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
-        bn=BatchNorm2d(out_channels, eps=0.001),
-        relu=ReLU(),
+    return nn.Sequential(
+        conv=nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
+        bn=nn.BatchNorm2d(out_channels, eps=0.001),
+        relu=nn.ReLU(),
     )
 
 
-class Inception(Module):
+class Inception(nn.Module):
     """Four branches side by side (Figure 2b): 1x1; 1x1, 3x3; 1x1, 3x3; 3x3 max pool, 1x1.
 
     Parameters
@@ -75,10 +61,10 @@ class Inception(Module):
         one, reduce3, three, reduce5, five, projection = widths
         self.widths = [one, three, five, projection]
         self.branch1 = _conv(in_channels, one, 1)
-        self.branch2 = Sequential(_conv(in_channels, reduce3, 1), _conv(reduce3, three, 3))
-        self.branch3 = Sequential(_conv(in_channels, reduce5, 1), _conv(reduce5, five, kernel))
-        self.branch4 = Sequential(
-            MaxPool2d(3, stride=1, padding=1), _conv(in_channels, projection, 1)
+        self.branch2 = nn.Sequential(_conv(in_channels, reduce3, 1), _conv(reduce3, three, 3))
+        self.branch3 = nn.Sequential(_conv(in_channels, reduce5, 1), _conv(reduce5, five, kernel))
+        self.branch4 = nn.Sequential(
+            nn.MaxPool2d(3, stride=1, padding=1), _conv(in_channels, projection, 1)
         )
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -91,7 +77,7 @@ class Inception(Module):
         return F.add(dx, self.branch4.backward(dy4))
 
 
-class GoogLeNet(Sequential):
+class GoogLeNet(nn.Sequential):
     """GoogLeNet (Table 1): a chain, from which two auxiliary classifiers branch off.
 
     Parameters
@@ -118,16 +104,16 @@ class GoogLeNet(Sequential):
         branch5x5: bool = False,
     ) -> None:
         self.num_classes, self.aux_logits = num_classes, aux_logits
-        layers: dict[str, Module] = {"conv1": _conv(3, 64, 3)}
+        layers: dict[str, nn.Module] = {"conv1": _conv(3, 64, 3)}
         if check_stem(stem) == "imagenet":
             layers = {
                 "conv1": _conv(3, 64, 7, stride=2),
-                "maxpool1": MaxPool2d(3, stride=2, ceil_mode=True),
+                "maxpool1": nn.MaxPool2d(3, stride=2, ceil_mode=True),
             }
         layers |= {
             "conv2": _conv(64, 64, 1),
             "conv3": _conv(64, 192, 3),
-            "maxpool2": MaxPool2d(3, stride=2, ceil_mode=True),
+            "maxpool2": nn.MaxPool2d(3, stride=2, ceil_mode=True),
         }
         channels = 192
         for name, widths in INCEPTIONS.items():
@@ -135,28 +121,28 @@ class GoogLeNet(Sequential):
             channels = sum(inception.widths)
             if name in POOL_BEHIND:
                 kernel = 3 if name == "inception3b" else 2
-                layers[POOL_BEHIND[name]] = MaxPool2d(kernel, stride=2, ceil_mode=True)
+                layers[POOL_BEHIND[name]] = nn.MaxPool2d(kernel, stride=2, ceil_mode=True)
             if name in AUX_BEHIND and aux_logits:
                 setattr(self, AUX_BEHIND[name], _auxiliary(channels, num_classes))
         layers |= {
-            "avgpool": GlobalAvgPool(),
-            "dropout": Dropout(0.2),
-            "fc": Linear(channels, num_classes),
+            "avgpool": nn.GlobalAvgPool(),
+            "dropout": nn.Dropout(0.2),
+            "fc": nn.Linear(channels, num_classes),
         }
         super().__init__(**layers)
-        init.normal(self, 0.01, Conv2d)
-        init.normal(self, 0.01, bias=None)
+        nn.init.normal(self, 0.01, nn.Conv2d)
+        nn.init.normal(self, 0.01, bias=None)
 
-    def children(self) -> Iterator[tuple[str, Module]]:
-        yield from Sequential.children(self)
-        yield from Module.children(self)
+    def children(self) -> Iterator[tuple[str, nn.Module]]:
+        yield from nn.Sequential.children(self)
+        yield from nn.Module.children(self)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return logits (N, K) of images (N, H, W, 3); (N, 3 K) in training with ``aux_logits``."""
         aux = self.aux_logits and self.training
         self.save(aux)
         logits = []
-        for name, layer in Sequential.children(self):
+        for name, layer in nn.Sequential.children(self):
             x = layer(x)
             if aux and name in AUX_BEHIND:
                 logits.append(getattr(self, AUX_BEHIND[name])(x))
@@ -167,7 +153,7 @@ class GoogLeNet(Sequential):
         (aux,) = self.saved()
         if aux:
             dy, *daux = F.concat_backward(dy, [self.num_classes] * 3)
-        for name, layer in reversed(list(Sequential.children(self))):
+        for name, layer in reversed(list(nn.Sequential.children(self))):
             if aux and name in AUX_BEHIND:
                 branch = getattr(self, AUX_BEHIND[name])
                 dy = F.add(dy, branch.backward(daux.pop()))
@@ -175,16 +161,16 @@ class GoogLeNet(Sequential):
         return dy
 
 
-def _auxiliary(in_channels: int, num_classes: int) -> Sequential:
+def _auxiliary(in_channels: int, num_classes: int) -> nn.Sequential:
     """The auxiliary classifier (section 5)."""
-    return Sequential(
-        pool=AdaptiveAvgPool2d(4),
+    return nn.Sequential(
+        pool=nn.AdaptiveAvgPool2d(4),
         conv=_conv(in_channels, 128, 1),
-        flatten=Flatten(),
-        fc1=Linear(2048, 1024),
-        relu=ReLU(),
-        dropout=Dropout(0.7),
-        fc2=Linear(1024, num_classes),
+        flatten=nn.Flatten(),
+        fc1=nn.Linear(2048, 1024),
+        relu=nn.ReLU(),
+        dropout=nn.Dropout(0.7),
+        fc2=nn.Linear(1024, num_classes),
     )
 
 
@@ -202,7 +188,7 @@ class AuxiliaryLoss:
 
     def __init__(self, label_smoothing: float = 0.0, weight: float = 0.3) -> None:
         self.weights = (1.0, weight, weight)
-        self.losses = [CrossEntropyLoss(label_smoothing) for _ in self.weights]
+        self.losses = [nn.CrossEntropyLoss(label_smoothing) for _ in self.weights]
 
     def __call__(self, logits: np.ndarray, labels: np.ndarray) -> float:
         """Return the loss of logits (N, 3 K) and integer labels (N,)."""

@@ -12,17 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .. import nn
 from ..backend import F
-from ..nn import (
-    BatchNorm2d,
-    ChannelShuffle,
-    Conv2d,
-    GlobalAvgPool,
-    Linear,
-    ReLU6,
-    Sequential,
-    init,
-)
 from ..values import flags
 from .arguments import check_stem, check_width
 from .mobilenet_v2 import STAGES
@@ -43,7 +34,7 @@ def even(channels: float) -> int:
     return whole + whole % 2
 
 
-class InterleavedUnit(Sequential):
+class InterleavedUnit(nn.Sequential):
     """1x1 in groups, shuffle, 3x3 depthwise, 1x1 in groups, shuffle back; the input is added.
 
     Parameters
@@ -60,15 +51,15 @@ class InterleavedUnit(Sequential):
     ) -> None:
         self.residual = residual
         super().__init__(
-            expand=Conv2d(in_channels, middle, 1, groups=GROUPS, bias=False),
-            bn1=BatchNorm2d(middle),
-            shuffle1=ChannelShuffle(GROUPS),
-            depthwise=Conv2d(middle, middle, 3, stride, padding=1, groups=middle, bias=False),
-            bn2=BatchNorm2d(middle),
-            relu=ReLU6(),
-            project=Conv2d(middle, out_channels, 1, groups=GROUPS, bias=False),
-            bn3=BatchNorm2d(out_channels),
-            shuffle2=ChannelShuffle(out_channels // GROUPS),
+            expand=nn.Conv2d(in_channels, middle, 1, groups=GROUPS, bias=False),
+            bn1=nn.BatchNorm2d(middle),
+            shuffle1=nn.ChannelShuffle(GROUPS),
+            depthwise=nn.Conv2d(middle, middle, 3, stride, padding=1, groups=middle, bias=False),
+            bn2=nn.BatchNorm2d(middle),
+            relu=nn.ReLU6(),
+            project=nn.Conv2d(middle, out_channels, 1, groups=GROUPS, bias=False),
+            bn3=nn.BatchNorm2d(out_channels),
+            shuffle2=nn.ChannelShuffle(out_channels // GROUPS),
         )
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -82,7 +73,7 @@ class InterleavedUnit(Sequential):
         return F.add(dshortcut, super().backward(dbranch))
 
 
-class IGCV3(Sequential):
+class IGCV3(nn.Sequential):
     """IGCV3-D.
 
     Parameters
@@ -103,25 +94,27 @@ class IGCV3(Sequential):
         small = check_stem(stem) == "cifar"
         channels = even(STEM_WIDTH * width)
         last = max(LAST_WIDTH, even(LAST_WIDTH * width))
-        conv1 = Sequential(
-            Conv2d(3, channels, 3, 1 if small else 2, padding=1, bias=False),
-            BatchNorm2d(channels),
-            ReLU6(),
+        conv1 = nn.Sequential(
+            nn.Conv2d(3, channels, 3, 1 if small else 2, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU6(),
         )
         units = list(_units(channels, width, small))
         channels = even(STAGES[-1][1] * width)
         super().__init__(
             conv1=conv1,
-            features=Sequential(*units),
-            conv2=Sequential(Conv2d(channels, last, 1, bias=False), BatchNorm2d(last), ReLU6()),
-            globalpool=GlobalAvgPool(),
-            fc=Linear(last, num_classes),
+            features=nn.Sequential(*units),
+            conv2=nn.Sequential(
+                nn.Conv2d(channels, last, 1, bias=False), nn.BatchNorm2d(last), nn.ReLU6()
+            ),
+            globalpool=nn.GlobalAvgPool(),
+            fc=nn.Linear(last, num_classes),
         )
-        init.kaiming_normal(self)
-        init.normal(self, 0.01)
+        nn.init.kaiming_normal(self)
+        nn.init.normal(self, 0.01)
 
 
-def _units(channels: int, width: float, small: bool) -> Iterator[Sequential]:
+def _units(channels: int, width: float, small: bool) -> Iterator[nn.Sequential]:
     """MobileNet V2's stages; all of several units have twice as many."""
     for expansion, base, repeat, first_stride in STAGES:
         out = even(base * width)

@@ -4,16 +4,7 @@ Vision Applications", 2017, arXiv 1704.04861.
 
 from __future__ import annotations
 
-from ..nn import (
-    BatchNorm2d,
-    Conv2d,
-    GlobalAvgPool,
-    Linear,
-    Module,
-    ReLU,
-    Sequential,
-    init,
-)
+from .. import nn
 from ..values import flags
 from .arguments import check_stem, check_width
 
@@ -28,30 +19,30 @@ UNITS = (
 )  # fmt: skip
 
 
-def separable(in_channels: int, out_channels: int, stride: int) -> Sequential:
+def separable(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
     """Return a depthwise separable convolution (Figure 3, right): 3x3 depthwise, then 1x1."""
-    return Sequential(
-        depthwise=Conv2d(
+    return nn.Sequential(
+        depthwise=nn.Conv2d(
             in_channels, in_channels, 3, stride, padding=1, groups=in_channels, bias=False
         ),
-        bn1=BatchNorm2d(in_channels),
-        relu1=ReLU(),
-        pointwise=Conv2d(in_channels, out_channels, 1, bias=False),
-        bn2=BatchNorm2d(out_channels),
-        relu2=ReLU(),
+        bn1=nn.BatchNorm2d(in_channels),
+        relu1=nn.ReLU(),
+        pointwise=nn.Conv2d(in_channels, out_channels, 1, bias=False),
+        bn2=nn.BatchNorm2d(out_channels),
+        relu2=nn.ReLU(),
     )
 
 
-def dense(in_channels: int, out_channels: int, stride: int) -> Sequential:
+def dense(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
     """Return the standard convolution that :func:`separable` stands for (Figure 3, left)."""
-    return Sequential(
-        conv=Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
-        bn=BatchNorm2d(out_channels),
-        relu=ReLU(),
+    return nn.Sequential(
+        conv=nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
+        bn=nn.BatchNorm2d(out_channels),
+        relu=nn.ReLU(),
     )
 
 
-class MobileNetV1(Sequential):
+class MobileNetV1(nn.Sequential):
     """MobileNet V1 (Table 1).
 
     Parameters
@@ -80,9 +71,11 @@ class MobileNetV1(Sequential):
         width = check_width(width)
         channels = max(1, int(STEM_WIDTH * width))
         stride = 2 if check_stem(stem) == "imagenet" else 1
-        units: list[Module] = []
-        conv1 = Sequential(
-            Conv2d(3, channels, 3, stride, padding=1, bias=False), BatchNorm2d(channels), ReLU()
+        units: list[nn.Module] = []
+        conv1 = nn.Sequential(
+            nn.Conv2d(3, channels, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
         )
         unit = separable if factorised else dense
         for base, unit_stride in UNITS[:6] + UNITS[11:] if shallow else UNITS:
@@ -91,9 +84,9 @@ class MobileNetV1(Sequential):
             channels = out
         super().__init__(
             conv1=conv1,
-            features=Sequential(*units),
-            globalpool=GlobalAvgPool(),
-            fc=Linear(channels, num_classes),
+            features=nn.Sequential(*units),
+            globalpool=nn.GlobalAvgPool(),
+            fc=nn.Linear(channels, num_classes),
         )
-        init.kaiming_normal(self)
-        init.normal(self, 0.01)
+        nn.init.kaiming_normal(self)
+        nn.init.normal(self, 0.01)

@@ -8,18 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import nn
 from ..backend import F
-from ..nn import (
-    BatchNorm2d,
-    Conv2d,
-    Dropout,
-    GlobalAvgPool,
-    Linear,
-    Module,
-    ReLU6,
-    Sequential,
-    init,
-)
 from .arguments import check_stem, check_width
 
 __all__ = ["InvertedResidual", "MobileNetV2", "scaled"]
@@ -49,16 +39,18 @@ def scaled(channels: float, multiple: int = 8) -> int:
 
 def _conv(
     in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
-) -> Sequential:
+) -> nn.Sequential:
     """Convolution, batch norm, ReLU6."""
-    return Sequential(
-        Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
-        BatchNorm2d(out_channels),
-        ReLU6(),
+    return nn.Sequential(
+        nn.Conv2d(
+            in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
+        ),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU6(),
     )
 
 
-class InvertedResidual(Module):
+class InvertedResidual(nn.Module):
     """The inverted residual with linear bottleneck (Figure 4d).
 
     1x1 to t times as many channels, 3x3 depthwise, 1x1 down again with no ReLU behind it ("linear
@@ -76,11 +68,11 @@ class InvertedResidual(Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
         self.residual = stride == 1 and in_channels == out_channels
         middle = in_channels * expansion
-        self.conv = Sequential(
+        self.conv = nn.Sequential(
             *([_conv(in_channels, middle, 1)] if expansion != 1 else []),
             _conv(middle, middle, 3, stride, groups=middle),
-            Conv2d(middle, out_channels, 1, bias=False),
-            BatchNorm2d(out_channels),
+            nn.Conv2d(middle, out_channels, 1, bias=False),
+            nn.BatchNorm2d(out_channels),
         )
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -94,7 +86,7 @@ class InvertedResidual(Module):
         return F.add(dshortcut, self.conv.backward(dconv))
 
 
-class MobileNetV2(Sequential):
+class MobileNetV2(nn.Sequential):
     """MobileNet V2 (Table 2).
 
     Parameters
@@ -114,7 +106,7 @@ class MobileNetV2(Sequential):
         width = check_width(width)
         small = check_stem(stem) == "cifar"
         channels = scaled(STEM_WIDTH * width)
-        layers: list[Module] = [_conv(3, channels, 3, 1 if small else 2)]
+        layers: list[nn.Module] = [_conv(3, channels, 3, 1 if small else 2)]
         for expansion, base, repeat, first_stride in STAGES:
             out = scaled(base * width)
             for i in range(repeat):
@@ -124,9 +116,9 @@ class MobileNetV2(Sequential):
         last = scaled(LAST_WIDTH * max(1.0, width))
         layers.append(_conv(channels, last, 1))
         super().__init__(
-            features=Sequential(*layers),
-            globalpool=GlobalAvgPool(),
-            classifier=Sequential(Dropout(0.2), Linear(last, num_classes)),
+            features=nn.Sequential(*layers),
+            globalpool=nn.GlobalAvgPool(),
+            classifier=nn.Sequential(nn.Dropout(0.2), nn.Linear(last, num_classes)),
         )
-        init.kaiming_normal(self)
-        init.normal(self, 0.01)
+        nn.init.kaiming_normal(self)
+        nn.init.normal(self, 0.01)

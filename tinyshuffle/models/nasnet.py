@@ -11,20 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import nn
 from ..backend import F
-from ..nn import (
-    AvgPool2d,
-    BatchNorm2d,
-    Conv2d,
-    Dropout,
-    GlobalAvgPool,
-    Linear,
-    MaxPool2d,
-    Module,
-    ReLU,
-    Sequential,
-    init,
-)
 from ..ops import Cost
 from ..values import flags
 from .arguments import check_stem
@@ -59,27 +47,29 @@ REDUCTION: Graph = (
     ),
     (3, 4, 5, 6),
 )
-def separable(in_channels: int, out_channels: int, kernel: int, stride: int) -> Sequential:
+def separable(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Sequential:
     """Return ReLU, depthwise, pointwise and BN, twice; the stride is the first's."""
-    layers: list[Module] = []
+    layers: list[nn.Module] = []
     for channels, step in ((in_channels, stride), (out_channels, 1)):
         layers += [
-            ReLU(),
-            Conv2d(channels, channels, kernel, step, kernel // 2, groups=channels, bias=False),
-            Conv2d(channels, out_channels, 1, bias=False),
-            BatchNorm2d(out_channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, kernel, step, kernel // 2, groups=channels, bias=False),
+            nn.Conv2d(channels, out_channels, 1, bias=False),
+            nn.BatchNorm2d(out_channels),
         ]
-    return Sequential(*layers)
+    return nn.Sequential(*layers)
 
 
-def pointwise(in_channels: int, out_channels: int, stride: int = 1) -> Sequential:
+def pointwise(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
     """Return ReLU, 1x1 and BN."""
-    return Sequential(
-        ReLU(), Conv2d(in_channels, out_channels, 1, stride, bias=False), BatchNorm2d(out_channels)
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
+        nn.BatchNorm2d(out_channels),
     )
 
 
-class SecondPixels(Module):
+class SecondPixels(nn.Module):
     """Every second pixel, from the second on; beyond the border they are 0."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -101,7 +91,7 @@ class SecondPixels(Module):
         return Cost(output=y, memory_access=moved, backward_memory_access=moved)
 
 
-class FactorisedReduction(Module):
+class FactorisedReduction(nn.Module):
     """Half of the map and nothing lost: 1x1 on the first pixels, and on the second, side by side.
 
     Parameters
@@ -111,11 +101,11 @@ class FactorisedReduction(Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         self.channels = [out_channels // 2, out_channels - out_channels // 2]
-        self.relu = ReLU()
-        self.pixels1, self.pixels2 = AvgPool2d(1, 2), SecondPixels()
-        self.conv1 = Conv2d(in_channels, self.channels[0], 1, bias=False)
-        self.conv2 = Conv2d(in_channels, self.channels[1], 1, bias=False)
-        self.bn = BatchNorm2d(out_channels)
+        self.relu = nn.ReLU()
+        self.pixels1, self.pixels2 = nn.AvgPool2d(1, 2), SecondPixels()
+        self.conv1 = nn.Conv2d(in_channels, self.channels[0], 1, bias=False)
+        self.conv2 = nn.Conv2d(in_channels, self.channels[1], 1, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         x = self.relu(x)
@@ -128,7 +118,7 @@ class FactorisedReduction(Module):
         return self.relu.backward(F.add(dx1, dx2))
 
 
-class Cell(Module):
+class Cell(nn.Module):
     """A graph of pairs that are added, over the outputs of the two cells before.
 
     It has two inputs, and so ``join`` and ``join_backward`` in place of a layer's two passes.
@@ -162,7 +152,7 @@ class Cell(Module):
     ) -> None:
         self.pairs, self.out = graph
         self.filters, self.out_channels = filters, filters * len(self.out)
-        self.before: Module | None = None
+        self.before: nn.Module | None = None
         if adjust:
             self.before = (FactorisedReduction if halve else pointwise)(before, filters)
         self.last = pointwise(last, filters)
@@ -171,13 +161,13 @@ class Cell(Module):
         for i, pair in enumerate(self.pairs):
             for side, (kind, node) in zip(("left", "right"), pair, strict=True):
                 step = stride if node < 2 else 1
-                layer: Module | None = None
+                layer: nn.Module | None = None
                 if kind.startswith("sep"):
                     layer = separable(channels[node], filters, int(kind[3]), step)
                 elif kind == "avg3":
-                    layer = AvgPool2d(3, step, padding=1, count_include_pad=False)
+                    layer = nn.AvgPool2d(3, step, padding=1, count_include_pad=False)
                 elif kind == "max3":
-                    layer = MaxPool2d(3, step, padding=1)
+                    layer = nn.MaxPool2d(3, step, padding=1)
                 elif step == 2:  # "same" cannot halve the map
                     layer = pointwise(channels[node], filters, 2)
                 setattr(self, f"{side}{i}", layer)
@@ -218,21 +208,21 @@ class Cell(Module):
         return dbefore, self.last.backward(dlast)
 
 
-class SearchedNet(Module):
+class SearchedNet(nn.Module):
     """A first convolution, cells, and a classifier."""
 
     def __init__(
-        self, cells: list[Cell], stem: Conv2d, dropout: float, num_classes: int
+        self, cells: list[Cell], stem: nn.Conv2d, dropout: float, num_classes: int
     ) -> None:
-        self.conv0 = Sequential(stem, BatchNorm2d(stem.out_channels))
+        self.conv0 = nn.Sequential(stem, nn.BatchNorm2d(stem.out_channels))
         self.names = [f"cell{i}" for i in range(len(cells))]
         for name, cell in zip(self.names, cells, strict=True):
             setattr(self, name, cell)
-        self.relu, self.globalpool = ReLU(), GlobalAvgPool()
-        self.dropout = Dropout(dropout)
-        self.fc = Linear(cells[-1].out_channels, num_classes)
-        init.kaiming_normal(self)
-        init.normal(self, 0.01)
+        self.relu, self.globalpool = nn.ReLU(), nn.GlobalAvgPool()
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(cells[-1].out_channels, num_classes)
+        nn.init.kaiming_normal(self)
+        nn.init.normal(self, 0.01)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return logits (N, num_classes) of images (N, H, W, 3)."""
@@ -254,10 +244,10 @@ class SearchedNet(Module):
         return self.conv0.backward(F.add(dlast, dskipped))
 
 
-def stem_convolution(channels: int, stem: str) -> Conv2d:
+def stem_convolution(channels: int, stem: str) -> nn.Conv2d:
     """Return the first convolution: stride 2 without padding, or for small images neither."""
     stride, padding = (2, 0) if check_stem(stem) == "imagenet" else (1, 1)
-    return Conv2d(3, channels, 3, stride, padding, bias=False)
+    return nn.Conv2d(3, channels, 3, stride, padding, bias=False)
 
 
 class NASNetA(SearchedNet):

@@ -10,7 +10,7 @@ Parameters have the names that Caffe's files give the layers.
 
 from __future__ import annotations
 
-from ..nn import Conv2d, Dropout, GlobalAvgPool, MaxPool2d, Module, ReLU, Sequential, init
+from .. import nn
 from .arguments import check_stem
 
 __all__ = ["NetworkInNetwork"]
@@ -35,7 +35,7 @@ BLOCKS = {
 DROPOUT_IN_FRONT_OF = {"imagenet": (4,), "cifar": (2, 3)}
 
 
-class NetworkInNetwork(Sequential):
+class NetworkInNetwork(nn.Sequential):
     """Network in Network.
 
     Parameters
@@ -46,22 +46,22 @@ class NetworkInNetwork(Sequential):
     """
 
     def __init__(self, num_classes: int = 1000, stem: str = "imagenet") -> None:
-        layers: dict[str, Module] = {}
+        layers: dict[str, nn.Module] = {}
         channels, cccp = 3, 0
         for number, (kernel, stride, padding, widths) in enumerate(BLOCKS[check_stem(stem)], 1):
             if number > 1:
-                layers[f"pool{number - 1}"] = MaxPool2d(3, stride=2, ceil_mode=True)
+                layers[f"pool{number - 1}"] = nn.MaxPool2d(3, stride=2, ceil_mode=True)
             if number in DROPOUT_IN_FRONT_OF[stem]:
-                layers[f"drop{number - 1}"] = Dropout(0.5)
+                layers[f"drop{number - 1}"] = nn.Dropout(0.5)
             for i, width in enumerate(widths):
                 out = num_classes if width is None else width
                 if i == 0:
-                    name, conv = f"conv{number}", Conv2d(channels, out, kernel, stride, padding)
+                    name, conv = f"conv{number}", nn.Conv2d(channels, out, kernel, stride, padding)
                 else:
                     cccp += 1
-                    name, conv = f"cccp{cccp}", Conv2d(channels, out, 1)
-                layers |= {name: conv, f"relu_{name}": ReLU()}
+                    name, conv = f"cccp{cccp}", nn.Conv2d(channels, out, 1)
+                layers |= {name: conv, f"relu_{name}": nn.ReLU()}
                 channels = out
-        super().__init__(**layers, globalpool=GlobalAvgPool())
+        super().__init__(**layers, globalpool=nn.GlobalAvgPool())
         # Caffe's N(0, 0.01²) and N(0, 0.05²) were found by trying; this keeps the scale by itself.
-        init.kaiming_normal(self, "fan_in")
+        nn.init.kaiming_normal(self, "fan_in")

@@ -31,8 +31,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import gcd
 
+from .. import nn
 from ..errors import TinyshuffleError
-from ..nn import BatchNorm2d, Conv2d, GlobalAvgPool, Linear, Module, ReLU, Sequential, init
 from .arguments import check_channels, check_stages
 from .resnet import bottleneck
 from .stem import stem_layers
@@ -50,19 +50,19 @@ REPEATS = (4, 8, 4)
 CARDINALITY = 16
 
 
-def vgg_unit(in_channels: int, out_channels: int, stride: int) -> Sequential:
+def vgg_unit(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
     """Return two 3x3 convolutions, each with BN and ReLU."""
-    return Sequential(
-        conv1=Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
-        bn1=BatchNorm2d(out_channels),
-        relu1=ReLU(),
-        conv2=Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-        bn2=BatchNorm2d(out_channels),
-        relu2=ReLU(),
+    return nn.Sequential(
+        conv1=nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
+        bn1=nn.BatchNorm2d(out_channels),
+        relu1=nn.ReLU(),
+        conv2=nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+        bn2=nn.BatchNorm2d(out_channels),
+        relu2=nn.ReLU(),
     )
 
 
-def _unit(kind: str, in_channels: int, out_channels: int, stride: int) -> Module:
+def _unit(kind: str, in_channels: int, out_channels: int, stride: int) -> nn.Module:
     if kind == "vgg":
         return vgg_unit(in_channels, out_channels, stride)
     middle = out_channels // (4 if kind == "resnet" else 2)
@@ -70,7 +70,7 @@ def _unit(kind: str, in_channels: int, out_channels: int, stride: int) -> Module
     return bottleneck(in_channels, middle, out_channels, stride, groups, stride_first=True)
 
 
-class OtherUnits(Sequential):
+class OtherUnits(nn.Sequential):
     """ShuffleNet V1's body with other units (V1 Table 4).
 
     Parameters
@@ -110,18 +110,18 @@ class OtherUnits(Sequential):
         if stem_channels is not None:
             channels = check_channels("stem_channels", stem_channels)
         conv1, maxpool = stem_layers(channels, stem)
-        stages: dict[str, Module] = {}
+        stages: dict[str, nn.Module] = {}
         for stage, (out, repeat) in enumerate(zip(stage_channels, REPEATS, strict=True), 2):
             units = []
             for i in range(repeat):
                 units.append(_unit(kind, channels, out, 2 if i == 0 else 1))
                 channels = out
-            stages[f"stage{stage}"] = Sequential(*units)
+            stages[f"stage{stage}"] = nn.Sequential(*units)
         super().__init__(
             conv1=conv1,
             maxpool=maxpool,
             **stages,
-            globalpool=GlobalAvgPool(),
-            fc=Linear(channels, num_classes),
+            globalpool=nn.GlobalAvgPool(),
+            fc=nn.Linear(channels, num_classes),
         )
-        init.kaiming_normal(self)
+        nn.init.kaiming_normal(self)

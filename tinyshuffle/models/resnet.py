@@ -15,20 +15,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .. import nn
 from ..backend import F
 from ..errors import TinyshuffleError
-from ..nn import (
-    AvgPool2d,
-    BatchNorm2d,
-    Conv2d,
-    GlobalAvgPool,
-    Linear,
-    MaxPool2d,
-    Module,
-    ReLU,
-    Sequential,
-    init,
-)
 from ..text import shown
 from ..values import flags
 from .arguments import check_count, check_stem
@@ -50,7 +39,7 @@ CIFAR_WIDTHS = (16, 32, 64)
 SHORTCUTS = ("projection", "padding", "none")
 
 
-class ResidualBlock(Sequential):
+class ResidualBlock(nn.Sequential):
     """A chain of layers with a shortcut around it: y = relu(chain(x) + shortcut(x)).
 
     Parameters
@@ -61,14 +50,14 @@ class ResidualBlock(Sequential):
         The layers, by name.
     """
 
-    def __init__(self, shortcut: Module | None, **chain: Module) -> None:
+    def __init__(self, shortcut: nn.Module | None, **chain: nn.Module) -> None:
         super().__init__(**chain)
         self.downsample = shortcut
-        self.relu = ReLU()
+        self.relu = nn.ReLU()
 
-    def children(self) -> Iterator[tuple[str, Module]]:
-        yield from Sequential.children(self)
-        yield from Module.children(self)
+    def children(self) -> Iterator[tuple[str, nn.Module]]:
+        yield from nn.Sequential.children(self)
+        yield from nn.Module.children(self)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -93,34 +82,36 @@ class PaddedBlock(ResidualBlock):
         The layers, by name.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, **chain: Module) -> None:
-        super().__init__(AvgPool2d(1, stride), **chain)  # of windows of a single pixel
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, **chain: nn.Module
+    ) -> None:
+        super().__init__(nn.AvgPool2d(1, stride), **chain)  # of windows of a single pixel
         self.channels = [in_channels, out_channels - in_channels]
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         assert self.downsample is not None
-        old, new = F.channel_split(Sequential.forward(self, x), self.channels[0])
+        old, new = F.channel_split(nn.Sequential.forward(self, x), self.channels[0])
         return self.relu(F.concat([F.add(old, self.downsample(x)), new]))
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         assert self.downsample is not None
         dold, dnew = F.concat_backward(self.relu.backward(dy), self.channels)
         dold, dshortcut = F.add_backward(dold)
-        dx = Sequential.backward(self, F.channel_split_backward(dold, dnew))
+        dx = nn.Sequential.backward(self, F.channel_split_backward(dold, dnew))
         return F.add(dx, self.downsample.backward(dshortcut))
 
 
 def basic_block(
     in_channels: int, out_channels: int, stride: int, shortcut: str = "projection"
-) -> Sequential:
+) -> nn.Sequential:
     """Return a block of two 3x3 convolutions (Figure 5, left)."""
     return _around(
         shortcut, in_channels, out_channels, stride,
-        conv1=Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
-        bn1=BatchNorm2d(out_channels),
-        relu1=ReLU(),
-        conv2=Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-        bn2=BatchNorm2d(out_channels),
+        conv1=nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
+        bn1=nn.BatchNorm2d(out_channels),
+        relu1=nn.ReLU(),
+        conv2=nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+        bn2=nn.BatchNorm2d(out_channels),
     )  # fmt: skip
 
 
@@ -133,7 +124,7 @@ def bottleneck(
     groups: int = 1,
     stride_first: bool = False,
     shortcut: str = "projection",
-) -> Sequential:
+) -> nn.Sequential:
     """Return a block of 1x1, 3x3, 1x1 (ResNet, Figure 5, right; ResNeXt, Figure 3c).
 
     Multiply-adds: hw(2cm + 9m²/g) at stride 1, for c channels and a bottleneck of m (V1, section
@@ -142,32 +133,32 @@ def bottleneck(
     first, second = (stride, 1) if stride_first else (1, stride)
     return _around(
         shortcut, in_channels, out_channels, stride,
-        conv1=Conv2d(in_channels, middle, 1, first, bias=False),
-        bn1=BatchNorm2d(middle),
-        relu1=ReLU(),
-        conv2=Conv2d(middle, middle, 3, second, padding=1, groups=groups, bias=False),
-        bn2=BatchNorm2d(middle),
-        relu2=ReLU(),
-        conv3=Conv2d(middle, out_channels, 1, bias=False),
-        bn3=BatchNorm2d(out_channels),
+        conv1=nn.Conv2d(in_channels, middle, 1, first, bias=False),
+        bn1=nn.BatchNorm2d(middle),
+        relu1=nn.ReLU(),
+        conv2=nn.Conv2d(middle, middle, 3, second, padding=1, groups=groups, bias=False),
+        bn2=nn.BatchNorm2d(middle),
+        relu2=nn.ReLU(),
+        conv3=nn.Conv2d(middle, out_channels, 1, bias=False),
+        bn3=nn.BatchNorm2d(out_channels),
     )  # fmt: skip
 
 
 def _around(
-    shortcut: str, in_channels: int, out_channels: int, stride: int, **chain: Module
-) -> Sequential:
+    shortcut: str, in_channels: int, out_channels: int, stride: int, **chain: nn.Module
+) -> nn.Sequential:
     """Lay a shortcut around layers: the identity, and what is asked for where the shape changes."""
     if shortcut == "none":
-        return Sequential(**chain, relu=ReLU())
+        return nn.Sequential(**chain, relu=nn.ReLU())
     if stride == 1 and in_channels == out_channels:
         return ResidualBlock(None, **chain)
     if shortcut == "padding":
         return PaddedBlock(in_channels, out_channels, stride, **chain)
-    projection = Conv2d(in_channels, out_channels, 1, stride, bias=False)
-    return ResidualBlock(Sequential(projection, BatchNorm2d(out_channels)), **chain)
+    projection = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+    return ResidualBlock(nn.Sequential(projection, nn.BatchNorm2d(out_channels)), **chain)
 
 
-class ResNet(Sequential):
+class ResNet(nn.Sequential):
     """ResNet (Table 1) and ResNeXt (Table 1 of its paper).
 
     Parameters
@@ -221,15 +212,15 @@ class ResNet(Sequential):
         check_count(f"with width_per_group={width_per_group} and groups={groups}, channels", widest)
         channels = 64
         large = check_stem(stem) == "imagenet"
-        layers: dict[str, Module] = {
-            "conv1": Conv2d(3, channels, 7, stride=2, padding=3, bias=False)
+        layers: dict[str, nn.Module] = {
+            "conv1": nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False)
             if large
-            else Conv2d(3, channels, 3, padding=1, bias=False),
-            "bn1": BatchNorm2d(channels),
-            "relu": ReLU(),
+            else nn.Conv2d(3, channels, 3, padding=1, bias=False),
+            "bn1": nn.BatchNorm2d(channels),
+            "relu": nn.ReLU(),
         }
         if large:
-            layers["maxpool"] = MaxPool2d(3, stride=2, padding=1)
+            layers["maxpool"] = nn.MaxPool2d(3, stride=2, padding=1)
         for stage, (width, repeat) in enumerate(zip(WIDTHS, REPEATS[depth], strict=True), 1):
             blocks = []
             for i in range(repeat):
@@ -243,12 +234,12 @@ class ResNet(Sequential):
                     out = width
                     blocks.append(basic_block(channels, out, stride, shortcut))
                 channels = out
-            layers[f"layer{stage}"] = Sequential(*blocks)
-        super().__init__(**layers, avgpool=GlobalAvgPool(), fc=Linear(channels, num_classes))
-        init.kaiming_normal(self)
+            layers[f"layer{stage}"] = nn.Sequential(*blocks)
+        super().__init__(**layers, avgpool=nn.GlobalAvgPool(), fc=nn.Linear(channels, num_classes))
+        nn.init.kaiming_normal(self)
 
 
-class CifarResNet(Sequential):
+class CifarResNet(nn.Sequential):
     """ResNet for 32x32 images (section 4.2): 6n + 2 layers, three stages of 16, 32, 64 channels.
 
     Parameters
@@ -277,22 +268,22 @@ class CifarResNet(Sequential):
             )
         channels = CIFAR_WIDTHS[0]
         large = check_stem(stem) == "imagenet"
-        layers: dict[str, Module] = {
-            "conv1": Conv2d(3, channels, 3, stride=2 if large else 1, padding=1, bias=False),
-            "bn1": BatchNorm2d(channels),
-            "relu": ReLU(),
+        layers: dict[str, nn.Module] = {
+            "conv1": nn.Conv2d(3, channels, 3, stride=2 if large else 1, padding=1, bias=False),
+            "bn1": nn.BatchNorm2d(channels),
+            "relu": nn.ReLU(),
         }
         if large:
-            layers["maxpool"] = MaxPool2d(3, stride=2, padding=1)
+            layers["maxpool"] = nn.MaxPool2d(3, stride=2, padding=1)
         for stage, width in enumerate(CIFAR_WIDTHS, 1):
             blocks = []
             for i in range((depth - 2) // 6):
                 stride = 2 if stage > 1 and i == 0 else 1
                 blocks.append(basic_block(channels, width, stride, shortcut))
                 channels = width
-            layers[f"layer{stage}"] = Sequential(*blocks)
-        super().__init__(**layers, avgpool=GlobalAvgPool(), fc=Linear(channels, num_classes))
-        init.kaiming_normal(self)
+            layers[f"layer{stage}"] = nn.Sequential(*blocks)
+        super().__init__(**layers, avgpool=nn.GlobalAvgPool(), fc=nn.Linear(channels, num_classes))
+        nn.init.kaiming_normal(self)
 
 
 def _check_shortcut(shortcut: str) -> None:

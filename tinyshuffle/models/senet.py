@@ -8,19 +8,7 @@ convolution, 3x3 in the projection shortcuts of stages 3 to 5, and dropout.
 
 from __future__ import annotations
 
-from ..nn import (
-    BatchNorm2d,
-    Conv2d,
-    Dropout,
-    GlobalAvgPool,
-    Linear,
-    MaxPool2d,
-    Module,
-    ReLU,
-    Sequential,
-    SqueezeExcitation,
-    init,
-)
+from .. import nn
 from .arguments import check_stem
 from .resnet import EXPANSION, REPEATS, WIDTHS, ResidualBlock
 
@@ -40,24 +28,25 @@ def se_block(
     out = EXPANSION * width
     shortcut = None
     if stride != 1 or in_channels != out:
-        shortcut = Sequential(
-            Conv2d(in_channels, out, kernel, stride, kernel // 2, bias=False), BatchNorm2d(out)
+        shortcut = nn.Sequential(
+            nn.Conv2d(in_channels, out, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(out),
         )
     return ResidualBlock(
         shortcut,
-        conv1=Conv2d(in_channels, 2 * width, 1, bias=False),
-        bn1=BatchNorm2d(2 * width),
-        relu1=ReLU(),
-        conv2=Conv2d(2 * width, out, 3, stride, padding=1, groups=groups, bias=False),
-        bn2=BatchNorm2d(out),
-        relu2=ReLU(),
-        conv3=Conv2d(out, out, 1, bias=False),
-        bn3=BatchNorm2d(out),
-        se=SqueezeExcitation(out),
+        conv1=nn.Conv2d(in_channels, 2 * width, 1, bias=False),
+        bn1=nn.BatchNorm2d(2 * width),
+        relu1=nn.ReLU(),
+        conv2=nn.Conv2d(2 * width, out, 3, stride, padding=1, groups=groups, bias=False),
+        bn2=nn.BatchNorm2d(out),
+        relu2=nn.ReLU(),
+        conv3=nn.Conv2d(out, out, 1, bias=False),
+        bn3=nn.BatchNorm2d(out),
+        se=nn.SqueezeExcitation(out),
     )
 
 
-class SENet154(Sequential):
+class SENet154(nn.Sequential):
     """SENet-154.
 
     Parameters
@@ -70,26 +59,28 @@ class SENet154(Sequential):
 
     def __init__(self, num_classes: int = 1000, stem: str = "imagenet") -> None:
         large = check_stem(stem) == "imagenet"
-        convolutions: list[Module] = []
+        convolutions: list[nn.Module] = []
         channels = 3
         for i, out in enumerate(STEM):
             stride = 2 if large and i == 0 else 1
             convolutions += [
-                Conv2d(channels, out, 3, stride, padding=1, bias=False), BatchNorm2d(out), ReLU()
-            ]  # fmt: skip
+                nn.Conv2d(channels, out, 3, stride, padding=1, bias=False),
+                nn.BatchNorm2d(out),
+                nn.ReLU(),
+            ]
             channels = out
         if large:
-            convolutions.append(MaxPool2d(3, stride=2, ceil_mode=True))
-        layers: dict[str, Module] = {"layer0": Sequential(*convolutions)}
+            convolutions.append(nn.MaxPool2d(3, stride=2, ceil_mode=True))
+        layers: dict[str, nn.Module] = {"layer0": nn.Sequential(*convolutions)}
         for stage, (width, repeat) in enumerate(zip(WIDTHS, REPEATS[152], strict=True), 1):
             blocks = []
             for i in range(repeat):
                 stride = 2 if stage > 1 and i == 0 else 1
                 blocks.append(se_block(channels, width, stride, 3 if stage > 1 else 1))
                 channels = EXPANSION * width
-            layers[f"layer{stage}"] = Sequential(*blocks)
+            layers[f"layer{stage}"] = nn.Sequential(*blocks)
         super().__init__(
-            **layers, avgpool=GlobalAvgPool(), dropout=Dropout(0.2),
-            fc=Linear(channels, num_classes),
+            **layers, avgpool=nn.GlobalAvgPool(), dropout=nn.Dropout(0.2),
+            fc=nn.Linear(channels, num_classes),
         )  # fmt: skip
-        init.kaiming_normal(self)
+        nn.init.kaiming_normal(self)

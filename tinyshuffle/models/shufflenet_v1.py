@@ -22,21 +22,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from .. import nn
 from ..backend import F
 from ..errors import TinyshuffleError
-from ..nn import (
-    AvgPool2d,
-    BatchNorm2d,
-    ChannelShuffle,
-    Conv2d,
-    GlobalAvgPool,
-    Linear,
-    Module,
-    ReLU,
-    Residual,
-    Sequential,
-    SqueezeExcitation,
-)
 from ..values import flags, whole
 from .arguments import check_channels, check_repeats, check_stages
 from .stem import stem_layers
@@ -76,7 +64,7 @@ def stem_width(width: float, groups: int) -> int:
     return -(-STEM_WIDTH[width] // groups) * groups
 
 
-class ShuffleUnitV1(Module):
+class ShuffleUnitV1(nn.Module):
     """The ShuffleNet unit, Figure 2 (b) and, with stride 2, (c).
 
     1x1 grouped convolution, BN, ReLU, channel shuffle, 3x3 depthwise convolution, BN, 1x1 grouped
@@ -121,35 +109,35 @@ class ShuffleUnitV1(Module):
         self.in_channels, self.stride = in_channels, stride
         middle = out_channels // 4
         branch = out_channels - in_channels if stride == 2 else out_channels
-        layers: dict[str, Module] = {
-            "compress": Conv2d(
+        layers: dict[str, nn.Module] = {
+            "compress": nn.Conv2d(
                 in_channels, middle, 1, groups=first_groups or groups, bias=False
             ),
-            "bn1": BatchNorm2d(middle),
-            "relu1": ReLU(),
+            "bn1": nn.BatchNorm2d(middle),
+            "relu1": nn.ReLU(),
         }
         shuffled = shuffle and groups > 1
         if shuffled and not authors:
-            layers["shuffle"] = ChannelShuffle(groups)
+            layers["shuffle"] = nn.ChannelShuffle(groups)
         layers |= {
-            "depthwise": Conv2d(
+            "depthwise": nn.Conv2d(
                 middle, middle, 3, stride=stride, padding=1, groups=middle, bias=False
             ),
-            "bn2": BatchNorm2d(middle),
+            "bn2": nn.BatchNorm2d(middle),
         }
         if shuffled and authors:
-            layers["shuffle"] = ChannelShuffle(middle // groups)
+            layers["shuffle"] = nn.ChannelShuffle(middle // groups)
         layers |= {
-            "expand": Conv2d(middle, branch, 1, groups=groups, bias=False),
-            "bn3": BatchNorm2d(branch),
+            "expand": nn.Conv2d(middle, branch, 1, groups=groups, bias=False),
+            "bn3": nn.BatchNorm2d(branch),
         }
         if se:
-            layers["se"] = SqueezeExcitation(branch)
+            layers["se"] = nn.SqueezeExcitation(branch)
         if stride == 1:
-            self.residual: Sequential = Residual(**layers, relu=ReLU())
+            self.residual: nn.Sequential = nn.Residual(**layers, relu=nn.ReLU())
         else:
-            self.residual, self.relu = Sequential(**layers), ReLU()
-            self.shortcut = AvgPool2d(3, stride=2, padding=1)
+            self.residual, self.relu = nn.Sequential(**layers), nn.ReLU()
+            self.shortcut = nn.AvgPool2d(3, stride=2, padding=1)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         if self.stride == 1:
@@ -165,7 +153,7 @@ class ShuffleUnitV1(Module):
         return F.add(dx, self.shortcut.backward(dshortcut))
 
 
-class ShuffleNetV1(Module):
+class ShuffleNetV1(nn.Module):
     """ShuffleNet V1 (Table 1).
 
     Parameters
@@ -249,10 +237,10 @@ class ShuffleNetV1(Module):
                     ShuffleUnitV1(channels, out, groups, stride, dense, shuffle, se, authors)
                 )
                 channels = out
-            stages.append(Sequential(*units))
+            stages.append(nn.Sequential(*units))
         self.stage2, self.stage3, self.stage4 = stages
-        self.globalpool = GlobalAvgPool()
-        self.fc = Linear(channels, num_classes, bias=fc_bias and not authors)
+        self.globalpool = nn.GlobalAvgPool()
+        self.fc = nn.Linear(channels, num_classes, bias=fc_bias and not authors)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return logits (N, num_classes) of images (N, H, W, 3)."""

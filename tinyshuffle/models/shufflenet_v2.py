@@ -10,19 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .. import nn
 from ..backend import F
 from ..errors import TinyshuffleError
-from ..nn import (
-    BatchNorm2d,
-    Conv2d,
-    GlobalAvgPool,
-    Linear,
-    Module,
-    ReLU,
-    Residual,
-    Sequential,
-    SqueezeExcitation,
-)
 from ..values import flags
 from .arguments import check_channels, check_repeats, check_stages
 from .stem import stem_layers
@@ -40,7 +30,7 @@ STEM_WIDTH = 24
 REPEATS = (4, 8, 4)
 
 
-class ShuffleUnitV2(Module):
+class ShuffleUnitV2(nn.Module):
     """The ShuffleNet V2 unit, Figure 3 (c) and, with stride 2, (d).
 
     Stride 1: half of the channels passes untouched; the other half goes through 1x1 convolution,
@@ -87,26 +77,26 @@ class ShuffleUnitV2(Module):
         else:
             self.untouched = in_channels if downsample == "paper" else middle
             first = in_channels
-            self.branch1 = Sequential(
-                Conv2d(first, first, 3, stride, padding=1, groups=first, bias=False),
-                BatchNorm2d(first),
-                Conv2d(first, self.untouched, 1, bias=False),
-                BatchNorm2d(self.untouched),
-                ReLU(),
+            self.branch1 = nn.Sequential(
+                nn.Conv2d(first, first, 3, stride, padding=1, groups=first, bias=False),
+                nn.BatchNorm2d(first),
+                nn.Conv2d(first, self.untouched, 1, bias=False),
+                nn.BatchNorm2d(self.untouched),
+                nn.ReLU(),
             )
         self.made = out_channels - self.untouched
-        main = Residual if residual else Sequential
+        main = nn.Residual if residual else nn.Sequential
         self.branch2 = main(
-            Conv2d(first, middle, 1, bias=False),
-            BatchNorm2d(middle),
-            ReLU(),
-            Conv2d(middle, middle, 3, stride, padding=1, groups=middle, bias=False),
-            BatchNorm2d(middle),
-            Conv2d(middle, self.made, 1, bias=False),
-            BatchNorm2d(self.made),
-            *([] if residual else [ReLU()]),
-            **({"se": SqueezeExcitation(self.made)} if se else {}),
-            **({"relu": ReLU()} if residual else {}),
+            nn.Conv2d(first, middle, 1, bias=False),
+            nn.BatchNorm2d(middle),
+            nn.ReLU(),
+            nn.Conv2d(middle, middle, 3, stride, padding=1, groups=middle, bias=False),
+            nn.BatchNorm2d(middle),
+            nn.Conv2d(middle, self.made, 1, bias=False),
+            nn.BatchNorm2d(self.made),
+            *([] if residual else [nn.ReLU()]),
+            **({"se": nn.SqueezeExcitation(self.made)} if se else {}),
+            **({"relu": nn.ReLU()} if residual else {}),
         )
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -130,7 +120,7 @@ class ShuffleUnitV2(Module):
         return F.channel_shuffle_backward(dx, self.untouched) if self.authors else dx
 
 
-class ShuffleNetV2(Module):
+class ShuffleNetV2(nn.Module):
     """ShuffleNet V2 (Table 5).
 
     Parameters
@@ -195,14 +185,14 @@ class ShuffleNetV2(Module):
                 ShuffleUnitV2(out, out, 1, se=se, residual=residual, authors=authors)
                 for _ in range(repeat - 1)
             ]
-            built.append(Sequential(*units))
+            built.append(nn.Sequential(*units))
             channels = out
         self.stage2, self.stage3, self.stage4 = built
-        self.conv5 = Sequential(
-            Conv2d(channels, last, 1, bias=False), BatchNorm2d(last), ReLU()
+        self.conv5 = nn.Sequential(
+            nn.Conv2d(channels, last, 1, bias=False), nn.BatchNorm2d(last), nn.ReLU()
         )
-        self.globalpool = GlobalAvgPool()
-        self.fc = Linear(last, num_classes, bias=fc_bias)
+        self.globalpool = nn.GlobalAvgPool()
+        self.fc = nn.Linear(last, num_classes, bias=fc_bias)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return logits (N, num_classes) of images (N, H, W, 3)."""

@@ -16,17 +16,7 @@ its multiply-adds where they decide:
 
 from __future__ import annotations
 
-from ..nn import (
-    BatchNorm2d,
-    ChannelShuffle,
-    Conv2d,
-    GlobalAvgPool,
-    Linear,
-    MaxPool2d,
-    Module,
-    ReLU,
-    Sequential,
-)
+from .. import nn
 from ..values import flags
 from .arguments import check_stem
 from .shufflenet_v1 import ShuffleUnitV1
@@ -55,11 +45,11 @@ class WideningUnitV2(ShuffleUnitV2):
     ) -> None:
         super().__init__(in_channels, out_channels, 2, downsample, se)
         for conv in (*self.branch1, *self.branch2):
-            if isinstance(conv, Conv2d):
+            if isinstance(conv, nn.Conv2d):
                 conv.stride = (1, 1)
 
 
-class _LargeV2(Sequential):
+class _LargeV2(nn.Sequential):
     def __init__(
         self,
         widths: tuple[int, ...],
@@ -74,7 +64,7 @@ class _LargeV2(Sequential):
         layers = _stem(stem_widths, stem)
         channels = stem_widths[-1]
         for stage, (out, repeat) in enumerate(zip(widths, repeats, strict=True), 2):
-            units: list[Module] = [
+            units: list[nn.Module] = [
                 WideningUnitV2(channels, out, downsample, se)
                 if stage == 2
                 else ShuffleUnitV2(channels, out, 2, downsample, se)
@@ -82,15 +72,17 @@ class _LargeV2(Sequential):
             units += [
                 ShuffleUnitV2(out, out, 1, se=se, residual=residual) for _ in range(repeat - 1)
             ]
-            layers[f"conv{stage}"] = Sequential(*units)
+            layers[f"conv{stage}"] = nn.Sequential(*units)
             channels = out
         super().__init__(
             **layers,
-            conv6=Sequential(
-                Conv2d(channels, LAST_WIDTH, 1, bias=False), BatchNorm2d(LAST_WIDTH), ReLU()
+            conv6=nn.Sequential(
+                nn.Conv2d(channels, LAST_WIDTH, 1, bias=False),
+                nn.BatchNorm2d(LAST_WIDTH),
+                nn.ReLU(),
             ),
-            globalpool=GlobalAvgPool(),
-            fc=Linear(LAST_WIDTH, num_classes),
+            globalpool=nn.GlobalAvgPool(),
+            fc=nn.Linear(LAST_WIDTH, num_classes),
         )
 
 
@@ -126,7 +118,7 @@ class SEShuffleNetV2_164(_LargeV2):
         )
 
 
-class ShuffleNetV1_50(Sequential):
+class ShuffleNetV1_50(nn.Sequential):
     """ShuffleNet V1-50 with 3 groups (Appendix Table 2).
 
     Parameters
@@ -140,52 +132,52 @@ class ShuffleNetV1_50(Sequential):
         layers = _stem(STEM_50, stem)
         channels = STEM_50[-1]
         for stage, (out, repeat) in enumerate(zip(V1_50_WIDTHS, REPEATS_50, strict=True), 2):
-            units: list[Module] = []
+            units: list[nn.Module] = []
             for i in range(repeat):
                 if stage == 2 and i == 0:
-                    units.append(Sequential(*_residual(channels, out, out, 1, 1), ReLU()))
+                    units.append(nn.Sequential(*_residual(channels, out, out, 1, 1), nn.ReLU()))
                 else:
                     units.append(_unit_v1(channels, out, 2 if i == 0 else 1))
                 channels = out
-            layers[f"conv{stage}"] = Sequential(*units)
+            layers[f"conv{stage}"] = nn.Sequential(*units)
         super().__init__(
-            **layers, globalpool=GlobalAvgPool(), fc=Linear(channels, num_classes)
+            **layers, globalpool=nn.GlobalAvgPool(), fc=nn.Linear(channels, num_classes)
         )
 
 
-def _stem(widths: tuple[int, ...], stem: str) -> dict[str, Module]:
+def _stem(widths: tuple[int, ...], stem: str) -> dict[str, nn.Module]:
     """conv1_x, of which the first convolution has stride 2, and the pool."""
     large = check_stem(stem) == "imagenet"
-    layers: list[Module] = []
+    layers: list[nn.Module] = []
     channels = 3
     for i, width in enumerate(widths):
         stride = 2 if large and i == 0 else 1
-        conv = Conv2d(channels, width, 3, stride, padding=1, bias=False)
-        layers += [conv, BatchNorm2d(width), ReLU()]
+        conv = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
+        layers += [conv, nn.BatchNorm2d(width), nn.ReLU()]
         channels = width
-    pool = {"maxpool": MaxPool2d(3, stride=2, padding=1)} if large else {}
-    return {"conv1": Sequential(*layers), **pool}
+    pool = {"maxpool": nn.MaxPool2d(3, stride=2, padding=1)} if large else {}
+    return {"conv1": nn.Sequential(*layers), **pool}
 
 
 def _unit_v1(in_channels: int, out_channels: int, stride: int) -> ShuffleUnitV1:
     """V1's unit with a bottleneck of half of its output, in place of a quarter."""
     unit = ShuffleUnitV1(in_channels, out_channels, V1_GROUPS, stride)
     branch = out_channels - in_channels if stride == 2 else out_channels
-    unit.residual = Sequential(*_residual(in_channels, out_channels, branch, stride, V1_GROUPS))
+    unit.residual = nn.Sequential(*_residual(in_channels, out_channels, branch, stride, V1_GROUPS))
     return unit
 
 
 def _residual(
     in_channels: int, out_channels: int, branch: int, stride: int, first_groups: int
-) -> list[Module]:
+) -> list[nn.Module]:
     middle = out_channels // 2
     return [
-        Conv2d(in_channels, middle, 1, groups=first_groups, bias=False),
-        BatchNorm2d(middle),
-        ReLU(),
-        ChannelShuffle(V1_GROUPS),
-        Conv2d(middle, middle, 3, stride, padding=1, groups=middle, bias=False),
-        BatchNorm2d(middle),
-        Conv2d(middle, branch, 1, groups=V1_GROUPS, bias=False),
-        BatchNorm2d(branch),
+        nn.Conv2d(in_channels, middle, 1, groups=first_groups, bias=False),
+        nn.BatchNorm2d(middle),
+        nn.ReLU(),
+        nn.ChannelShuffle(V1_GROUPS),
+        nn.Conv2d(middle, middle, 3, stride, padding=1, groups=middle, bias=False),
+        nn.BatchNorm2d(middle),
+        nn.Conv2d(middle, branch, 1, groups=V1_GROUPS, bias=False),
+        nn.BatchNorm2d(branch),
     ]

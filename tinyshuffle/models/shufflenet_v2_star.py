@@ -6,7 +6,7 @@ block", with BN behind it as behind every depthwise convolution of V2.
 
 from __future__ import annotations
 
-from ..nn import BatchNorm2d, Conv2d, Sequential
+from .. import nn
 from ..values import flags
 from .shufflenet_v2 import ShuffleNetV2, ShuffleUnitV2
 
@@ -56,8 +56,8 @@ class ShuffleNetV2Star(ShuffleNetV2):
 
 def _look_further(unit: ShuffleUnitV2) -> None:
     first = unit.branch2[0]
-    assert isinstance(first, Conv2d)
+    assert isinstance(first, nn.Conv2d)
     c = first.in_channels
-    unit.branch2 = Sequential(
-        Conv2d(c, c, 3, padding=1, groups=c, bias=False), BatchNorm2d(c), *unit.branch2
+    unit.branch2 = nn.Sequential(
+        nn.Conv2d(c, c, 3, padding=1, groups=c, bias=False), nn.BatchNorm2d(c), *unit.branch2
     )

@@ -10,18 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import nn
 from ..backend import F
 from ..errors import TinyshuffleError
-from ..nn import (
-    Conv2d,
-    Dropout,
-    GlobalAvgPool,
-    MaxPool2d,
-    Module,
-    ReLU,
-    Sequential,
-    init,
-)
 from .arguments import check_stem
 
 __all__ = ["Fire", "SqueezeNet"]
@@ -36,7 +27,7 @@ VERSIONS: dict[str, tuple[int, int, tuple[Any, ...]]] = {
 }  # fmt: skip
 
 
-class Fire(Module):
+class Fire(nn.Module):
     """The fire module (Figure 1): 1x1 to few channels, then 1x1 and 3x3 side by side.
 
     Parameters
@@ -48,12 +39,12 @@ class Fire(Module):
 
     def __init__(self, in_channels: int, squeezed: int, expanded: int) -> None:
         self.expanded = expanded
-        self.squeeze = Conv2d(in_channels, squeezed, 1)
-        self.squeeze_activation = ReLU()
-        self.expand1x1 = Conv2d(squeezed, expanded, 1)
-        self.expand1x1_activation = ReLU()
-        self.expand3x3 = Conv2d(squeezed, expanded, 3, padding=1)
-        self.expand3x3_activation = ReLU()
+        self.squeeze = nn.Conv2d(in_channels, squeezed, 1)
+        self.squeeze_activation = nn.ReLU()
+        self.expand1x1 = nn.Conv2d(squeezed, expanded, 1)
+        self.expand1x1_activation = nn.ReLU()
+        self.expand3x3 = nn.Conv2d(squeezed, expanded, 3, padding=1)
+        self.expand3x3_activation = nn.ReLU()
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         x = self.squeeze_activation(self.squeeze(x))
@@ -71,7 +62,7 @@ class Fire(Module):
         return self.squeeze.backward(self.squeeze_activation.backward(dx))
 
 
-class SqueezeNet(Sequential):
+class SqueezeNet(nn.Sequential):
     """SqueezeNet (Table 1).
 
     Parameters
@@ -91,20 +82,20 @@ class SqueezeNet(Sequential):
             )
         channels, kernel, plan = VERSIONS[version]
         if check_stem(stem) == "imagenet":
-            conv = Conv2d(3, channels, kernel, stride=2)
+            conv = nn.Conv2d(3, channels, kernel, stride=2)
         else:
-            conv, plan = Conv2d(3, channels, 3, padding=1), plan[1:]
-        layers: list[Module] = [conv, ReLU()]
+            conv, plan = nn.Conv2d(3, channels, 3, padding=1), plan[1:]
+        layers: list[nn.Module] = [conv, nn.ReLU()]
         for step in plan:
             if isinstance(step, str):
-                layers.append(MaxPool2d(3, stride=2, ceil_mode=True))
+                layers.append(nn.MaxPool2d(3, stride=2, ceil_mode=True))
             else:
                 layers.append(Fire(channels, *step))
                 channels = 2 * step[1]
-        last = Conv2d(channels, num_classes, 1)
+        last = nn.Conv2d(channels, num_classes, 1)
         super().__init__(
-            features=Sequential(*layers),
-            classifier=Sequential(Dropout(0.5), last, ReLU(), GlobalAvgPool()),
+            features=nn.Sequential(*layers),
+            classifier=nn.Sequential(nn.Dropout(0.5), last, nn.ReLU(), nn.GlobalAvgPool()),
         )
-        init.kaiming_uniform(self)
-        init.normal(last, 0.01, Conv2d)
+        nn.init.kaiming_uniform(self)
+        nn.init.normal(last, 0.01, nn.Conv2d)

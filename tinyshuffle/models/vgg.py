@@ -6,21 +6,8 @@ Layer names are torchvision's, so weights move between the two by transposing.
 
 from __future__ import annotations
 
+from .. import nn
 from ..errors import TinyshuffleError
-from ..nn import (
-    AdaptiveAvgPool2d,
-    BatchNorm2d,
-    Conv2d,
-    Dropout,
-    Flatten,
-    Linear,
-    LocalResponseNorm,
-    MaxPool2d,
-    Module,
-    ReLU,
-    Sequential,
-    init,
-)
 from ..values import flags
 from .arguments import check_stem
 
@@ -37,7 +24,7 @@ WIDTHS = (64, 128, 256, 512, 512)
 HIDDEN = 4096
 
 
-class VGG(Sequential):
+class VGG(nn.Sequential):
     """VGG (Table 1).
 
     Parameters
@@ -76,27 +63,27 @@ class VGG(Sequential):
                 f"configuration C, with 1x1 convolutions, has 16 layers and not {depth}"
             )
         small = check_stem(stem) == "cifar"
-        layers: list[Module] = []
+        layers: list[nn.Module] = []
         channels = 3
         for out, repeat in zip(WIDTHS, REPEATS[depth], strict=True):
             for i in range(repeat):
                 kernel = 1 if conv1x1 and i == 2 else 3
-                layers.append(Conv2d(channels, out, kernel, padding=kernel // 2))
-                layers += [BatchNorm2d(out), ReLU()] if batch_norm else [ReLU()]
+                layers.append(nn.Conv2d(channels, out, kernel, padding=kernel // 2))
+                layers += [nn.BatchNorm2d(out), nn.ReLU()] if batch_norm else [nn.ReLU()]
                 if lrn and channels == 3:
-                    layers.append(LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0))
+                    layers.append(nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0))
                 channels = out
-            layers.append(MaxPool2d(2))
+            layers.append(nn.MaxPool2d(2))
         size, hidden = (1, channels) if small else (7, HIDDEN)
         super().__init__(
-            features=Sequential(*layers),
-            avgpool=AdaptiveAvgPool2d(size),
-            flatten=Flatten(),
-            classifier=Sequential(
-                Linear(channels * size * size, hidden), ReLU(), Dropout(0.5),
-                Linear(hidden, hidden), ReLU(), Dropout(0.5),
-                Linear(hidden, num_classes),
+            features=nn.Sequential(*layers),
+            avgpool=nn.AdaptiveAvgPool2d(size),
+            flatten=nn.Flatten(),
+            classifier=nn.Sequential(
+                nn.Linear(channels * size * size, hidden), nn.ReLU(), nn.Dropout(0.5),
+                nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(0.5),
+                nn.Linear(hidden, num_classes),
             ),
         )  # fmt: skip
-        init.kaiming_normal(self)
-        init.normal(self, 0.01)
+        nn.init.kaiming_normal(self)
+        nn.init.normal(self, 0.01)

@@ -11,18 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from .. import nn
 from ..backend import F
-from ..nn import (
-    BatchNorm2d,
-    Conv2d,
-    GlobalAvgPool,
-    Linear,
-    MaxPool2d,
-    Module,
-    ReLU,
-    Sequential,
-    init,
-)
 from ..values import flags
 from .arguments import check_stem
 
@@ -40,18 +30,18 @@ BLOCKS = (
 STEM, EXIT = (32, 64), (1024, 1536, 2048)
 
 
-def separable(in_channels: int, out_channels: int) -> Sequential:
+def separable(in_channels: int, out_channels: int) -> nn.Sequential:
     """Return a separable convolution: 3x3 depthwise, 1x1, BN; no activation between the two."""
-    return Sequential(
-        depthwise=Conv2d(
+    return nn.Sequential(
+        depthwise=nn.Conv2d(
             in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False
         ),
-        pointwise=Conv2d(in_channels, out_channels, 1, bias=False),
-        bn=BatchNorm2d(out_channels),
+        pointwise=nn.Conv2d(in_channels, out_channels, 1, bias=False),
+        bn=nn.BatchNorm2d(out_channels),
     )
 
 
-class XceptionBlock(Module):
+class XceptionBlock(nn.Module):
     """ReLU and separable convolution, several times, and a shortcut around them all.
 
     Parameters
@@ -66,16 +56,17 @@ class XceptionBlock(Module):
 
     @flags
     def __init__(self, widths: tuple[int, ...], halves: bool, first_relu: bool = True) -> None:
-        layers: list[Module] = []
+        layers: list[nn.Module] = []
         for into, out in pairwise(widths):
-            layers += [ReLU(), separable(into, out)]
+            layers += [nn.ReLU(), separable(into, out)]
         if halves:
-            layers.append(MaxPool2d(3, stride=2, padding=1))
-        self.chain = Sequential(*layers[0 if first_relu else 1 :])
+            layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+        self.chain = nn.Sequential(*layers[0 if first_relu else 1 :])
         self.shortcut = None
         if halves:
-            self.shortcut = Sequential(
-                Conv2d(widths[0], widths[-1], 1, stride=2, bias=False), BatchNorm2d(widths[-1])
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(widths[0], widths[-1], 1, stride=2, bias=False),
+                nn.BatchNorm2d(widths[-1]),
             )
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -89,7 +80,7 @@ class XceptionBlock(Module):
         return F.add(self.chain.backward(dchain), dshortcut)
 
 
-class Xception(Sequential):
+class Xception(nn.Sequential):
     """Xception (Figure 5).
 
     Parameters
@@ -104,23 +95,23 @@ class Xception(Sequential):
         small = check_stem(stem) == "cifar"
         stride, padding = (1, 1) if small else (2, 0)
         a, b = STEM
-        conv = Sequential(
-            Conv2d(3, a, 3, stride, padding, bias=False), BatchNorm2d(a), ReLU(),
-            Conv2d(a, b, 3, 1, padding, bias=False), BatchNorm2d(b), ReLU(),
+        conv = nn.Sequential(
+            nn.Conv2d(3, a, 3, stride, padding, bias=False), nn.BatchNorm2d(a), nn.ReLU(),
+            nn.Conv2d(a, b, 3, 1, padding, bias=False), nn.BatchNorm2d(b), nn.ReLU(),
         )  # fmt: skip
         blocks = [
             XceptionBlock(widths, halves, first_relu=i > 0)
             for i, (widths, halves) in enumerate(BLOCKS)
         ]
-        last: list[Module] = []
+        last: list[nn.Module] = []
         for into, out in pairwise(EXIT):
-            last += [separable(into, out), ReLU()]
+            last += [separable(into, out), nn.ReLU()]
         super().__init__(
             conv=conv,
-            blocks=Sequential(*blocks),
-            exit=Sequential(*last),
-            globalpool=GlobalAvgPool(),
-            fc=Linear(EXIT[-1], num_classes),
+            blocks=nn.Sequential(*blocks),
+            exit=nn.Sequential(*last),
+            globalpool=nn.GlobalAvgPool(),
+            fc=nn.Linear(EXIT[-1], num_classes),
         )
-        init.kaiming_normal(self)
-        init.normal(self, 0.01)
+        nn.init.kaiming_normal(self)
+        nn.init.normal(self, 0.01)

@@ -1,5 +1,6 @@
 """Layers, with PyTorch's names and arguments, channels last."""
 
+from . import init
 from .containers import Residual, Sequential, SqueezeExcitation
 from .layers import (
     AdaptiveAvgPool2d,
@@ -44,4 +45,5 @@ __all__ = [
     "SqueezeExcitation",
     "Tanh",
     "inference",
+    "init",
 ]
