@@ -36,6 +36,8 @@ ELSEWHERE = {
     "cost/smallest": "cost/test_profile.py: whose refusals it words",
     "data/archive": "data/test_cifar.py: whose files it finds, fetches and unpacks",
     "data/dataset": "data/test_batches.py: which draws from one",
+    "data/imagenet": "weights/test_pretrained.py: what torchvision does to a picture",
+    "data/images": "train/test_trained.py: files that are pictures, and those that are none",
     "plan/fused": "plan/test_fuse.py: the definitions that fused rows are held against",
     "plan/memory": "plan/test_table.py: places and peak",
     "plan/replay": "plan/test_parity.py: validate",

@@ -17,6 +17,11 @@ ORDER = (
 )  # fmt: skip
 """From the ground up: each may import those in front of it."""
 
+UPWARDS = {
+    # it makes the net whose weights it fetches, while nets read files of weights
+    ("tinyshuffle.weights.pretrained", "tinyshuffle.models"),
+}
+
 FILES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
@@ -54,7 +59,8 @@ def room(module: str) -> str:
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_a_file_imports_from_its_room_and_from_those_below(module):
     for other in imports(module):
-        assert ORDER.index(room(other)) <= ORDER.index(room(module)), (
+        below = ORDER.index(room(other)) <= ORDER.index(room(module))
+        assert below or (module, other) in UPWARDS, (
             f"{module} imports {other}, which stands above it"
         )
 

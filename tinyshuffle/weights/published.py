@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from ..data.cifar import data_root
+from ..data.archive import data_root
 from ..data.imagenet import Pipeline
 from ..errors import TinyshuffleError
 from ..text import shown
