@@ -22,20 +22,6 @@ from .train import load_run as load
 __version__ = "0.1.0"
 
 __all__ = [
-    "DataParallel",
-    "TinyshuffleError",
-    "backend",
-    "cost",
-    "course",
-    "data",
-    "get_num_threads",
-    "gradcheck",
-    "load",
-    "models",
-    "nn",
-    "onnx",
-    "optim",
-    "set_num_threads",
-    "validate",
-    "weights",
-]
+    "DataParallel", "TinyshuffleError", "backend", "cost", "course", "data", "get_num_threads",
+    "gradcheck", "load", "models", "nn", "onnx", "optim", "set_num_threads", "validate", "weights",
+]  # fmt: skip

@@ -39,18 +39,9 @@ from .run import FORMATS, PAUSE, agree
 from .spread import Spread, spread
 
 __all__ = [
-    "GUIDELINES",
-    "Column",
-    "Effort",
-    "Found",
-    "FULL",
-    "Guideline",
-    "QUICK",
-    "Verdict",
-    "measure_guidelines",
-    "median_interval",
-    "verdict",
-]
+    "GUIDELINES", "Column", "Effort", "Found", "FULL", "Guideline", "QUICK", "Verdict",
+    "measure_guidelines", "median_interval", "verdict",
+]  # fmt: skip
 
 # ---- what follows from times
 

@@ -16,14 +16,9 @@ import torch
 from torch import nn
 
 __all__ = [
-    "ShuffleNetV1",
-    "ShuffleNetV2",
-    "SqueezeExcitation",
-    "blocks",
-    "copy_weights",
-    "load_state",
+    "ShuffleNetV1", "ShuffleNetV2", "SqueezeExcitation", "blocks", "copy_weights", "load_state",
     "torch_layout",
-]
+]  # fmt: skip
 
 # V1, Table 1: output channels of stage 2 for each number of groups. Each stage doubles them.
 V1_STAGE2 = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}

@@ -22,15 +22,7 @@ from .process import OURS, Worker, alone, cleared
 from .progress import Progress
 from .spread import Spread, ratios, spread
 
-__all__ = [
-    "Case",
-    "Result",
-    "Side",
-    "agree",
-    "compare_sides",
-    "measure_layers",
-    "take_turns",
-]
+__all__ = ["Case", "Result", "Side", "agree", "compare_sides", "measure_layers", "take_turns"]
 
 BURST = 1.0  # seconds that a side runs before it is the other's turn
 PAUSE = 0.06  # seconds between: twice what OpenBLAS's threads wait busily for more work

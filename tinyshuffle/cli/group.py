@@ -24,28 +24,10 @@ if TYPE_CHECKING:
     from .table import Table
 
 __all__ = [
-    "DATA_DIR",
-    "FIGURE",
-    "INPUT_SIZE",
-    "NUMBER",
-    "PATH",
-    "PLOT",
-    "RUNS_DIR",
-    "SIZE",
-    "THREADS",
-    "WEIGHTS",
-    "WHOLE",
-    "cli",
-    "find_run",
-    "main",
-    "new_table",
-    "one_of",
-    "positive",
-    "print_table",
-    "save_figure",
-    "say",
-    "without_effect",
-]
+    "DATA_DIR", "FIGURE", "INPUT_SIZE", "NUMBER", "PATH", "PLOT", "RUNS_DIR", "SIZE", "THREADS",
+    "WEIGHTS", "WHOLE", "cli", "find_run", "main", "new_table", "one_of", "positive",
+    "print_table", "save_figure", "say", "without_effect",
+]  # fmt: skip
 
 
 class _Commands(click.Group):

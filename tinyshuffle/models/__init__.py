@@ -42,38 +42,13 @@ from .vgg import VGG
 from .xception import Xception
 
 __all__ = [
-    "IGCV3",
-    "VGG",
-    "AlexNet",
-    "AlexNetOriginal",
-    "AuxiliaryLoss",
-    "CifarResNet",
-    "CondenseNet",
-    "DenseNet",
-    "GoogLeNet",
-    "MobileNetV1",
-    "MobileNetV2",
-    "NASNetA",
-    "NetworkInNetwork",
-    "OtherUnits",
-    "PNASNet5",
-    "ResNet",
-    "SENet154",
-    "SEShuffleNetV2_164",
-    "ShuffleNetV1",
-    "ShuffleNetV1_50",
-    "ShuffleNetV2",
-    "ShuffleNetV2Star",
-    "ShuffleNetV2_50",
-    "ShuffleUnitV1",
-    "ShuffleUnitV2",
-    "ShuffleUnitV2Star",
-    "SqueezeNet",
-    "Xception",
-    "create",
-    "list_models",
+    "IGCV3", "VGG", "AlexNet", "AlexNetOriginal", "AuxiliaryLoss", "CifarResNet", "CondenseNet",
+    "DenseNet", "GoogLeNet", "MobileNetV1", "MobileNetV2", "NASNetA", "NetworkInNetwork",
+    "OtherUnits", "PNASNet5", "ResNet", "SENet154", "SEShuffleNetV2_164", "ShuffleNetV1",
+    "ShuffleNetV1_50", "ShuffleNetV2", "ShuffleNetV2Star", "ShuffleNetV2_50", "ShuffleUnitV1",
+    "ShuffleUnitV2", "ShuffleUnitV2Star", "SqueezeNet", "Xception", "create", "list_models",
     "read_variant",
-]
+]  # fmt: skip
 
 _WIDTHS_V1 = {"0_25": 0.25, "0_5": 0.5, "1_0": 1.0, "1_5": 1.5, "2_0": 2.0}
 _WIDTHS_V2 = {"0_5": 0.5, "1_0": 1.0, "1_5": 1.5, "2_0": 2.0}

@@ -10,13 +10,9 @@ from ..text import shown
 from ..values import read, whole
 
 __all__ = [
-    "check_channels",
-    "check_count",
-    "check_repeats",
-    "check_stages",
-    "check_stem",
+    "check_channels", "check_count", "check_repeats", "check_stages", "check_stem",
     "check_width",
-]
+]  # fmt: skip
 
 MOST_UNITS = 1000  # of a stage: the deepest net of the papers has 164 layers
 

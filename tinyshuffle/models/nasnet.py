@@ -18,8 +18,8 @@ from ..values import flags
 from .arguments import check_stem
 
 __all__ = [
-    "Cell", "FactorisedReduction", "Graph", "NASNetA", "SearchedNet", "SecondPixels", "separable",
-    "stem_convolution",
+    "Cell", "FactorisedReduction", "Graph", "NASNetA", "SearchedNet", "SecondPixels",
+    "separable", "stem_convolution",
 ]  # fmt: skip
 
 Term = tuple[str, int]  # a layer, and the node that it reads

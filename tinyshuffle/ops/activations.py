@@ -17,19 +17,9 @@ from .arguments import check_real, fit
 from .cost import Cost, size
 
 __all__ = [
-    "relu",
-    "relu6",
-    "relu6_backward",
-    "relu6_cost",
-    "relu_backward",
-    "relu_cost",
-    "sigmoid",
-    "sigmoid_backward",
-    "sigmoid_cost",
-    "tanh",
-    "tanh_backward",
-    "tanh_cost",
-]
+    "relu", "relu6", "relu6_backward", "relu6_cost", "relu_backward", "relu_cost", "sigmoid",
+    "sigmoid_backward", "sigmoid_cost", "tanh", "tanh_backward", "tanh_cost",
+]  # fmt: skip
 
 
 def relu(x: np.ndarray) -> np.ndarray:

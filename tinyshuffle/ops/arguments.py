@@ -20,23 +20,10 @@ from ..text import shown
 from ..values import whole as whole_number
 
 __all__ = [
-    "IntPair",
-    "check_array",
-    "check_channels",
-    "check_groups",
-    "check_images",
-    "check_pair",
-    "check_plain",
-    "check_real",
-    "check_rows",
-    "check_type",
-    "fit",
-    "generator",
-    "number",
-    "pair",
-    "integer",
-    "is_real",
-]
+    "IntPair", "check_array", "check_channels", "check_groups", "check_images", "check_pair",
+    "check_plain", "check_real", "check_rows", "check_type", "fit", "generator", "number",
+    "pair", "integer", "is_real",
+]  # fmt: skip
 
 IntPair = int | tuple[int, int]
 

@@ -36,16 +36,10 @@ from .arguments import fit
 from .cost import Cost, size
 
 __all__ = [
-    "batch_norm",
-    "batch_norm_backward",
-    "batch_norm_backward_sums",
-    "batch_norm_cost",
-    "batch_norm_eval_backward",
-    "batch_norm_gradients",
-    "batch_norm_statistics",
-    "batch_norm_sums",
-    "batch_norm_track",
-]
+    "batch_norm", "batch_norm_backward", "batch_norm_backward_sums", "batch_norm_cost",
+    "batch_norm_eval_backward", "batch_norm_gradients", "batch_norm_statistics",
+    "batch_norm_sums", "batch_norm_track",
+]  # fmt: skip
 
 HUGE = 1e68
 """σ² above which x - μ can be too large for float32, and k = 0 instead of μ."""

@@ -17,16 +17,9 @@ from .arguments import check_array, check_real, integer
 from .cost import Cost, size
 
 __all__ = [
-    "add",
-    "add_backward",
-    "add_cost",
-    "channel_split",
-    "channel_split_backward",
-    "channel_split_cost",
-    "concat",
-    "concat_backward",
-    "concat_cost",
-]
+    "add", "add_backward", "add_cost", "channel_split", "channel_split_backward",
+    "channel_split_cost", "concat", "concat_backward", "concat_cost",
+]  # fmt: skip
 
 
 def channel_split(x: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:

@@ -19,16 +19,10 @@ from .cost import Cost, size
 from .windows import IntPair, crop, output_size, pad, pair, taps, window
 
 __all__ = [
-    "avg_pool2d",
-    "avg_pool2d_backward",
-    "avg_pool2d_cost",
-    "global_avg_pool",
-    "global_avg_pool_backward",
-    "global_avg_pool_cost",
-    "max_pool2d",
-    "max_pool2d_backward",
+    "avg_pool2d", "avg_pool2d_backward", "avg_pool2d_cost", "global_avg_pool",
+    "global_avg_pool_backward", "global_avg_pool_cost", "max_pool2d", "max_pool2d_backward",
     "max_pool2d_cost",
-]
+]  # fmt: skip
 
 
 def max_pool2d(

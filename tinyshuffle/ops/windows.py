@@ -16,16 +16,9 @@ from ..errors import TinyshuffleError
 from .arguments import IntPair, check_groups, check_pair, pair
 
 __all__ = [
-    "IntPair",
-    "check_groups",
-    "crop",
-    "is_pointwise",
-    "output_size",
-    "pad",
-    "pair",
-    "taps",
+    "IntPair", "check_groups", "crop", "is_pointwise", "output_size", "pad", "pair", "taps",
     "window",
-]
+]  # fmt: skip
 
 
 def output_size(

@@ -16,23 +16,7 @@ from .update_bn import update_bn
 from .verify import check
 
 __all__ = [
-    "ABLATIONS",
-    "Checkpoint",
-    "Config",
-    "Evaluation",
-    "Interrupted",
-    "Result",
-    "Trained",
-    "ablate",
-    "check",
-    "evaluate",
-    "evaluate_run",
-    "load",
-    "load_newest",
-    "load_run",
-    "optim",
-    "resume",
-    "schedule",
-    "train",
-    "update_bn",
-]
+    "ABLATIONS", "Checkpoint", "Config", "Evaluation", "Interrupted", "Result", "Trained",
+    "ablate", "check", "evaluate", "evaluate_run", "load", "load_newest", "load_run", "optim",
+    "resume", "schedule", "train", "update_bn",
+]  # fmt: skip

@@ -23,38 +23,22 @@ from .config import Config
 from .evaluation import Evaluation
 
 __all__ = [
-    "COLUMNS",
-    "PICTURES",
-    "SUMS",
-    "Result",
-    "write_config",
-    "write_log",
-    "write_machine",
+    "COLUMNS", "PICTURES", "SUMS", "Result", "write_config", "write_log", "write_machine",
     "write_tests",
-]
+]  # fmt: skip
 
 
 PICTURES = "confusion.png", "worst.png"
 
 COLUMNS = (
-    "epoch",
-    "step",
-    "size",
-    "lr",
-    "train_loss",
-    "train_accuracy",
-    "test_loss",
-    "test_accuracy",
-    "images_per_second",
-    "step_seconds",
-    "seconds",
-)
+    "epoch", "step", "size", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
+    "images_per_second", "step_seconds", "seconds",
+)  # fmt: skip
 """Of ``log.csv``. ``step`` counts from the start of the run, ``size`` is the side of the epoch's
 images, those of its test too, ``lr`` is that of the epoch's last step, the training figures are
 means over the epoch while the weights moved, ``images_per_second`` counts training alone,
 ``step_seconds`` are those of the epoch's bare steps (forward, loss, backward, optimiser), and
 ``seconds`` is since the start of the run, with everything."""
-
 
 SUMS = ("loss", "right", "images", "seconds", "step_seconds")
 """What is added up over the steps of the epoch under way."""

@@ -15,8 +15,8 @@ from .errata import ERRATA
 from .line import DIFFERS, LABEL, MISSING, REPRODUCED, VERDICTS, Line, Table
 
 __all__ = [
-    "DIFFERS", "ERRATA", "LABEL", "MISSING", "REPRODUCED", "TABLES", "VERDICTS", "Line", "Table",
-    "table",
+    "DIFFERS", "ERRATA", "LABEL", "MISSING", "REPRODUCED", "TABLES", "VERDICTS", "Line",
+    "Table", "table",
 ]  # fmt: skip
 
 TABLES: dict[str, Callable[[], Table]] = {

@@ -16,9 +16,9 @@ from ..profile import Profile, Row, profile
 from .errata import ERRATA
 
 __all__ = [
-    "DIFFERS", "LABEL", "MISSING", "REPRODUCED", "VERDICTS", "G", "Line", "M", "Table", "adds_of",
-    "counted", "module_rows", "params_of", "share_of", "weights_of", "width_of", "with_relus",
-    "without_fc",
+    "DIFFERS", "LABEL", "MISSING", "REPRODUCED", "VERDICTS", "G", "Line", "M", "Table",
+    "adds_of", "counted", "module_rows", "params_of", "share_of", "weights_of", "width_of",
+    "with_relus", "without_fc",
 ]  # fmt: skip
 
 M, G = 1e6, 1e9

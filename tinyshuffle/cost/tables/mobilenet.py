@@ -8,17 +8,7 @@ from typing import Any
 
 from ...models.mobilenet_v1 import dense, separable
 from ...nn import Module
-from .line import (
-    Line,
-    M,
-    Table,
-    adds_of,
-    module_rows,
-    params_of,
-    share_of,
-    weights_of,
-    without_fc,
-)
+from .line import Line, M, Table, adds_of, module_rows, params_of, share_of, weights_of, without_fc
 from .shufflenet_v1 import NET as V1
 
 __all__ = ["TABLES"]
