@@ -14,7 +14,6 @@ import math
 import shlex
 import shutil
 import statistics
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,9 +36,9 @@ from .progress import Progress
 from .record import SUMS, Result
 from .signals import Interrupted, Signals
 from .update_bn import update_bn
-from .verify import build_for
+from .verify import build_for, check_data
 
-__all__ = ["Trainer", "check_data"]
+__all__ = ["Trainer"]
 
 SEEN = 2048
 """Training images of which batch norm's statistics are taken before each test."""
@@ -102,7 +101,7 @@ class Trainer:
         if config.time_budget is None:
             return
         self.progress.line("measuring how many epochs fit into the time budget …")
-        with self._compile_notice() as stepped:
+        with self.progress.compile_notice(config.backend) as stepped:
             step, test = self._measure(stepped)
         self._set_epochs(
             *fitting(config, self.side, self.steps_per_epoch, step, test, self.seconds)
@@ -241,7 +240,8 @@ class Trainer:
         )
         if 0 < self._steps_done < self.total_steps:
             self.progress.line(f"continuing after step {self._steps_done} of {self.total_steps}")
-        with Signals() as signals, self.progress, self._compile_notice() as stepped:
+        compiling = self.progress.compile_notice(config.backend)
+        with Signals() as signals, self.progress, compiling as stepped:
             self._clock = time.perf_counter()
             while self.epoch < self.epochs and not self._ended:
                 self._train_epoch(signals, stepped)
@@ -426,33 +426,6 @@ class Trainer:
             f"good checkpoint is {self.run / 'last.npz'}"
         )
 
-    @contextmanager
-    def _compile_notice(self) -> Iterator[Callable[[], None]]:
-        """Explain a first step that takes long; yields what cancels that."""
-        notice = threading.Timer(
-            3.0, self.progress.line, ["compiling the kernels (once per machine) …"]
-        )
-        notice.daemon = True
-        if self.config.backend == "numba":
-            notice.start()
-        try:
-            yield notice.cancel
-        finally:
-            notice.cancel()
-
-
-def check_data(saved: Checkpoint, found: data.Dataset, run: Path) -> None:
-    """Refuse to go on with other images than those that a run began with."""
-    facts = saved.header["data"]
-    same = list(facts["classes"]) == list(found.classes) and all(
-        np.allclose(facts[name], getattr(found, name), rtol=0, atol=1e-6)
-        for name in ("mean", "std")
-    )
-    if not same:
-        raise TinyshuffleError(
-            f"{run} was trained on other images than these of {found.name!r} (classes, mean or "
-            "standard deviation differ): say with --data-dir where those are"
-        )
 
 
 def _optimizer(config: Config, net: nn.Module) -> Optimizer:

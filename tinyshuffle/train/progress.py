@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import IO, Any, cast
 
 from ..text import console, visible
@@ -99,6 +101,18 @@ class Progress:
     def line(self, text: str) -> None:
         """Print a line, above the bar."""
         self._console.print(visible(text))
+
+    @contextmanager
+    def compile_notice(self, backend: str) -> Iterator[Callable[[], None]]:
+        """Explain a first step that takes long; yields what cancels that."""
+        notice = threading.Timer(3.0, self.line, ["compiling the kernels (once per machine) …"])
+        notice.daemon = True
+        if backend == "numba":
+            notice.start()
+        try:
+            yield notice.cancel
+        finally:
+            notice.cancel()
 
     def step(self, done: float, epoch: int, loss: float, accuracy: float, rate: float) -> None:
         """Move the bar: part of the run that is done, the epoch's figures so far, images/s."""

@@ -20,10 +20,10 @@ from ..values import flags
 from .config import Config, check_data_dir
 from .directory import alone, check_name, check_unbegun, new_run
 from .evaluation import Evaluation, evaluate
-from .loop import Trainer, check_data
+from .loop import Trainer
 from .record import Result, write_machine
 from .signals import outlive_terminal
-from .verify import build, check, verify, verify_to_resume
+from .verify import build, check, check_data, verify, verify_to_resume
 
 __all__ = ["best_checkpoint", "evaluate_run", "resume", "train"]
 

@@ -8,6 +8,7 @@ otherwise fail somewhere in the middle, or evaluate and predict without a word.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..errors import TinyshuffleError
 from .config import MOST_EPOCHS, Config
 from .record import COLUMNS, SUMS
 
-__all__ = ["build", "build_for", "check", "verify", "verify_to_resume"]
+__all__ = ["build", "build_for", "check", "check_data", "verify", "verify_to_resume"]
 
 LARGEST_SIDE = 1024  # of an image, in pixels: a net takes memory by its square
 
@@ -82,6 +83,20 @@ def check(config: Config) -> None:
         Names what cannot be.
     """
     build_for(config, data.SIDE, len(data.classes(config.data)))
+
+
+def check_data(saved: Checkpoint, found: data.Dataset, run: Path) -> None:
+    """Refuse to go on with other images than those that a run began with."""
+    facts = saved.header["data"]
+    same = list(facts["classes"]) == list(found.classes) and all(
+        np.allclose(facts[name], getattr(found, name), rtol=0, atol=1e-6)
+        for name in ("mean", "std")
+    )
+    if not same:
+        raise TinyshuffleError(
+            f"{run} was trained on other images than these of {found.name!r} (classes, mean or "
+            "standard deviation differ): say with --data-dir where those are"
+        )
 
 
 def verify(saved: Checkpoint) -> str:
