@@ -13,7 +13,7 @@ PACKAGE = Path(tinyshuffle.__file__).parent
 ORDER = (
     "errors", "blas", "memory", "text", "words", "values", "files", "checkpoint", "backend", "ops",
     "kernels", "nn", "optim", "data", "weights", "plan", "parallel", "machine", "models",
-    "gradcheck", "cost", "bench", "plots", "train", "course", "__init__", "cli", "__main__",
+    "onnx", "gradcheck", "cost", "bench", "plots", "train", "course", "__init__", "cli", "__main__",
 )  # fmt: skip
 """From the ground up: each may import those in front of it."""
 
