@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinyshuffle.data import NAMES as data_names
 from tinyshuffle.data import cifar, describe, load
 from tinyshuffle.data.archive import _ProgressBar, data_root, locate
 from tinyshuffle.errors import TinyshuffleError
@@ -472,3 +473,24 @@ def test_real_cifar10():
     # A sky is blue and on top: channels and rows are in the right order.
     sky = train.images[train.labels == 0][:, :4].mean((0, 1, 2))
     assert sky[2] > sky[0] and sky.mean() > train.images[train.labels == 0][:, 20:].mean()
+
+
+def test_the_coarse_labels_of_cifar100(tmp_path):
+    """The same images as those with fine labels, in twenty classes."""
+    coarse = replace(cifar.CIFAR100_COARSE, records=HUNDRED.records)
+    assert len(coarse.classes) == 20 and coarse.urls == HUNDRED.urls
+    files = contents(HUNDRED)
+    for name in (*coarse.train, *coarse.test):
+        table = np.frombuffer(files[name], np.uint8).reshape(-1, 2 + 3072).copy()
+        table[:, 0] = table[:, 1] // 5
+        files[name] = table.tobytes()
+    files[coarse.names] = "\n".join(coarse.classes).encode()
+    write(tmp_path, files)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fine, _ = cifar.load(HUNDRED, tmp_path, download=False)
+        train, test = cifar.load(coarse, tmp_path, download=False)
+    assert np.array_equal(train.images, fine.images)
+    assert np.array_equal(train.labels, fine.labels // 5)
+    assert train.classes == coarse.classes == test.classes
+    assert "cifar100-coarse" in data_names

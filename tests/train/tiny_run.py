@@ -31,7 +31,7 @@ def load(name, root=None, download=True):
     return part(slice(0, 70)), part(slice(70, 90))
 
 
-def create(name, num_classes, stem, seed=0, **variant):
+def create(name, num_classes=3, stem="cifar", seed=0, **variant):
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3, stride=2, bias=False),
         nn.BatchNorm2d(8),

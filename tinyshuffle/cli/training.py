@@ -83,7 +83,12 @@ _LR += "; scaled if --batch-size is given alone"
     multiple=True,
     callback=_variant,
 )
-@_field("data", f"{', '.join(DEFAULTS)}.", metavar="NAME")
+@_field("data", f"{', '.join(DEFAULTS)}.", metavar="NAME|FOLDER")
+@_field("side", "Of a folder's pictures, in pixels.", "64", metavar="N", type=WHOLE)
+@click.option(
+    "--strict", is_flag=True, default=None,
+    help="Refuse a folder with files that are no pictures; else they are named and left out.",
+)
 @DATA_DIR
 @_field("epochs", "", _of_each_data("epochs"), metavar="N", type=WHOLE)
 @_field(
@@ -147,7 +152,8 @@ def train(
 
     RUNS_DIR/NAME receives log.csv, log.jsonl, curves.png, confusion.png, worst.png, config.json,
     machine.json and the checkpoints last.npz and best.npz. Ctrl-C stops after the current step;
-    --resume continues as if nothing had happened, to the bit, after a power cut too.
+    --resume continues as if nothing had happened, to the bit, after a power cut too. A folder of
+    your own has a folder of pictures for each class; or train/ and test/, each with those.
     """
     from .. import train as training
 

@@ -33,6 +33,7 @@ class Source:
     names: str  # the file of class names
     classes: tuple[str, ...]  # in the order of the labels
     label_bytes: int
+    label: int  # which of them is used
     # Of each channel of the training images, as they are printed wherever CIFAR is used: they tell
     # the official images from others where no archive with its MD5 is at hand.
     mean: tuple[float, ...]

@@ -1,8 +1,8 @@
 """CIFAR-10 and CIFAR-100 from their official binary archives.
 
 Both hold 50,000 training and 10,000 test images of 32x32 pixels [1]_. A record is one label byte
-(CIFAR-100: two, the coarse label and the fine one, of which the fine one is used) and 3,072 bytes
-of pixels, channel by channel. No pickle is read.
+(CIFAR-100: two, the coarse label and the fine one; "cifar100-coarse" has the former) and 3,072
+bytes of pixels, channel by channel. No pickle is read.
 
 A data set is looked for, in this order, in the directory given, in ``TINYSHUFFLE_DATA``, and in a
 cache directory of the user's: unpacked, with or without its own folder, or as the archive. Only
@@ -17,6 +17,7 @@ from __future__ import annotations
 import filecmp
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,7 @@ CIFAR10 = Source(
     names="batches.meta.txt",
     classes=tuple("airplane automobile bird cat deer dog frog horse ship truck".split()),
     label_bytes=1,
+    label=0,
     mean=(0.49139968, 0.48215841, 0.44653091),
     std=(0.24703223, 0.24348513, 0.26158784),
 )
@@ -80,9 +82,26 @@ CIFAR100 = Source(
         """.split()
     ),
     label_bytes=2,
+    label=1,
     mean=(0.50707516, 0.48654887, 0.44091784),
     std=(0.26733429, 0.25643846, 0.27615047),
 )
+CIFAR100_COARSE = replace(
+    CIFAR100,
+    name="cifar100-coarse",
+    names="coarse_label_names.txt",
+    label=0,
+    classes=tuple(
+        """
+        aquatic_mammals fish flowers food_containers fruit_and_vegetables
+        household_electrical_devices household_furniture insects large_carnivores
+        large_man-made_outdoor_things large_natural_outdoor_scenes large_omnivores_and_herbivores
+        medium_mammals non-insect_invertebrates people reptiles small_mammals trees vehicles_1
+        vehicles_2
+        """.split()
+    ),
+)
+"""The same images with their twenty coarse labels, of five classes each."""
 
 
 def load(
@@ -169,7 +188,7 @@ def _read(
             )
         table = np.fromfile(folder / file, np.uint8).reshape(records, -1)
         part = slice(i * records, (i + 1) * records)
-        labels[part] = table[:, source.label_bytes - 1]
+        labels[part] = table[:, source.label]
         wrong = np.flatnonzero(labels[part] >= source.num_classes)
         if len(wrong):
             raise TinyshuffleError(

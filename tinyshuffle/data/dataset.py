@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from tinyshuffle.errors import TinyshuffleError
 from tinyshuffle.ops.arguments import check_array, check_plain
+from tinyshuffle.text import shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,8 +22,8 @@ class Dataset:
     Attributes
     ----------
     name : str
-        ``"shapes"``, ``"cifar10"`` or ``"cifar100"``.
-    images : uint8 (N, 32, 32, 3)
+        ``"shapes"``, ``"cifar10"``, or whatever it is called.
+    images : uint8 (N, H, W, 3)
         RGB, 0..255; copied if they do not lie in memory in that order.
     labels : int64 (N,)
         Indices into `classes`; other whole numbers are converted.
@@ -114,6 +117,69 @@ def check_statistics(mean: np.ndarray, std: np.ndarray, what: str) -> None:
             f"{what} was given std={np.asarray(std).tolist()}: it must be above 0, as images are "
             "divided by it (a channel that is the same everywhere has 0: give it 1)"
         )
+
+
+def from_arrays(
+    x: np.ndarray,
+    y: Sequence[Any] | np.ndarray,
+    names: Sequence[str] | None = None,
+    like: Dataset | None = None,
+) -> Dataset:
+    """Make a data set of arrays, for :func:`tinyshuffle.data.batches` and ``train.evaluate``.
+
+    Parameters
+    ----------
+    x : (N, H, W, 3), or of grey images (N, H, W) or (N, H, W, 1)
+        uint8, or real numbers from 0 to 1.
+    y : (N,)
+        Whole numbers, the places of their names in ``names``; or the names themselves.
+    names : sequence of str, optional
+        Of the classes; those in ``y``, in their order, unless given.
+    like : Dataset, optional
+        A training set, whose classes, mean and deviation a test set has to have.
+
+    Raises
+    ------
+    TinyshuffleError
+        If an image or a label cannot be that.
+
+    >>> from_arrays(np.zeros((3, 8, 8)), ["cat", "dog", "cat"])
+    Dataset('arrays': 3 images of 8x8, 2 classes)
+    """
+    for given in (x, y):
+        check_plain(given)
+    pixels, labels = np.asarray(x), np.asarray(y)
+    if pixels.ndim == 3:
+        pixels = pixels[..., None]
+    if pixels.ndim == 4 and pixels.shape[-1] == 1:
+        pixels = pixels.repeat(3, axis=-1)
+    if pixels.dtype.kind == "f" and pixels.size and 0 <= pixels.min() and pixels.max() <= 1:
+        pixels = (255 * pixels).round().astype(np.uint8)
+    if like is not None:
+        names = like.classes
+    if names is None:
+        if labels.dtype.kind not in "iuU":
+            raise TinyshuffleError(
+                f"labels of {labels.dtype} were given: they must be whole numbers or names"
+            )
+        names = sorted({str(label) for label in labels.tolist()})
+        if labels.dtype.kind != "U":
+            names = [f"class {i}" for i in range(int(labels.max(initial=-1)) + 1)]
+    classes = tuple(map(str, names))
+    if labels.dtype.kind == "U":
+        places = {name: i for i, name in enumerate(classes)}
+        if unknown := [label for label in labels.tolist() if label not in places]:
+            raise TinyshuffleError(
+                f"the label {shown(unknown[0])} is none of the classes {', '.join(classes[:9])}"
+            )
+        labels = np.array([places[label] for label in labels.tolist()], np.int64)
+    check_images(pixels, "from_arrays")
+    if like is None:
+        mean, std = channel_statistics(pixels)
+        std = np.where(std > 0, std, np.float32(1))  # a channel that is the same everywhere
+    else:
+        mean, std = like.mean, like.std
+    return Dataset("arrays", pixels, labels, classes, mean, std)
 
 
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

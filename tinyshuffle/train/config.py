@@ -12,6 +12,7 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
+from .. import data as data_sets
 from ..errors import TinyshuffleError
 from ..files import expand
 from ..text import shown
@@ -22,13 +23,17 @@ from . import schedule
 
 __all__ = ["Config"]
 
+FOLDER = "a folder"
 DEFAULTS: dict[str, dict[str, Any]] = {
     "shapes": {"epochs": 5, "batch_size": 64, "ema": 0.98},
     "cifar10": {"epochs": 12, "batch_size": 128},
     "cifar100": {"epochs": 12, "batch_size": 128},
+    "cifar100-coarse": {"epochs": 12, "batch_size": 128},
+    FOLDER: {"epochs": 30, "batch_size": 16, "lr": 0.05},
 }
 """Where the data sets differ: shapes has few images, so smaller batches for enough steps, which
-leave so much noise in the weights that their average is tested."""
+leave so much noise in the weights that their average is tested. A folder of one's own has fewer
+still."""
 
 LEARNING_RATES = {"sgd": 0.1, "adam": 0.003}
 
@@ -54,8 +59,14 @@ class Config:
 
     Attributes
     ----------
-    model, data : str
-        Registered names.
+    model : str
+        A registered name.
+    data : str
+        A registered name, or the path of a folder of pictures (:mod:`tinyshuffle.data.folder`).
+    side : int
+        Of a folder's pictures, to which they are scaled; None: 64.
+    strict : bool
+        Refuse a folder with files that are no pictures, which are left out otherwise.
     variant : dict
         What else :func:`tinyshuffle.models.create` shall be told, such as ``{"se": True}``.
     epochs : int
@@ -100,6 +111,8 @@ class Config:
     model: str = "shufflenet_v2_x0_5"
     variant: dict[str, Any] = field(default_factory=dict)
     data: str = "shapes"
+    side: int | None = None
+    strict: bool | None = None
     epochs: int = DEFAULTS["shapes"]["epochs"]
     time_budget: str | None = None
     early_stop: int = 0
@@ -151,7 +164,8 @@ class Config:
         # the command line and Python give what is not yet of a field's type, or may not be
         given = {name: _typed(name, value) for name, value in given.items()}
         named = given.get("data", base.get("data", cls.data))
-        fields = {**(DEFAULTS.get(named, {}) if isinstance(named, str) else {}), **base}
+        kind = FOLDER if data_sets.is_folder(named) else named
+        fields = {**(DEFAULTS.get(kind, {}) if isinstance(kind, str) else {}), **base}
         try:
             _check_length(base)
             meant = cls.from_dict(fields)  # a recipe that is wrong by itself says so
@@ -280,6 +294,15 @@ class Config:
 
         for f in dataclasses.fields(self):
             object.__setattr__(self, f.name, _typed(f.name, getattr(self, f.name)))
+        if data_sets.is_folder(self.data):
+            object.__setattr__(self, "data", data_sets.folder.located(self.data))
+        else:
+            for name in ("side", "strict"):
+                if getattr(self, name) is not None:
+                    raise TinyshuffleError(
+                        f"{name}={getattr(self, name)} has no effect on {self.data}: it is for a "
+                        "folder of pictures, so leave it out"
+                    )
         if self.variant:
             from .. import models  # not for every --help
 
@@ -325,6 +348,15 @@ def _check_length(fields: dict[str, Any]) -> None:
             f"epochs={epochs} and time_budget={budget} were given together: give one "
             "of them, as the budget decides how many epochs there are"
         )
+
+
+def load_data(config: Config) -> tuple[data_sets.Dataset, data_sets.Dataset]:
+    """Return the training and the test set of a configuration."""
+    if not data_sets.is_folder(config.data):
+        return data_sets.load(config.data, root=config.data_dir)
+    return data_sets.load(
+        config.data, config.data_dir, side=config.side, strict=bool(config.strict)
+    )
 
 
 def check_data_dir(data: str, data_dir: str | None, instead: str = "") -> None:

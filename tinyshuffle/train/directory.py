@@ -45,7 +45,7 @@ def new_run(
 
     Yields it, and whether it was there, of a run that was stopped before its first checkpoint.
     """
-    parts = prefix, config.data, config.model, time.strftime("%Y%m%d-%H%M%S")
+    parts = prefix, Path(config.data).name, config.model, time.strftime("%Y%m%d-%H%M%S")
     stamp = "-".join(part for part in parts if part)
     for i in itertools.count(1):
         run, again = runs_dir / (name or (stamp if i == 1 else f"{stamp}-{i}")), False

@@ -30,7 +30,7 @@ from ..words import plural
 from . import record, schedule
 from .average import Average
 from .budget import fitting
-from .config import Config
+from .config import Config, load_data
 from .evaluation import Evaluation, evaluate
 from .progress import Progress
 from .record import SUMS, Result
@@ -55,7 +55,7 @@ class Trainer:
 
     def __init__(self, config: Config, quiet: bool) -> None:
         self.config = config
-        self.train_set, self.test_set = data.load(config.data, root=config.data_dir)
+        self.train_set, self.test_set = load_data(config)
         self.side = self.train_set.images.shape[1]
         self.net = build_for(config, self.side, len(self.train_set.classes))
         self.average = Average(self.net, config.ema) if config.ema else None

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .. import checkpoint, data, nn
+from .. import checkpoint, nn
 from ..backend import backend
 from ..checkpoint import Checkpoint
 from ..errors import TinyshuffleError
 from ..parallel import get_num_threads, set_num_threads
 from ..values import flags
-from .config import Config, check_data_dir
+from .config import Config, check_data_dir, load_data
 from .directory import alone, check_name, check_unbegun, new_run
 from .evaluation import Evaluation, evaluate
 from .loop import Trainer
@@ -213,7 +213,7 @@ def evaluate_run(
         before, data_dir=data_dir or before.data_dir, threads=threads or get_num_threads()
     )
     with _settings(config):
-        _, test_set = data.load(config.data, root=config.data_dir)
+        _, test_set = load_data(config)
         check_data(saved, test_set, Path(run))
         net = build(config, len(test_set.classes))
         net.load_state_dict(saved.best)

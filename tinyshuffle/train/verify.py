@@ -82,7 +82,11 @@ def check(config: Config) -> None:
     TinyshuffleError
         Names what cannot be.
     """
-    build_for(config, data.SIDE, len(data.classes(config.data)))
+    if data.is_folder(config.data):
+        side = data.folder.SIDE if config.side is None else config.side
+        build_for(config, side, len(data.classes(config.data, config.data_dir)))
+    else:
+        build_for(config, data.SIDE, len(data.classes(config.data)))
 
 
 def check_data(saved: Checkpoint, found: data.Dataset, run: Path) -> None:

@@ -13,13 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ... import data
 from ...errors import TinyshuffleError
 from ...files import atomic_write
 from ...text import console as plain_console
 from ...values import flags
 from ...words import plural
-from ..config import Config
+from ..config import Config, load_data
 from ..progress import output
 from ..record import write_config
 from ..run import resume, train
@@ -93,7 +92,7 @@ def ablate(
             "without early_stop"
         )
     ablation = ABLATIONS[name]
-    train_set, _ = data.load(config.data, root=config.data_dir)  # before many do so at once
+    train_set, _ = load_data(config)  # before many do so at once
     shape = train_set.images.shape[1], len(train_set.classes)
     if budget is None:
         (largest,) = (arm for arm in ablation.arms if arm.name == ablation.budget)
