@@ -152,3 +152,40 @@ def test_the_heads_of_googlenet(tmp_path: Path) -> None:
     three = ts.models.create("googlenet", 3, aux_logits=True)
     dropped = ts.weights.load(three, tmp_path / "a.npz", head="drop")
     assert dropped == ["fc", "aux1.fc2", "aux2.fc2"]
+
+
+def test_eval(weights: Path, tmp_path: Path) -> None:
+    """Folders called like the classes, or as many; what is no picture is named."""
+    ready = ts.weights.pretrained("squeezenet1_1", weights)
+    rng = np.random.default_rng(0)
+    right = {}
+    for label in (2, 7):
+        folder = tmp_path / "pictures" / f"class {label}"
+        folder.mkdir(parents=True)
+        right[label] = 0
+        for i in range(3):
+            pixels = rng.integers(0, 256, (30, 30, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+            right[label] += ready.predict(pixels, 1)[0][0] == f"class {label}"
+    (folder / "broken.png").write_bytes(b"")
+    with pytest.warns(UserWarning, match="1 of 7 files in .* are left out: .*broken.png"):
+        found = ts.train.evaluate_pictures(ready, tmp_path / "pictures")
+    assert [found.right[2], found.right[7]] == list(right.values())
+    assert found.count[2] == found.count[7] == 3 and found.count.sum() == 6
+    with pytest.warns(UserWarning):
+        code, said = run(
+            "eval", "squeezenet1_1", "--weights", weights, "--data", tmp_path / "pictures"
+        )
+    assert code == 0 and "class 7" in said and "class 3" not in said and "6 images" in said
+    (tmp_path / "pictures" / "class 7").rename(tmp_path / "pictures" / "birds")
+    with pytest.raises(ts.TinyshuffleError, match="the net does not know 'birds', and it knows 10"):
+        ts.train.evaluate_pictures(ready, tmp_path / "pictures")
+
+
+def test_eval_of_a_run_or_of_weights(weights: Path) -> None:
+    code, said = run("eval", "squeezenet1_1", "--weights", weights)
+    assert code == 1 and "--weights and --data belong together" in said
+    code, said = run("eval", "run", "--data", "folder")
+    assert code == 1 and "--weights and --data belong together" in said
+    code, said = run("eval", "squeezenet1_1", "--weights", weights, "--data", "x", "--flip")
+    assert code == 1 and "--flip has no effect with --weights" in said

@@ -20,6 +20,7 @@ from .group import (
     PATH,
     RUNS_DIR,
     THREADS,
+    WEIGHTS,
     WHOLE,
     cli,
     find_run,
@@ -27,6 +28,7 @@ from .group import (
     positive,
     print_table,
     say,
+    without_effect,
 )
 
 
@@ -181,27 +183,56 @@ def train(
 
 
 @cli.command("eval", short_help="Test a trained net.")
-@click.argument("run", type=PATH)
+@click.argument("run", type=PATH, metavar="RUN|MODEL")
+@WEIGHTS
+@click.option("--data", metavar="FOLDER", type=PATH, help="Pictures for MODEL, a folder a class.")
 @DATA_DIR
 @THREADS
 @click.option("--flip", is_flag=True, help="Average over each image and its mirror image too.")
 @RUNS_DIR
 def evaluate(
-    run: str, data_dir: str | None, threads: int | None, flip: bool, runs_dir: str
+    run: str,
+    weights: str | None,
+    data: str | None,
+    data_dir: str | None,
+    threads: int | None,
+    flip: bool,
+    runs_dir: str,
 ) -> None:
-    """Test the best checkpoint of RUN: accuracy and loss, and the accuracy of each class."""
+    """Test the best checkpoint of RUN: accuracy and loss, and the accuracy of each class.
+
+    With --weights, MODEL is one of `models` with weights from that file, and is tested on the
+    pictures in --data, which are made ready as torchvision does it.
+    """
+    from .. import set_num_threads
     from .. import train as training
+    from ..weights import pretrained
 
     positive("--threads", threads, 4096)
-    tested, path, epoch = training.evaluate_run(find_run(run, runs_dir), data_dir, threads)
+    if (weights is None) != (data is None):
+        raise TinyshuffleError(
+            "--weights and --data belong together: a MODEL with weights is tested on a folder of "
+            "pictures, and a RUN on the data that it was trained for"
+        )
+    if weights is not None and data is not None:
+        without_effect("with --weights", "data_dir", "flip", "runs_dir")
+        set_num_threads(threads)
+        ready = pretrained(run, weights)
+        say(f"images: {ready.pipeline}")
+        tested, source = training.evaluate_pictures(ready, data), weights
+    else:
+        directory = find_run(run, runs_dir)
+        tested, path, epoch = training.evaluate_run(directory, data_dir, threads)
+        source = f"{path} (epoch {epoch})"
     table = new_table("class", "right", "images", "accuracy")
     for name, right, count in zip(tested.classes, tested.right, tested.count, strict=True):
         share = f"{100 * right / count:.1f} %" if count else "-"
-        table.add_row(name, str(right), str(count), share)
+        if count or weights is None:
+            table.add_row(name, str(right), str(count), share)
     print_table(table)
     say(
         f"test accuracy {100 * tested.accuracy:.2f} %, loss {tested.loss:.4f}, "
-        f"{tested.count.sum():,} images; {path} (epoch {epoch})"
+        f"{tested.count.sum():,} images; {source}"
     )
     if flip:
         tested, _, _ = training.evaluate_run(find_run(run, runs_dir), data_dir, threads, flip=True)

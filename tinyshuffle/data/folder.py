@@ -26,7 +26,7 @@ from .archive import data_root
 from .dataset import Dataset, channel_statistics
 from .images import read_image
 
-__all__ = ["LARGEST", "SIDE", "TEST", "classes", "load", "located"]
+__all__ = ["LARGEST", "SIDE", "TEST", "classes", "load", "located", "pictures"]
 
 SIDE = 64  # of the scaled pictures, in pixels, unless another is given
 SMALLEST, LARGEST = 8, 512
@@ -54,6 +54,16 @@ def located(name: str) -> str:
 def classes(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Return the names of the classes: of the folders in a folder, in their order."""
     return tuple(_classes(_parts(Path(path))[0]))
+
+
+def pictures(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
+    """Return the names of a folder's classes, and its files for testing, each with its label.
+
+    All files are, if there is no ``test`` or ``val`` among its folders.
+    """
+    part = _parts(Path(path))[-1]
+    names = tuple(_classes(part))
+    return names, [(file, i) for i, name in enumerate(names) for file in _files(part / name)]
 
 
 def load(

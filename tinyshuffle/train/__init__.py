@@ -7,7 +7,7 @@ from ..checkpoint import Checkpoint, load, load_newest
 from . import schedule
 from .ablation import ABLATIONS, ablate
 from .config import Config
-from .evaluation import Evaluation, evaluate
+from .evaluation import Evaluation, evaluate, evaluate_pictures
 from .record import Result
 from .run import evaluate_run, resume, train
 from .signals import Interrupted
@@ -17,6 +17,6 @@ from .verify import check
 
 __all__ = [
     "ABLATIONS", "Checkpoint", "Config", "Evaluation", "Interrupted", "Result", "Trained",
-    "ablate", "check", "evaluate", "evaluate_run", "load", "load_newest", "load_run", "optim",
-    "resume", "schedule", "train", "update_bn",
+    "ablate", "check", "evaluate", "evaluate_pictures", "evaluate_run", "load", "load_newest",
+    "load_run", "optim", "resume", "schedule", "train", "update_bn",
 ]  # fmt: skip

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import data, nn
+from ..data import folder
 from ..errors import TinyshuffleError
+from ..text import message, shown
 from ..values import flags
 
-__all__ = ["Evaluation", "evaluate", "softmax"]
+if TYPE_CHECKING:
+    from ..weights import Pretrained
+
+__all__ = ["Evaluation", "evaluate", "evaluate_pictures", "softmax"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,60 @@ def evaluate(
     return Evaluation(
         total / len(dataset), accuracy, dataset.classes, dataset.labels, probabilities
     )
+
+
+def evaluate_pictures(ready: Pretrained, path: str | os.PathLike[str]) -> Evaluation:
+    """Ask a net with somebody's weights about a folder of pictures, prepared as its authors did.
+
+    Parameters
+    ----------
+    ready : Pretrained
+    path : path
+        A folder with a folder of pictures for each class (:mod:`tinyshuffle.data.folder`). They are
+        called like the net's classes, or are as many and in their order, as ImageNet's are whose
+        names are numbers. Files that are no pictures are named in a warning and left out.
+
+    Raises
+    ------
+    TinyshuffleError
+        If the folders are not the net's classes, or there is no picture.
+    """
+    names, files = folder.pictures(path)
+    known = {name: i for i, name in enumerate(ready.classes)}
+    if all(name in known for name in names):
+        places = [known[name] for name in names]
+    elif len(names) == len(known):
+        places = list(range(len(names)))
+    else:
+        other = next(name for name in names if name not in known)
+        raise TinyshuffleError(
+            f"{path} has {len(names)} classes, of which the net does not know {shown(other)}, and "
+            f"it knows {len(known)}: call the folders like its classes, such as "
+            f"{shown(ready.classes[0])}"
+        )
+    labels, parts, faults = [], [], []
+    for first in range(0, len(files), 32):
+        images = []
+        for file, label in files[first : first + 32]:
+            try:
+                images.append(ready.pipeline(file))
+                labels.append(places[label])
+            except TinyshuffleError as error:
+                faults.append(message(error))
+        if images:
+            parts.append(softmax(ready.net(np.stack(images))))
+    if faults:
+        warnings.warn(
+            f"{len(faults)} of {len(files)} files in {path} are left out: "
+            f"{'; '.join(faults[:5])}" + ("; and more" if len(faults) > 5 else ""),
+            stacklevel=2,
+        )
+    if not labels:
+        raise TinyshuffleError(f"{path} has no pictures: put some into the folders of the classes")
+    p, truth = np.concatenate(parts), np.array(labels, np.int64)
+    of_truth = np.maximum(p[np.arange(len(p)), truth], np.finfo(p.dtype).tiny)
+    accuracy = float((p.argmax(1) == truth).mean())
+    return Evaluation(float(-np.log(of_truth).mean()), accuracy, ready.classes, truth, p)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
