@@ -10,6 +10,8 @@ import pytest
 from weights import torch_files
 
 import tinyshuffle as ts
+from tinyshuffle.weights.files import State
+from tinyshuffle.weights.load import load_state
 from tinyshuffle.weights.names import ours, torch_layout
 
 NET = "shufflenet_v2_x0_5"
@@ -232,6 +234,15 @@ AUTHORS = {
 def test_the_authors_names() -> None:
     assert ours(list(AUTHORS.values())) == list(AUTHORS)
     assert ours(["module." + name for name in AUTHORS.values()]) == list(AUTHORS)
+
+
+def test_the_authors_weights_suit_their_own_net_alone() -> None:
+    """Names and shapes may be the same, but the channels are in another order."""
+    theirs = net(authors=True)
+    state = State(theirs.state_dict(), authors=True)
+    load_state(net(seed=2, authors=True), state, "a.pth")
+    with pytest.raises(ts.TinyshuffleError, match="the authors' own net, .* authors=True"):
+        load_state(net(seed=2, downsample="paper", fc_bias=False), state, "a.pth")
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v1_x0_5_g3", "shufflenet_v2_x1_0"])

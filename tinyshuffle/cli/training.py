@@ -91,6 +91,12 @@ _LR += "; scaled if --batch-size is given alone"
     "--strict", is_flag=True, default=None,
     help="Refuse a folder with files that are no pictures; else they are named and left out.",
 )
+@_field("init", "Begin with the weights of a run, or of a file.", "random weights",
+        metavar="RUN|FILE", type=PATH)
+@_field("freeze", "Hold still: stem, stages, all-but-head; with --init.", "nothing", metavar="WHAT")
+@_field("unfreeze_at", "From then on train all of it.", "never", metavar="EPOCH", type=WHOLE)
+@_field("body_lr", "Part of --lr for all layers but the last; with --init.", "1", metavar="X",
+        type=NUMBER)
 @DATA_DIR
 @_field("epochs", "", _of_each_data("epochs"), metavar="N", type=WHOLE)
 @_field(
@@ -163,6 +169,8 @@ def train(
     if "data_dir" in given:
         given["data_dir"] = str(Path(given["data_dir"]).absolute())
     if resume is None:
+        if "init" in given and not Path(given["init"]).is_file():
+            given["init"] = str(find_run(given["init"], runs_dir))
         config = Config.make(recipe, **given)
         if show:
             training.check(config)

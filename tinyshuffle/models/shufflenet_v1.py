@@ -226,6 +226,7 @@ class ShuffleNetV1(nn.Module):
                 f"{groups} groups: give three growing multiples of {4 * groups} after a smaller "
                 f"multiple of {groups}"
             )
+        self.authors = authors
         self.conv1, self.maxpool = stem_layers(channels, stem)
         stages = []
         for stage, (out, repeat) in enumerate(zip(widths, repeats, strict=True)):

@@ -177,6 +177,7 @@ class ShuffleNetV2(nn.Module):
             last = check_channels("conv5_channels", conv5_channels)
         repeats = REPEATS if stage_repeats is None else check_repeats(stage_repeats)
         channels = STEM_WIDTH
+        self.authors = authors
         self.conv1, self.maxpool = stem_layers(channels, stem)
         built = []
         for out, repeat in zip(stages, repeats, strict=True):

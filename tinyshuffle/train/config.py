@@ -7,6 +7,7 @@ import difflib
 import functools
 import json
 import math
+import os
 import typing
 import warnings
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from . import schedule
 
 __all__ = ["Config"]
 
+FREEZES = ("stem", "stages", "all-but-head")
 FOLDER = "a folder"
 DEFAULTS: dict[str, dict[str, Any]] = {
     "shapes": {"epochs": 5, "batch_size": 64, "ema": 0.98},
@@ -67,6 +69,14 @@ class Config:
         Of a folder's pictures, to which they are scaled; None: 64.
     strict : bool
         Refuse a folder with files that are no pictures, which are left out otherwise.
+    init : str
+        A run's directory, or a file of weights, to begin with; None: random weights.
+    freeze : str
+        What is held still of them: ``stem``, ``stages`` or ``all-but-head``; None: nothing.
+    unfreeze_at : int
+        Epochs after which all is trained; None: never.
+    body_lr : float
+        The part of the learning rate that all layers but the last have; None: all of it.
     variant : dict
         What else :func:`tinyshuffle.models.create` shall be told, such as ``{"se": True}``.
     epochs : int
@@ -113,6 +123,10 @@ class Config:
     data: str = "shapes"
     side: int | None = None
     strict: bool | None = None
+    init: str | None = None
+    freeze: str | None = None
+    unfreeze_at: int | None = None
+    body_lr: float | None = None
     epochs: int = DEFAULTS["shapes"]["epochs"]
     time_budget: str | None = None
     early_stop: int = 0
@@ -310,6 +324,17 @@ class Config:
             object.__setattr__(self, "variant", typed)
         if self.data_dir is not None:
             object.__setattr__(self, "data_dir", str(expand(self.data_dir, "data_dir")))
+        if self.init is not None:
+            object.__setattr__(self, "init", os.path.abspath(expand(self.init, "init")))
+        need(self.freeze in (None, *FREEZES), "freeze", f"one of {', '.join(FREEZES)}")
+        for name, of in (("freeze", "init"), ("body_lr", "init"), ("unfreeze_at", "freeze")):
+            need(
+                getattr(self, name) is None or getattr(self, of) is not None,
+                name,
+                f"left out, as without {of} it has no effect",
+            )
+        need(self.unfreeze_at is None or self.unfreeze_at >= 1, "unfreeze_at", "1 or more")
+        need(self.body_lr is None or 0 <= self.body_lr <= 1, "body_lr", "0 to 1")
         need(self.optimizer in LEARNING_RATES, "optimizer", "sgd or adam")
         need(self.backend in ("numba", "numpy"), "backend", "numba or numpy")
         need(self.epochs >= 1, "epochs", "1 or more")

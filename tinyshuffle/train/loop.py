@@ -35,6 +35,7 @@ from .evaluation import Evaluation, evaluate
 from .progress import Progress
 from .record import SUMS, Result
 from .signals import Interrupted, Signals
+from .transfer import Groups, begin_with, held, hold
 from .update_bn import update_bn
 from .verify import build_for, check_data
 
@@ -59,6 +60,7 @@ class Trainer:
         self.side = self.train_set.images.shape[1]
         self.net = build_for(config, self.side, len(self.train_set.classes))
         self.average = Average(self.net, config.ema) if config.ema else None
+        self._frozen = held(self.net, config.freeze) if config.freeze else frozenset[str]()
         self.loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
         self.other_loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)  # of mixup
         self.optim = _optimizer(config, self.net)
@@ -77,6 +79,20 @@ class Trainer:
         self.seconds = 0.0  # since the start, without the time between stop and resume
         self.rows: list[dict[str, Any]] = []
         self._clock = time.perf_counter()
+
+    def begin_with(self, init: str | None) -> None:
+        """Take the weights of another run or a file, if the configuration says so."""
+        if init is not None:
+            done = begin_with(self.net, init, self.train_set.classes)
+            self.progress.line(f"{self.config.model} {done}")
+            if self.average is not None:
+                self.average = Average(self.net, self.config.ema)
+
+    @property
+    def _held(self) -> frozenset[str]:
+        """The layers that are held still in this epoch."""
+        until = self.config.unfreeze_at
+        return self._frozen if until is None or self.epoch < until else frozenset()
 
     # ---- how long it will be
 
@@ -264,6 +280,7 @@ class Trainer:
     def _train_epoch(self, signals: Signals, stepped: Callable[[], None]) -> None:
         config, sums = self.config, self.sums
         self.net.train()
+        hold(self.net, self._held)
         size = self.sizes[self.epoch]
         batches = self._batches(self.epoch, self.step, size)
         for x, labels in itertools.islice(batches, self.steps_per_epoch - self.step):
@@ -300,7 +317,7 @@ class Trainer:
     def _step(
         self,
         net: nn.Module,
-        optim: Optimizer,
+        optim: Optimizer | Groups,
         x: np.ndarray,
         labels: np.ndarray,
         mixed: Any,
@@ -317,6 +334,10 @@ class Trainer:
         if mixed is not None:
             dlogits = share * dlogits + (1 - share) * self.other_loss.backward()
         net.backward(dlogits)
+        if self._held:
+            for p in optim.params:
+                if p.name.rpartition(".")[0] in self._held:
+                    p.grad = None  # an optimiser leaves such parameters alone
         optim.step()
         optim.zero_grad()
         return value, int((logits.argmax(1) == labels).sum())
@@ -324,7 +345,7 @@ class Trainer:
     def _update_bn(self, net: nn.Module, size: int) -> None:
         """Take batch norm's statistics of training images, as this epoch has cropped them."""
         batches = self._batches(self.epoch, 0, size)
-        update_bn(net, itertools.islice(batches, -(-SEEN // self.config.batch_size)))
+        update_bn(net, itertools.islice(batches, -(-SEEN // self.config.batch_size)), self._held)
 
     def _finish_epoch(self, signals: Signals) -> None:
         """Evaluate, then let the epoch and its row enter the checkpoint together."""
@@ -428,15 +449,16 @@ class Trainer:
 
 
 
-def _optimizer(config: Config, net: nn.Module) -> Optimizer:
-    if config.optimizer == "adam":
-        return Adam(net.parameters(), config.lr, weight_decay=config.weight_decay)
-    return SGD(
-        net.parameters(),
-        config.lr,
-        momentum=config.momentum,
-        nesterov=config.momentum > 0,
-        weight_decay=config.weight_decay,
-    )
+def _optimizer(config: Config, net: nn.Module) -> Optimizer | Groups:
+    def make(params: list[nn.Parameter]) -> Optimizer:
+        if config.optimizer == "adam":
+            return Adam(params, config.lr, weight_decay=config.weight_decay)
+        return SGD(
+            params,
+            config.lr,
+            momentum=config.momentum,
+            nesterov=config.momentum > 0,
+            weight_decay=config.weight_decay,
+        )
 
-
+    return make(net.parameters()) if config.body_lr is None else Groups(net, make, config.body_lr)

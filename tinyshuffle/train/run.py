@@ -13,7 +13,6 @@ from typing import Any
 
 from .. import checkpoint, nn
 from ..backend import backend
-from ..checkpoint import Checkpoint
 from ..errors import TinyshuffleError
 from ..parallel import get_num_threads, set_num_threads
 from ..values import flags
@@ -23,9 +22,9 @@ from .evaluation import Evaluation, evaluate
 from .loop import Trainer
 from .record import Result, write_machine
 from .signals import outlive_terminal
-from .verify import build, check, check_data, verify, verify_to_resume
+from .verify import best_checkpoint, build, check, check_data, verify_to_resume
 
-__all__ = ["best_checkpoint", "evaluate_run", "resume", "train"]
+__all__ = ["evaluate_run", "resume", "train"]
 
 
 @flags
@@ -65,6 +64,7 @@ def train(
             check_unbegun(Path(runs_dir) / name)
     with _settings(config), outlive_terminal():
         trainer = Trainer(config, quiet)
+        trainer.begin_with(config.init)
         trainer.choose_epochs()
         with new_run(config, name, Path(runs_dir), prefix) as (trainer.run, again):
             if again:
@@ -126,6 +126,7 @@ def _start(run: Path, quiet: bool, given: dict[str, Any]) -> Result:
         trainer.progress.line(
             f"{run} was stopped before its first checkpoint: starting it from its configuration"
         )
+        trainer.begin_with(config.init)
         trainer.choose_epochs()
         return trainer.begin()
 
@@ -168,23 +169,6 @@ def _resume(run: Path, quiet: bool, given: dict[str, Any]) -> Result:
         write_machine(run, config.threads)
         trainer.write_log()
         return trainer.fit()
-
-
-def best_checkpoint(run: Path) -> tuple[Checkpoint, Path]:
-    """Return a run's best checkpoint, or its newest if there is no best one yet, and its path.
-
-    Warns if it is not the one that it should be, because that is damaged.
-    """
-    path, faults = run / "best.npz", []
-    if path.exists():
-        try:
-            return checkpoint.load(path, verify), path
-        except checkpoint.Damaged as error:
-            faults.append(str(error))
-    saved, path, more = checkpoint.load_newest(run, verify)
-    for fault in [*faults, *more]:
-        warnings.warn(f"{fault}; going on with {path}", stacklevel=2)
-    return saved, path
 
 
 @flags

@@ -14,8 +14,7 @@ from ..checkpoint import load as load_checkpoint
 from ..data.images import read_image
 from .config import Config
 from .evaluation import softmax
-from .run import best_checkpoint
-from .verify import build, verify
+from .verify import best_checkpoint, build, verify
 
 if TYPE_CHECKING:
     from PIL.Image import Image

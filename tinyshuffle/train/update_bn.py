@@ -14,7 +14,11 @@ from ..nn import BatchNorm2d, Module
 __all__ = ["update_bn"]
 
 
-def update_bn(net: Module, batches: Iterable[tuple[np.ndarray, Any]]) -> None:
+def update_bn(
+    net: Module,
+    batches: Iterable[tuple[np.ndarray, Any]],
+    keep: frozenset[str] = frozenset(),
+) -> None:
     """Let every batch norm's running statistics be the mean of what it sees in some batches.
 
     The running statistics of training lag behind: each batch changes them by a tenth, and was seen
@@ -31,6 +35,8 @@ def update_bn(net: Module, batches: Iterable[tuple[np.ndarray, Any]]) -> None:
     batches : iterable of (images, labels)
         Such as some of ``ts.data.batches(train, 128)``: the training images as the net has seen
         them. The labels are not looked at.
+    keep : set of str
+        Names of batch norms that keep their statistics.
 
     Raises
     ------
@@ -39,8 +45,9 @@ def update_bn(net: Module, batches: Iterable[tuple[np.ndarray, Any]]) -> None:
 
     Y. Wu, J. Johnson, "Rethinking 'Batch' in BatchNorm", 2021, arXiv 2105.07576, section 3.
     """
-    modules = list(net.modules())
-    norms = [module for module in modules if isinstance(module, BatchNorm2d)]
+    named = list(net.named_modules())
+    modules = [module for _, module in named]
+    norms = [m for path, m in named if isinstance(m, BatchNorm2d) and path not in keep]
     if not norms:
         return
     rest = iter(batches)
@@ -53,8 +60,8 @@ def update_bn(net: Module, batches: Iterable[tuple[np.ndarray, Any]]) -> None:
     modes = [module.training for module in modules]
     before = [(norm.momentum, norm.num_batches_tracked.copy()) for norm in norms]
     try:
-        for module in modules:
-            module.training = module.rng is None  # what draws numbers, dropout, stays as in a test
+        for path, module in named:  # what draws numbers, dropout, stays as in a test
+            module.training = module.rng is None and path not in keep
         for i, (x, _) in enumerate(itertools.chain([first], rest)):
             for norm in norms:
                 norm.momentum = 1 / (i + 1)  # makes them the mean of all batches

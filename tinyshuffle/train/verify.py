@@ -8,19 +8,22 @@ otherwise fail somewhere in the middle, or evaluate and predict without a word.
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import data, memory, models, nn
+from .. import checkpoint, data, memory, models, nn
 from ..checkpoint import Checkpoint
 from ..cost.profile import profile
 from ..errors import TinyshuffleError
 from .config import MOST_EPOCHS, Config
 from .record import COLUMNS, SUMS
 
-__all__ = ["build", "build_for", "check", "check_data", "verify", "verify_to_resume"]
+__all__ = [
+    "best_checkpoint", "build", "build_for", "check", "check_data", "verify", "verify_to_resume",
+]  # fmt: skip
 
 LARGEST_SIDE = 1024  # of an image, in pixels: a net takes memory by its square
 
@@ -101,6 +104,23 @@ def check_data(saved: Checkpoint, found: data.Dataset, run: Path) -> None:
             f"{run} was trained on other images than these of {found.name!r} (classes, mean or "
             "standard deviation differ): say with --data-dir where those are"
         )
+
+
+def best_checkpoint(run: Path) -> tuple[Checkpoint, Path]:
+    """Return a run's best checkpoint, or its newest if there is no best one yet, and its path.
+
+    Warns if it is not the one that it should be, because that is damaged.
+    """
+    path, faults = run / "best.npz", []
+    if path.exists():
+        try:
+            return checkpoint.load(path, verify), path
+        except checkpoint.Damaged as error:
+            faults.append(str(error))
+    saved, path, more = checkpoint.load_newest(run, verify)
+    for fault in [*faults, *more]:
+        warnings.warn(f"{fault}; going on with {path}", stacklevel=2)
+    return saved, path
 
 
 def verify(saved: Checkpoint) -> str:

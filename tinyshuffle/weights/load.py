@@ -57,6 +57,11 @@ def load_state(net: Module, state: State, path: str, head: str = "keep") -> list
     """Give a net a state that was read from ``path``; see :func:`load`."""
     if head not in HEADS:
         raise TinyshuffleError(f"head={shown(head)} is unknown: use {' or '.join(HEADS)}")
+    if state.authors and not getattr(net, "authors", False):
+        raise TinyshuffleError(
+            f"{path} is of the authors' own net, which shuffles in another order: build it with "
+            "authors=True (--variant authors=true)"
+        )
     # weights that are not drawn yet need not be
     mine = {name: value.shape for name, value in net._state(shapes_only=True).items()}
     given = {name: _fitted(array, mine.get(name)) for name, array in state.arrays.items()}
