@@ -104,7 +104,8 @@ COMMANDS = dict(commands())
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A directory with a trained run, pictures and answers, from which nothing may get out."""
-    there = tmp_path_factory.mktemp("commands")
+    there = tmp_path_factory.mktemp("commands") / "inner"  # so that ".." is no folder of classes
+    there.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         small(patch, there)
         made = CliRunner().invoke(cli, ["train", "--model", MODEL, "--backend", "numpy",

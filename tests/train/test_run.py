@@ -54,11 +54,11 @@ def tiny(monkeypatch):
 counted = True  # whether a batch that is drawn is one of a step or a test
 
 
-def uncounted(net, batches, update_bn=loop.update_bn):
+def uncounted(net, batches, *keep, update_bn=loop.update_bn):
     global counted
     counted = False
     try:
-        update_bn(net, batches)
+        update_bn(net, batches, *keep)
     finally:
         counted = True
 
