@@ -233,3 +233,14 @@ def test_arrays_that_cannot_be(x, y, names, message: str) -> None:
     with pytest.raises(ts.TinyshuffleError, match=message), warnings.catch_warnings():
         warnings.simplefilter("error")
         ts.data.from_arrays(x, y, names)
+
+
+@pytest.mark.slow
+def test_an_ablation_names_a_broken_file_once(tmp_path: Path) -> None:
+    """The trainings, in processes of their own, do not say it again."""
+    path = make(tmp_path / "birds", 4)
+    (path / "red" / "broken.jpg").write_bytes(b"")
+    config = Config.make("zoo", data=str(path), side=8, epochs=1, threads=1, backend="numpy")
+    with pytest.warns(UserWarning, match="are left out") as said:
+        report = ts.train.ablate("shuffle", config, 1, tmp_path / "runs", jobs=1, quiet=True)
+    assert len(said) == 1 and len(report.accuracies) == 4

@@ -139,7 +139,8 @@ def download(name: str, root: str | os.PathLike[str] | None = None) -> Path:
             raise ValueError(f"what came has a SHA-256 that does not begin with {one.sha256}")
         os.replace(fetched, path)
     except Exception as error:  # requests has many, and a full disk another
-        reason = str(error) if isinstance(error, ValueError) else type(error).__name__
+        known = str(error) if isinstance(error, ValueError) else getattr(error, "strerror", None)
+        reason = known or type(error).__name__
         raise TinyshuffleError(
             f"{one.file} could not be downloaded ({reason}): {by_hand}"
         ) from error

@@ -200,6 +200,7 @@ def _run_one(run: str, fields: dict[str, Any]) -> str:
         with warnings.catch_warnings():
             # said once, by the process that began this one
             warnings.filterwarnings("ignore", ".* is whole, but its", UserWarning)
+            warnings.filterwarnings("ignore", ".* files in .* are left out", UserWarning)
             if any(path.glob("*.npz")):
                 resume(path, quiet=True, threads=config.threads, data_dir=config.data_dir)
             elif len(rows) == config.epochs:
