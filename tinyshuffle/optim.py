@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from .errors import TinyshuffleError
 from .nn import Parameter
 from .ops.arguments import number
 from .values import flags, read
+
+if TYPE_CHECKING:
+    from ..kernels.sgd import Steps
 
 __all__ = ["SGD", "Adam", "Optimizer"]
 
@@ -234,6 +237,7 @@ class SGD(Optimizer):
         decay_all: bool = False,
     ) -> None:
         super().__init__(params, lr, weight_decay, decay_all)
+        self._steps: Steps | None = None
         self.momentum = momentum
         self.nesterov = nesterov
 
@@ -260,19 +264,25 @@ class SGD(Optimizer):
 
     def step(self) -> None:
         """Change every parameter that has a gradient, in place."""
-        velocities = self._state.get("momentum") if self.momentum else None
         if F.name != "numba" or {*map(type, self.params)} != {Parameter}:
             return super().step()
-        moving = [i for i, p in enumerate(self.params) if p._grad is not None]
-        given = [self.params[i]._data for i in moving]
-        p = [self.params[i].data if a is None else a for i, a in zip(moving, given, strict=True)]
-        v = None if velocities is None else [velocities[i] for i in moving]
-        if len({a.dtype for arrays in (p, v or []) for a in arrays}) != 1:
-            return super().step()  # converts what net.astype(...) has left behind
+        from ..kernels.sgd import Steps
+
+        grads: list[Any] = [p._grad for p in self.params]
+        moving = self.params
+        velocities = self._state["momentum"] if self.momentum else []
+        if any([g is None for g in grads]):
+            velocities = [v for v, g in zip(velocities, grads, strict=False) if g is not None]
+            moving = [p for p, g in zip(self.params, grads, strict=True) if g is not None]
+            grads = [g for g in grads if g is not None]
+        arrays = [*(p.data if p._data is None else p._data for p in moving), *velocities]
+        if self._steps is None or not self._steps.are(arrays):
+            self._steps = Steps.of(arrays[: len(moving)], velocities or None)
+        if self._steps is None or not self._steps.fit(grads):
+            return super().step()  # one by one: converts what net.astype(...) has left behind
         weight_decay, decay_all = self.weight_decay, self.decay_all
-        decay = [weight_decay if decay_all or a.ndim > 1 else 0.0 for a in p]
-        g: list[Any] = [self.params[i]._grad for i in moving]
-        F.sgd_steps(p, g, v, decay, self.lr, self.momentum, self.nesterov)
+        decays = [weight_decay if decay_all or len(p.shape) > 1 else 0.0 for p in moving]
+        self._steps.take(grads, decays, self.lr, self.momentum, self.nesterov)
 
     def _update(self, i: int, p: Parameter) -> None:
         g = p.grad

@@ -58,14 +58,14 @@ def conv2d(
         xp = _padded(x, padding)
         bf = np.zeros(o, x.dtype) if b is None else flat(b, x.dtype, (o,))
         wide, wf = _wide(y, copy=False), flat(_wide(w), x.dtype)
-        _stem(wide.reshape(-1), xp.reshape(-1), wf, _wide(bf), *_frame(xp, y), *pair(stride))
+        stem_forward(wide.reshape(-1), xp.reshape(-1), wf, _wide(bf), *_frame(xp, y), *pair(stride))
         if wide is not y:
             y[...] = wide[..., :o]
         return y
     xf, columns = flat(x, x.dtype), _columns(x, rows, kh * kw)
     for i in range(0, len(rows), len(columns)):
         part = rows[i : i + len(columns)]
-        _im2col(columns.reshape(-1), xf, i, len(part), *x.shape[1:], *geometry)
+        im2col(columns.reshape(-1), xf, i, len(part), *x.shape[1:], *geometry)
         product(_by_group(columns, part, groups), wg, by_group(part, groups))
     if b is not None:
         add_bias(y, b)
@@ -107,11 +107,11 @@ def conv2d_backward(
     for i in range(0, len(rows), len(columns)):
         part = rows[i : i + len(columns)]
         cg, dyg = _by_group(columns, part, groups), by_group(part, groups)
-        _im2col(columns.reshape(-1), xf, i, len(part), *x.shape[1:], *geometry)
+        im2col(columns.reshape(-1), xf, i, len(part), *x.shape[1:], *geometry)
         weight_gradient(cg, dyg, dwt)
         dwg += dwt
         product(dyg, wt, cg)
-        _col2im(dxf, columns.reshape(-1), i, len(part), *x.shape[1:], *geometry)
+        col2im(dxf, columns.reshape(-1), i, len(part), *x.shape[1:], *geometry)
     return dx, dw, sum_pixels(rows).astype(dy.dtype) if bias else None
 
 
@@ -127,11 +127,11 @@ def _stem_backward(
     (_, h, wd, _), (ph, pw), o = x.shape, pair(padding), w.shape[-1]
     xp, sums = _padded(x, padding), np.zeros((27, max(o, LANES)))
     frame = (*xp.shape[:3], *out)
-    _stem_weights(sums, _wide(rows).reshape(-1), xp.reshape(-1), *frame, *stride)
+    stem_weights(sums, _wide(rows).reshape(-1), xp.reshape(-1), *frame, *stride)
     wt = np.zeros((3, o, LANES), x.dtype)
     wt[..., :9] = w.reshape(3, 9, o).transpose(0, 2, 1)  # (3, O, 9)
     dxp = memory.zeros(xp.shape, x.dtype)
-    _stem_images(dxp.reshape(-1), rows.reshape(-1), wt.reshape(-1), o, *frame, *stride)
+    stem_images(dxp.reshape(-1), rows.reshape(-1), wt.reshape(-1), o, *frame, *stride)
     dx = memory.empty(x.shape, x.dtype)
     dx[...] = dxp[:, ph : ph + h, pw : pw + wd]
     return dx, sums[:, :o].astype(x.dtype).reshape(w.shape)
@@ -190,7 +190,7 @@ def _by_group(columns: np.ndarray, rows: np.ndarray, groups: int) -> np.ndarray:
 
 
 @exact
-def _im2col(columns, x, first, rows, h, w, c, ho, wo, kh, kw, sh, sw, ph, pw, dh, dw, groups):
+def im2col(columns, x, first, rows, h, w, c, ho, wo, kh, kw, sh, sw, ph, pw, dh, dw, groups):
     taps, cg = kh * kw, c // groups
     for r in range(rows):
         n, p = (first + r) // ho, (first + r) % ho
@@ -228,7 +228,7 @@ def _im2col(columns, x, first, rows, h, w, c, ho, wo, kh, kw, sh, sw, ph, pw, dh
 
 
 @exact
-def _col2im(dx, columns, first, rows, h, w, c, ho, wo, kh, kw, sh, sw, ph, pw, dh, dw, groups):
+def col2im(dx, columns, first, rows, h, w, c, ho, wo, kh, kw, sh, sw, ph, pw, dh, dw, groups):
     taps, cg = kh * kw, c // groups
     for r in range(rows):
         n, p = (first + r) // ho, (first + r) % ho
@@ -259,7 +259,7 @@ def _col2im(dx, columns, first, rows, h, w, c, ho, wo, kh, kw, sh, sw, ph, pw, d
 
 
 @fused
-def _stem(y, x, w, b, n_images, h, wd, ho, wo, sh, sw):
+def stem_forward(y, x, w, b, n_images, h, wd, ho, wo, sh, sw):
     o, step = b.size, 3 * sw
     for n in range(n_images):
         for p in range(ho):
@@ -294,7 +294,7 @@ def _stem(y, x, w, b, n_images, h, wd, ho, wo, sh, sw):
 
 
 @fused
-def _stem_weights(sums, dy, x, n_images, h, wd, ho, wo, sh, sw):
+def stem_weights(sums, dy, x, n_images, h, wd, ho, wo, sh, sw):
     # sums (27, O), float64
     o, step = sums.shape[1], 3 * sw
     part = np.zeros(9 * LANES, dy.dtype)
@@ -339,7 +339,7 @@ def _stem_weights(sums, dy, x, n_images, h, wd, ho, wo, sh, sw):
 
 
 @fused
-def _stem_images(dx, dy, w, o, n_images, h, wd, ho, wo, sh, sw):
+def stem_images(dx, dy, w, o, n_images, h, wd, ho, wo, sh, sw):
     # dx is padded; w (3, O, LANES) has nine numbers in each vector, and zeros
     step, line = 3 * sw, np.zeros(4 * LANES, dy.dtype)
     nothing = load(line, 0)

@@ -45,7 +45,7 @@ def depthwise_conv2d(
         forward(y.reshape(-1), xf, wf, bf, np.zeros(wd * c, dtype), n, h, wd, c)
     else:
         window = (kh, kw, *pair(stride), *pair(padding), *pair(dilation))
-        _forward(y, xf.reshape(x.shape), wf.reshape(w.shape), bf, *window)
+        window_forward(y, xf.reshape(x.shape), wf.reshape(w.shape), bf, *window)
     return y
 
 
@@ -75,7 +75,7 @@ def depthwise_conv2d_backward(
         dx = memory.zeros(x.shape, dtype)
         window = (kh, kw, *pair(stride), *pair(padding), *pair(dilation))
         dy4, x4, w3 = dyf.reshape(dy.shape), xf.reshape(x.shape), wf.reshape(w.shape)
-        _backward(dx, sums, dy4, x4, w3, np.zeros(sums.shape, dtype), *window)
+        window_backward(dx, sums, dy4, x4, w3, np.zeros(sums.shape, dtype), *window)
     sums = sums.astype(dtype)
     return dx, sums[:-1].reshape(w.shape), sums[-1] if bias else None
 
@@ -164,7 +164,7 @@ def forward_2(y, x, w, b, zeros, n_images, height, width, c):
 
 
 @fused
-def _forward(y, x, w, b, kh, kw, sh, sw, ph, pw, dh, dw):
+def window_forward(y, x, w, b, kh, kw, sh, sw, ph, pw, dh, dw):
     n_images, height, width, c = x.shape
     for n in range(n_images):
         for p in range(y.shape[1]):
@@ -337,7 +337,7 @@ def backward_2(dx, sums, dy, x, w, zeros, spare, part, n_images, height, width, 
 
 
 @fused
-def _backward(dx, sums, dy, x, w, part, kh, kw, sh, sw, ph, pw, dh, dw):
+def window_backward(dx, sums, dy, x, w, part, kh, kw, sh, sw, ph, pw, dh, dw):
     # dx starts as zeros; part and sums are (Kh·Kw + 1, C), the last row is db's
     n_images, height, width, c = x.shape
     products = 0

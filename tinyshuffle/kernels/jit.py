@@ -13,9 +13,8 @@ a small array, so that the body of every kernel runs without numba too.
 
 Neither checks bounds: the wrappers check shapes.
 
-numba's cache knows a kernel by the file that it stands in. After a change in a file whose kernels
-others call (this one, ``sums``, ``tile``, ``batch_norm``, ``depthwise``, ``channel_shuffle``),
-delete ``kernels/__pycache__``, or old code stays in use in the files of the others.
+numba's cache knows a kernel by the file that it stands in, and kernels call those of other files.
+So what is in the cache counts only as long as no file in this folder has changed.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -65,6 +65,10 @@ _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 class _Cache(FunctionCache):
     """numba's cache of a kernel, which nobody depends on: at worst the kernel is compiled anew."""
 
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file._source_stamp = self._cache_file._source_stamp, _folder()
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
@@ -87,6 +91,13 @@ class _Cache(FunctionCache):
                 f"compiled kernels cannot be kept in {self.cache_path} ({error.strerror}); every "
                 "process compiles them anew"
             )
+
+
+@cache
+def _folder() -> tuple[Any, ...]:
+    """The files that kernels are compiled from, and when each has changed."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return tuple((f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in files)
 
 
 @cache

@@ -5,7 +5,7 @@ another file, while they are in the core's cache: the normalised input and the g
 convolution exist as such blocks only, in scratch memory. So a forward pass reads x and writes y,
 and a backward pass reads dy, y and x and writes dx, whatever happens in between.
 
-What is neither depthwise 3x3 nor a product of moderate size goes step by step.
+Products of very large weights are left to BLAS, step by step.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import memory
-from ..ops.windows import IntPair, is_pointwise
+from ..ops.windows import IntPair, is_pointwise, output_size, pair
 from .batch_norm import (
     batch_norm,
     batch_norm_backward,
@@ -29,12 +29,18 @@ from .batch_norm import (
 from .channel_shuffle import channel_shuffle, channel_shuffle_backward
 from .conv import conv2d, conv2d_backward
 from .depthwise import depthwise_conv2d, depthwise_conv2d_backward, special_stride
-from .jit import flat
-from .norm_depthwise import depthwise, depthwise_backward
+from .jit import LANES, flat
+from .norm_conv2d import conv, conv_backward, stem, stem_backward
+from .norm_depthwise import (
+    depthwise,
+    depthwise_any,
+    depthwise_any_backward,
+    depthwise_backward,
+)
 from .norm_pointwise import pointwise, pointwise_backward
 from .pixels import pixels
 from .pointwise import check_channels, pointwise_conv2d, pointwise_conv2d_backward
-from .record import Work, fill, run
+from .record import WINDOW, Work, fill, run
 from .sums import period_of
 from .tile import ROWS
 
@@ -52,8 +58,11 @@ __all__ = [
 ]
 
 _BLOCK = 2**14  # numbers of a tensor to take through all the steps at a time: 64 KB in float32
-_WEIGHTS = 2**16  # of a group, whose gradient stays in the cache; more are left to BLAS
-_WEIGHTS_FORWARD = 2**20  # where there is no gradient
+_COLUMNS = 2**16  # numbers to lay side by side at a time, where windows overlap
+_WEIGHTS = 2**20  # of a group, which stay in the cache; more are left to BLAS
+
+# the ways: a depthwise convolution of stride 1 or 2, of whatever window, a product, images, any
+_DEPTHWISE_1, _DEPTHWISE_2, _DEPTHWISE, _POINTWISE, _STEM, _ANY = 1, 2, 3, 4, 5, 6
 
 
 def norm_conv(
@@ -66,12 +75,12 @@ def norm_conv(
     groups: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Normalise and convolve; see ``plan.fused``."""
-    way = _way(w.shape, stride, padding, dilation, groups)
-    if way:
-        y, sums = _output(x, w, way), np.empty((3, w.shape[-1]))
-        run(_forward(y, sums, x, norm, None, w, way, groups))
+    geometry = stride, padding, dilation, groups
+    if _way(w.shape, x.shape, *geometry):
+        y, sums = _output(x, w, *geometry), np.empty((3, w.shape[-1]))
+        run(_forward(y, sums, x, norm, None, w, *geometry))
         return y, sums
-    y = _convolved(normalised(x, norm), w, stride, padding, dilation, groups)
+    y = _convolved(normalised(x, norm), w, *geometry)
     return y, batch_norm_sums(y)
 
 
@@ -80,8 +89,9 @@ def norm_conv_work(
     stride: IntPair, padding: IntPair, dilation: IntPair, groups: int,
 ) -> Work | None:  # fmt: skip
     """Write what :func:`norm_conv` returns to ``y`` and ``sums``; None if that takes steps."""
-    way = _way(w.shape, stride, padding, dilation, groups)
-    return _forward(y, sums, x, norm, None, w, way, groups) if way else None
+    geometry = stride, padding, dilation, groups
+    fast = _way(w.shape, x.shape, *geometry)
+    return _forward(y, sums, x, norm, None, w, *geometry) if fast else None
 
 
 def conv_norm(
@@ -94,12 +104,12 @@ def conv_norm(
     groups: int = 1,
 ) -> np.ndarray:
     """Convolve and normalise; see ``plan.fused``."""
-    way = _way(w.shape, stride, padding, dilation, groups, _WEIGHTS_FORWARD)
-    if way:
-        y = _output(x, w, way)
-        run(_forward(y, None, x, None, norm, w, way, groups))
+    geometry = stride, padding, dilation, groups
+    if _way(w.shape, x.shape, *geometry):
+        y = _output(x, w, *geometry)
+        run(_forward(y, None, x, None, norm, w, *geometry))
     else:
-        y = _convolved(x, w, stride, padding, dilation, groups)
+        y = _convolved(x, w, *geometry)
         run(normalise_work(y, y, *norm[:6]))
     return channel_shuffle(y, norm.shuffle) if norm.shuffle > 1 else y
 
@@ -109,37 +119,60 @@ def conv_norm_work(
     stride: IntPair, padding: IntPair, dilation: IntPair, groups: int,
 ) -> Work | None:  # fmt: skip
     """Write what :func:`conv_norm` returns to ``y``; None if that takes steps."""
-    way = _way(w.shape, stride, padding, dilation, groups, _WEIGHTS_FORWARD)
-    if not way or norm.shuffle > 1:
+    geometry = stride, padding, dilation, groups
+    if norm.shuffle > 1 or not _way(w.shape, x.shape, *geometry):
         return None
-    return _forward(y, None, x, None, norm, w, way, groups)
+    return _forward(y, None, x, None, norm, w, *geometry)
 
 
-def _output(x: np.ndarray, w: np.ndarray, way: int) -> np.ndarray:
-    """Memory for the result of a convolution that is done in one of the fast ways."""
-    (n, h, wd, _), stride = x.shape, 1 if way == 3 else way
-    return memory.empty((n, -(-h // stride), -(-wd // stride), w.shape[-1]), x.dtype)
+def _output(
+    x: np.ndarray, w: np.ndarray, stride: IntPair, padding: IntPair, dilation: IntPair, _: int
+) -> np.ndarray:
+    """Memory for the result of a convolution."""
+    size = output_size(x.shape[1:3], w.shape[:2], stride, padding, dilation)
+    return memory.empty((len(x), *size, w.shape[-1]), x.dtype)
 
 
 def _forward(
     y: np.ndarray, sums: np.ndarray | None, x: np.ndarray, before: Norm | None,
-    behind: Norm | None, w: np.ndarray, way: int, groups: int,
+    behind: Norm | None, w: np.ndarray, stride: IntPair, padding: IntPair, dilation: IntPair,
+    groups: int,
 ) -> Work:  # fmt: skip
     """Write y and its sums; or with a norm ``behind``, what it makes of y, and no sums."""
-    (n, h, wd, c), dtype, o = x.shape, x.dtype, w.shape[-1]
+    c, dtype, o = x.shape[-1], x.dtype, w.shape[-1]
     xf, x_row = pixels(x, dtype) if before is None else (flat(x, dtype), c)
-    given: dict[str, Any] = dict(
-        x=xf, x_row=x_row, y=y, w=flat(w, dtype), sums=0 if sums is None else sums,
-        before=norm_of(before, c, dtype), behind=norm_of(behind, o, dtype), c=c, o=o,
-        period=period_of(o),
-    )  # fmt: skip
-    if way < 3:
-        images = _images(n, h * wd * c)
-        return fill(depthwise, dtype, n=n, h=h, wd=wd, stride=way, block=images, **given)
-    check_channels(x, w, groups)
+    way = _way(w.shape, x.shape, stride, padding, dilation, groups)
+    if way == _STEM and (before is not None or x_row != c):
+        way = _ANY
     return fill(
-        pointwise, dtype, m=n * h * wd, groups=groups, block=_rows(c, o), x_period=period_of(c),
-        **given,
+        _FORWARD[way], dtype, x=xf, x_row=x_row, y=y, w=flat(w, dtype),
+        sums=0 if sums is None else sums,
+        before=norm_of(before, c, dtype), behind=norm_of(behind, o, dtype),
+        **_numbers(way, x, w, y, stride, padding, dilation, groups),
+    )  # fmt: skip
+
+
+def _numbers(
+    way: int, x: np.ndarray, w: np.ndarray, y: np.ndarray, stride: IntPair, padding: IntPair,
+    dilation: IntPair, groups: int,
+) -> dict[str, Any]:  # fmt: skip
+    """The sizes of a convolution, and how much of it to do at a time."""
+    (n, h, wd, c), o, (ho, wo) = x.shape, w.shape[-1], y.shape[1:3]
+    sizes: dict[str, Any] = dict(c=c, o=o, period=period_of(o), x_period=period_of(c))
+    if way == _POINTWISE:
+        check_channels(x, w, groups)
+        return sizes | dict(m=n * h * wd, groups=groups, block=_rows(c, o))
+    check_channels(x, w, 1 if w.ndim == 3 else groups)
+    sizes |= dict(n=n, h=h, wd=wd)
+    if way in (_DEPTHWISE_1, _DEPTHWISE_2):
+        return sizes | dict(stride=way, block=_images(n, h * wd * c))
+    kh, kw = w.shape[:2]
+    lines = max(1, _COLUMNS // (wo * kh * kw * c))  # rows of output pixels
+    images = min(n, max(1, lines // ho))
+    window = (kh, kw, *pair(stride), *pair(padding), *pair(dilation), ho, wo)
+    return sizes | dict(
+        groups=groups, images=images, block=min(lines, images * ho),
+        window=(np.array(window, WINDOW),),
     )  # fmt: skip
 
 
@@ -182,26 +215,23 @@ def norm_conv_backward_work(
 
     None if that takes steps.
     """
-    (n, h, wd, c), dtype, o = x.shape, x.dtype, w.shape[-1]
-    way, (dxf, dx_row) = _way(w.shape, stride, padding, dilation, groups), pixels(dx, dtype)
-    if not way or not np.may_share_memory(dxf, dx) or (way < 3 and dx_row != c):
+    c, dtype, o = x.shape[-1], x.dtype, w.shape[-1]
+    geometry = stride, padding, dilation, groups
+    way, (dxf, dx_row) = _way(w.shape, x.shape, *geometry), pixels(dx, dtype)
+    depthwise_ = way in (_DEPTHWISE_1, _DEPTHWISE_2, _DEPTHWISE)
+    if not way or not np.may_share_memory(dxf, dx) or (depthwise_ and dx_row != c):
         return None
     xf, x_row = pixels(x, dtype) if norm is None else (flat(x, dtype), c)
+    if way == _STEM and not (norm is None and plus is None and x_row == dx_row == c):
+        way = _ANY
     dyf, dy_row = pixels(dy, dtype)
     after = None if behind is None else (*behind.norm, behind.sums, behind.pixels)
-    given: dict[str, Any] = dict(
-        x=xf, x_row=x_row, y=flat(y, dtype), dy=dyf, dy_row=dy_row, dx=dxf, dx_row=dx_row,
-        w=flat(w, dtype), dw=dw, sums=0 if sums is None else sums,
-        more=0 if plus is None else flat(plus, dtype, x.shape),
-        before=norm_of(norm, c, dtype), behind=norm_of(after, o, dtype), c=c, o=o,
-        period=period_of(o),
-    )  # fmt: skip
-    if way < 3:
-        images = _images(n, h * wd * c)
-        return fill(depthwise_backward, dtype, n=n, h=h, wd=wd, stride=way, block=images, **given)
     return fill(
-        pointwise_backward, dtype, m=n * h * wd, groups=groups, block=_rows(c, o),
-        x_period=period_of(c), **given,
+        _BACKWARD[way], dtype, x=xf, x_row=x_row, y=flat(y, dtype), dy=dyf, dy_row=dy_row, dx=dxf,
+        dx_row=dx_row, w=flat(w, dtype), dw=dw, sums=0 if sums is None else sums,
+        more=0 if plus is None else flat(plus, dtype, x.shape),
+        before=norm_of(norm, c, dtype), behind=norm_of(after, o, dtype),
+        **_numbers(way, x, w, y, *geometry),
     )  # fmt: skip
 
 
@@ -250,20 +280,23 @@ def _convolved(
 @cache
 def _way(
     shape: tuple[int, ...],
+    x_shape: tuple[int, ...],
     stride: IntPair,
     padding: IntPair,
     dilation: IntPair,
     groups: int,
-    most: int = _WEIGHTS,
 ) -> int:
-    """Which fast way there is for weights of this shape.
-
-    1 or 2 is the stride of a depthwise 3x3 convolution, 3 a product of at most so many weights in
-    a group, 0 nothing.
-    """
+    """Which fast way there is for weights of this shape, or 0."""
+    if len(x_shape) != 4:
+        return 0
     if len(shape) == 3:
-        return special_stride(shape, stride, padding, dilation)
-    return 3 * (is_pointwise(shape, stride, padding) and prod(shape) // groups <= most)
+        return special_stride(shape, stride, padding, dilation) or _DEPTHWISE
+    if prod(shape) // groups > _WEIGHTS:
+        return 0
+    if is_pointwise(shape, stride, padding):
+        return _POINTWISE
+    images = shape[:3] == (3, 3, 3) and shape[3] >= LANES and groups == 1
+    return _STEM if images and pair(dilation) == (1, 1) else _ANY
 
 
 def _rows(c: int, o: int) -> int:
@@ -274,3 +307,14 @@ def _rows(c: int, o: int) -> int:
 def _images(n: int, numbers: int) -> int:
     """How many images to take at a time."""
     return min(n, max(1, _BLOCK // numbers))
+
+
+_FORWARD = {
+    _DEPTHWISE_1: depthwise, _DEPTHWISE_2: depthwise, _DEPTHWISE: depthwise_any,
+    _POINTWISE: pointwise, _STEM: stem, _ANY: conv,
+}  # fmt: skip
+_BACKWARD = {
+    _DEPTHWISE_1: depthwise_backward, _DEPTHWISE_2: depthwise_backward,
+    _DEPTHWISE: depthwise_any_backward, _POINTWISE: pointwise_backward, _STEM: stem_backward,
+    _ANY: conv_backward,
+}  # fmt: skip

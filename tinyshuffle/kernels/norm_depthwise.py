@@ -1,5 +1,6 @@
-"""A depthwise 3x3 convolution between two batch norms, some images at a time through everything.
+"""A depthwise convolution between two batch norms, some images at a time through everything.
 
+Those with a 3x3 window and padding 1 have kernels of their own; others go by whatever window.
 See :mod:`tinyshuffle.plan.fused` for what that means, and :mod:`tinyshuffle.kernels.depthwise` for
 the convolution itself.
 """
@@ -17,16 +18,29 @@ from .batch_norm import (
     table_of,
 )
 from .channel_shuffle import transpose
-from .depthwise import backward_1, backward_2, forward_1, forward_2
+from .depthwise import (
+    backward_1,
+    backward_2,
+    forward_1,
+    forward_2,
+    window_backward,
+    window_forward,
+)
 from .jit import LANES, fused, scratch
 from .record import doubles, floats, record_at
 from .stage import add, folded_weights, gradient_block, stage
 
-__all__ = ["depthwise", "depthwise_backward"]
+__all__ = [
+    "depthwise",
+    "depthwise_any",
+    "depthwise_any_backward",
+    "depthwise_backward",
+    "rectify",
+]
 
 
 @fused
-def _rectify(y):
+def rectify(y):
     for i in range(y.size):
         y[i] = 0 if y[i] < 0 else y[i]  # a NaN stays one
 
@@ -70,7 +84,7 @@ def depthwise(address, zero):
         elif folded.size == 0:
             normalise(here, here, after, behind_relu)
         elif behind_relu:
-            _rectify(here)
+            rectify(here)
 
 
 @fused
@@ -123,5 +137,76 @@ def depthwise_backward(address, zero):
         finish_backward_sums(sums, table)
     out = floats(r.dw, 9 * c, zero)
     for i in range(9):
+        for j in range(c):
+            out[i * c + j] = dw[i, j]
+
+
+@fused
+def depthwise_any(address, zero):
+    """The same with any window, an image at a time."""
+    r = record_at(address)
+    n, h, wd, c, v, x_row, shuffle = r.n, r.h, r.wd, r.c, r.window, r.x_row, r.before.shuffle
+    relu, behind_relu, ho, wo, size = r.before.relu != 0, r.behind.relu != 0, v.ho, v.wo, h * wd * c
+    x = floats(r.x, (n * h * wd - 1) * x_row + c, zero)
+    y, w = floats(r.y, n * ho * wo * c, zero), floats(r.w, v.kh * v.kw * c, zero)
+    channels = c if r.sums != 0 else 0
+    sums = doubles(r.sums, 3 * channels).reshape(3, channels)
+    sums[:] = 0
+    sx, shifts = scratch(size, x), np.zeros(c, x.dtype)
+    st = scratch(size if shuffle > 1 else 0, x)
+    table = table_of(r.before, c, r.period, x, zero)
+    after = table_of(r.behind, c, r.period, x, zero)
+    for i in range(n):
+        stage(sx, st, x, i * h * wd * x_row, x_row, h * wd, c, table, relu, shuffle)
+        here = y[i * ho * wo * c : (i + 1) * ho * wo * c]
+        window_forward(
+            here.reshape(1, ho, wo, c), sx.reshape(1, h, wd, c), w.reshape(v.kh, v.kw, c), shifts,
+            v.kh, v.kw, v.sh, v.sw, v.ph, v.pw, v.dh, v.dw,
+        )  # fmt: skip
+        if after.size == 0:
+            add_sums(sums, here, r.period)
+        else:
+            normalise(here, here, after, behind_relu)
+
+
+@fused
+def depthwise_any_backward(address, zero):
+    """The same with any window, an image at a time."""
+    r = record_at(address)
+    n, h, wd, c, v, x_row, dy_row = r.n, r.h, r.wd, r.c, r.window, r.x_row, r.dy_row
+    shuffle, relu, behind_relu = r.before.shuffle, r.before.relu != 0, r.behind.relu != 0
+    ho, wo, size, taps = v.ho, v.wo, h * wd * c, v.kh * v.kw
+    x = floats(r.x, (n * h * wd - 1) * x_row + c, zero)
+    dy, y = floats(r.dy, (n * ho * wo - 1) * dy_row + c, zero), floats(r.y, n * ho * wo * c, zero)
+    dx, w = floats(r.dx, n * size, zero), floats(r.w, taps * c, zero)
+    more = floats(r.more, n * size if r.more != 0 else 0, zero)
+    channels = c if r.sums != 0 else 0
+    sums = doubles(r.sums, 2 * channels).reshape(2, channels)
+    sums[:] = 0
+    dw, part = np.zeros((taps + 1, c)), np.zeros((taps + 1, c), x.dtype)
+    table = table_of(r.before, c, r.period, x, zero)
+    after = table_of(r.behind, c, r.period, x, zero)
+    slopes = slopes_of(r.behind, c, after)
+    sx, sy, st = scratch(size, x), scratch(ho * wo * c, x), scratch(size, x)
+    for i in range(n):
+        gradient_block(sy, dy, i * ho * wo, dy_row, y, ho * wo, c, after, slopes, behind_relu)
+        stage(sx, st, x, i * h * wd * x_row, x_row, h * wd, c, table, relu, shuffle)
+        here = dx[i * size : (i + 1) * size]
+        target = st if shuffle > 1 else here
+        target[:] = 0
+        window_backward(
+            target.reshape(1, h, wd, c), dw, sy.reshape(1, ho, wo, c), sx.reshape(1, h, wd, c),
+            w.reshape(v.kh, v.kw, c), part, v.kh, v.kw, v.sh, v.sw, v.ph, v.pw, v.dh, v.dw,
+        )  # fmt: skip
+        if shuffle > 1:
+            transpose(here, st, c // shuffle, shuffle)
+        if more.size > 0:
+            add(here, size, more[i * size : (i + 1) * size], 1, size)
+        if table.size > 0:
+            add_backward_sums(sums, here, x[i * size : (i + 1) * size], table, relu)
+    if table.size > 0:
+        finish_backward_sums(sums, table)
+    out = floats(r.dw, taps * c, zero)
+    for i in range(taps):
         for j in range(c):
             out[i * c + j] = dw[i, j]

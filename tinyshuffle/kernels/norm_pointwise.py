@@ -33,13 +33,13 @@ from .tile import (
     row_of,
 )
 
-__all__ = ["pointwise", "pointwise_backward"]
+__all__ = ["SLACK", "panels_of", "pointwise", "pointwise_backward", "unpad"]
 
-_SLACK = 64  # numbers behind a scratch array that a tile may read
+SLACK = 64  # numbers behind a scratch array that a tile may read
 
 
 @fused
-def _panels(w, groups, k, n, k_step, n_step, group_step):
+def panels_of(w, groups, k, n, k_step, n_step, group_step):
     # the right factors of all groups, packed: (groups, K · packed(N))
     size = k * packed(n)
     panels = scratch(groups * size, w)
@@ -49,7 +49,7 @@ def _panels(w, groups, k, n, k_step, n_step, group_step):
 
 
 @fused
-def _unpad(y, y_row, padded, m, groups, og, row):
+def unpad(y, y_row, padded, m, groups, og, row):
     # padded rows are (groups, row), y's (groups, og)
     for r in range(m):
         for g in range(groups):
@@ -69,7 +69,7 @@ def pointwise(address, zero):
     sums = doubles(r.sums, 3 * channels).reshape(3, channels)
     sums[:] = 0
     cg, og = c // groups, o // groups
-    sx = scratch((block + ROWS) * c + _SLACK, x)
+    sx = scratch((block + ROWS) * c + SLACK, x)
     st = scratch(block * c if shuffle > 1 else 0, x)
     sy = scratch((block + ROWS) * groups * row_of(og), x)
     table = table_of(r.before, c, r.x_period, x, zero)
@@ -79,7 +79,7 @@ def pointwise(address, zero):
     folded = folded_weights(w, cg, after) if after.size > 0 else w[:0]
     if folded.size > 0:
         w, k, end = folded, cg + 1, RECTIFY if behind_relu else SHIFT
-    panels = _panels(w, groups, k, og, o, 1, og)
+    panels = panels_of(w, groups, k, og, o, 1, og)
     for first in range(0, m, block):
         rows = min(block, m - first)
         a, at, a_row = sx, 0, c
@@ -97,7 +97,7 @@ def pointwise(address, zero):
                 rows, cg, og, (x, y), (next_ * x_row, next_ * o), share * max(c, o),
             )  # fmt: skip
         if not direct:
-            _unpad(here, o, sy, rows, groups, og, row)
+            unpad(here, o, sy, rows, groups, og, row)
         if after.size == 0:
             add_sums(sums, here, r.period)
         elif folded.size == 0:
@@ -118,13 +118,13 @@ def pointwise_backward(address, zero):
     sums = doubles(r.sums, 2 * channels).reshape(2, channels)
     sums[:] = 0
     cg, og = c // groups, o // groups
-    sx = scratch((block + ROWS) * c + _SLACK, x)
+    sx = scratch((block + ROWS) * c + SLACK, x)
     st = scratch(block * c if shuffle > 1 else 0, x)
-    sy = scratch((block + ROWS) * o + _SLACK, x)
+    sy = scratch((block + ROWS) * o + SLACK, x)
     sd = scratch((block + ROWS) * groups * row_of(cg), x)
     row, dw_row = row_of(cg), packed(og)
     w = floats(r.w, cg * o, zero)
-    panels = _panels(w, groups, og, cg, 1, o, og)  # of the transposed weights
+    panels = panels_of(w, groups, og, cg, 1, o, og)  # of the transposed weights
     table = table_of(r.before, c, r.x_period, x, zero)
     after = table_of(r.behind, o, r.period, x, zero)
     slopes = slopes_of(r.behind, o, after)
@@ -154,9 +154,9 @@ def pointwise_backward(address, zero):
             )  # fmt: skip
         if not direct:
             if shuffle == 1:
-                _unpad(here, dx_row, sd, rows, groups, cg, row)
+                unpad(here, dx_row, sd, rows, groups, cg, row)
             else:
-                _unpad(st, c, sd, rows, groups, cg, row)
+                unpad(st, c, sd, rows, groups, cg, row)
                 transpose(here, st[: rows * c], c // shuffle, shuffle)
         if more.size > 0:
             add(here, dx_row, more[first * c : (first + rows) * c], rows, c)

@@ -24,6 +24,7 @@ from numba.np.numpy_support import as_dtype
 __all__ = [
     "NORM",
     "RECORD",
+    "WINDOW",
     "Work",
     "address_of",
     "doubles",
@@ -46,6 +47,13 @@ NORM = np.dtype([
 ])  # fmt: skip
 """A batch norm, the ReLU and the shuffle behind it."""
 
+WINDOW = np.dtype([
+    ("kh", _INT), ("kw", _INT), ("sh", _INT), ("sw", _INT), ("ph", _INT), ("pw", _INT),
+    ("dh", _INT), ("dw", _INT),
+    ("ho", _INT), ("wo", _INT),  # pixels that come out
+])  # fmt: skip
+"""A sliding window: its size, stride, padding and dilation."""
+
 RECORD = np.dtype([
     ("kernel", _INT),  # the address of its code; see tinyshuffle.kernels.play
     # tensors of images: where they lie, and how many numbers apart their pixels start
@@ -55,7 +63,9 @@ RECORD = np.dtype([
     ("before", NORM), ("behind", NORM),
     ("n", _INT), ("h", _INT), ("wd", _INT), ("m", _INT), ("c", _INT), ("o", _INT),
     ("groups", _INT), ("stride", _INT),
-    ("block", _INT),  # how many pixels or images to take at a time
+    ("window", WINDOW),
+    ("block", _INT),  # how many pixels, rows of pixels or images to take at a time
+    ("images", _INT),
     ("x_period", _INT), ("period", _INT),  # see tinyshuffle.kernels.sums
     ("momentum", _REAL), ("tracked", _INT),
 ])  # fmt: skip

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from operator import is_
+from typing import Any
+
 import numpy as np
 
 from ..ops import sgd as ops
@@ -10,7 +13,7 @@ from ..values import flags
 from .jit import exact, flat
 from .record import floats
 
-__all__ = ["sgd_step", "sgd_steps"]
+__all__ = ["Steps", "sgd_step"]
 
 
 @flags
@@ -36,45 +39,68 @@ def sgd_step(
     )  # fmt: skip
 
 
-@flags
-def sgd_steps(
-    params: list[np.ndarray],
-    grads: list[np.ndarray],
-    velocities: list[np.ndarray] | None,
-    decays: list[float],
-    lr: float,
-    momentum: float = 0.0,
-    nesterov: bool = False,
-) -> None:
-    """Change all parameters in one call; see ``ops.sgd_steps``."""
-    if not params:
-        return
-    dtype = params[0].dtype
-    arrays = [*params, *grads, *(velocities or ())]
-    usual = {(a.dtype, a.flags.c_contiguous, a.flags.writeable) for a in arrays}
-    shapes = [a.shape for a in params]
-    alike = usual == {(dtype, True, True)} and shapes == [a.shape for a in grads]
-    alike = alike and (velocities is None or shapes == [a.shape for a in velocities])
-    if not alike:  # each says what is wrong with it, or what it takes
-        for i, (p, grad, decay) in enumerate(zip(params, grads, decays, strict=True)):
-            sgd_step(
-                p, grad, None if velocities is None else velocities[i], lr, momentum, nesterov,
-                decay,
-            )  # fmt: skip
-        return
-    where = [a.__array_interface__["data"][0] for a in arrays]
-    table = np.array(where, np.int64).reshape(-1, len(params))
-    sizes = np.array([a.size for a in params], np.int64)
-    one = dtype.type
-    _steps(table, sizes, np.array(decays, dtype), one(lr), one(momentum), nesterov, one(0))
+class Steps:
+    """Parameters and velocities that are moved again and again: where they lie is found once."""
+
+    def __init__(self, params: list[np.ndarray], velocities: list[np.ndarray] | None) -> None:
+        self.arrays = [*params, *(velocities or ())]
+        self.dtype = params[0].dtype
+        self.sizes = [a.size for a in params]
+        self.shapes = [a.shape for a in params]
+        self.where = _where(self.arrays).reshape(-1, len(params))
+
+    @classmethod
+    def of(cls, params: list[np.ndarray], velocities: list[np.ndarray] | None) -> Steps | None:
+        """All of these in one call; None if they are not alike."""
+        if not params or (velocities is not None and len(velocities) != len(params)):
+            return None
+        steps = cls(params, velocities)
+        like = all(a.dtype == steps.dtype and a.flags.c_contiguous for a in steps.arrays)
+        shapes = [a.shape for a in steps.arrays] == steps.shapes * len(steps.where)
+        return steps if like and shapes and steps.dtype.kind == "f" and steps.writable() else None
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a copy's arrays lie elsewhere
+        n = len(self.sizes)
+        return type(self), (self.arrays[:n], self.arrays[n:] or None)
+
+    def are(self, arrays: list[np.ndarray]) -> bool:
+        """Whether these are the same parameters and velocities, and may still be written to."""
+        same = len(arrays) == len(self.arrays) and all(map(is_, arrays, self.arrays))
+        return same and self.writable()
+
+    def writable(self) -> bool:
+        """Whether all of them may be written to."""
+        return all([a.flags.writeable for a in self.arrays])
+
+    def fit(self, grads: list[np.ndarray]) -> bool:
+        """Whether the gradients are numbers of the same type and shape, without gaps."""
+        dtype = self.dtype
+        return [g.shape for g in grads] == self.shapes and all(
+            [g.dtype is dtype and g.flags.c_contiguous for g in grads]
+        )
+
+    def take(
+        self, grads: list[np.ndarray], decays: list[float], lr: float, momentum: float,
+        nesterov: bool,
+    ) -> None:  # fmt: skip
+        """Take a step."""
+        one = self.dtype.type
+        _steps(
+            self.where, _where(grads), np.array(self.sizes), np.array(decays, self.dtype),
+            one(lr), one(momentum), nesterov, one(0),
+        )  # fmt: skip
+
+
+def _where(arrays: list[np.ndarray]) -> np.ndarray:
+    return np.array([a.__array_interface__["data"][0] for a in arrays], np.int64)
 
 
 @exact
-def _steps(table, sizes, decays, lr, momentum, nesterov, zero):
+def _steps(where, grads, sizes, decays, lr, momentum, nesterov, zero):
     for k in range(sizes.size):
         n = sizes[k]
-        p, grad = floats(table[0, k], n, zero), floats(table[1, k], n, zero)
-        v = floats(table[2, k] if table.shape[0] > 2 else 0, n if table.shape[0] > 2 else 0, zero)
+        p, grad = floats(where[0, k], n, zero), floats(grads[k], n, zero)
+        v = floats(where[1, k] if where.shape[0] > 1 else 0, n if where.shape[0] > 1 else 0, zero)
         _step(p, grad, v, lr, momentum, nesterov, decays[k])
 
 

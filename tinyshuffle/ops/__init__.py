@@ -87,4 +87,4 @@ from .pool import (
     max_pool2d_backward,
     max_pool2d_cost,
 )
-from .sgd import sgd_step, sgd_steps
+from .sgd import sgd_step

@@ -14,7 +14,7 @@ from ..errors import TinyshuffleError
 from ..values import flags
 from .arguments import check_real
 
-__all__ = ["sgd_step", "sgd_steps"]
+__all__ = ["sgd_step"]
 
 
 @flags
@@ -35,22 +35,6 @@ def sgd_step(
         velocity += g
         g = g + momentum * velocity if nesterov else velocity
     p -= lr * g
-
-
-@flags
-def sgd_steps(
-    params: list[np.ndarray],
-    grads: list[np.ndarray],
-    velocities: list[np.ndarray] | None,
-    decays: list[float],
-    lr: float,
-    momentum: float = 0.0,
-    nesterov: bool = False,
-) -> None:
-    """Take a step with every parameter, each with a weight decay of its own."""
-    for i, (p, grad, decay) in enumerate(zip(params, grads, decays, strict=True)):
-        velocity = None if velocities is None else velocities[i]
-        sgd_step(p, grad, velocity, lr, momentum, nesterov, decay)
 
 
 def check_step(p: np.ndarray, grad: np.ndarray, velocity: np.ndarray | None) -> None:
