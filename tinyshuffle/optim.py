@@ -275,7 +275,10 @@ class SGD(Optimizer):
             velocities = [v for v, g in zip(velocities, grads, strict=False) if g is not None]
             moving = [p for p, g in zip(self.params, grads, strict=True) if g is not None]
             grads = [g for g in grads if g is not None]
-        arrays = [*(p.data if p._data is None else p._data for p in moving), *velocities]
+        arrays: list[Any] = [p._data for p in moving]
+        if any([a is None for a in arrays]):
+            arrays = [p.data for p in moving]  # drawn now
+        arrays += velocities
         if self._steps is None or not self._steps.are(arrays):
             self._steps = Steps.of(arrays[: len(moving)], velocities or None)
         if self._steps is None or not self._steps.fit(grads):

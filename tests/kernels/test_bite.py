@@ -20,23 +20,19 @@ FAMILIES = "depthwise", "conv", "batch_norm", "norm_conv", "meeting", "rest"
 BROKEN = [
     ("depthwise.forward_1", 0, "depthwise"),
     ("depthwise.forward_2", 0, "depthwise"),
-    ("depthwise._forward", 0, "depthwise"),
+    ("depthwise.window_forward", 0, "depthwise"),
     ("depthwise.backward_1", 0, "depthwise"),
     ("depthwise.backward_1", 1, "depthwise"),
     ("depthwise.backward_2", 0, "depthwise"),
     ("depthwise.backward_2", 1, "depthwise"),
-    ("depthwise._backward", 0, "depthwise"),
-    ("depthwise._backward", 1, "depthwise"),
-    ("conv._im2col", 0, "conv"),
-    ("conv._col2im", 0, "conv"),
-    ("conv._stem", 0, "conv"),
-    ("conv._stem_weights", 0, "conv"),
-    ("conv._stem_images", 0, "conv"),
+    ("depthwise.window_backward", 0, "depthwise"),
+    ("depthwise.window_backward", 1, "depthwise"),
+    ("conv.im2col", 0, "conv"),
+    ("conv.col2im", 0, "conv"),
+    ("conv.stem_forward", 0, "conv"),
+    ("conv.stem_weights", 0, "conv"),
+    ("conv.stem_images", 0, "conv"),
     ("sums._sum", 0, "conv"),
-    ("pointwise._add_bias", 0, "conv"),
-    ("channel_shuffle._interleave", 0, "rest"),
-    ("channel_shuffle._part", 0, "rest"),
-    ("channel_shuffle.transpose", 0, "rest"),
     ("pool._max", 0, "rest"),
     ("pool._max", 1, "rest"),
     ("pool._max_narrow", 0, "rest"),
@@ -44,9 +40,6 @@ BROKEN = [
     ("pool._max_backward", 0, "rest"),
     ("pool._avg_backward", 0, "rest"),
     ("pool._global", 0, "rest"),
-    ("activations._clip", 0, "rest"),
-    ("activations._gate", 0, "rest"),
-    ("activations._gate6", 0, "rest"),
     ("channel_scale._scale", 0, "rest"),
     ("channel_scale._scale_backward", 0, "rest"),
     ("channel_scale._scale_backward", 1, "rest"),
@@ -70,6 +63,24 @@ RECORDS = [
     ("norm_conv.depthwise_backward", "dx", lambda r: r.n * r.h * r.wd * r.c, "norm_conv"),
     ("norm_conv.depthwise_backward", "dw", lambda r: 9 * r.c, "norm_conv"),
     ("norm_conv.depthwise_backward", "sums", lambda r: -2 * r.c, "norm_conv"),
+    ("norm_conv.depthwise_any", "y", lambda r: r.n * r.c, "norm_conv"),
+    ("norm_conv.depthwise_any", "sums", lambda r: -3 * r.c, "norm_conv"),
+    ("norm_conv.depthwise_any_backward", "dx", lambda r: r.n * r.h * r.wd * r.c, "norm_conv"),
+    ("norm_conv.depthwise_any_backward", "dw", lambda r: 9 * r.c, "norm_conv"),
+    ("norm_conv.depthwise_any_backward", "sums", lambda r: -2 * r.c, "norm_conv"),
+    ("norm_conv.conv", "y", lambda r: r.n * r.o, "norm_conv"),
+    ("norm_conv.conv", "sums", lambda r: -3 * r.o, "norm_conv"),
+    ("norm_conv.conv_backward", "dx", lambda r: r.n * r.h * r.wd * r.c, "norm_conv"),
+    ("norm_conv.conv_backward", "dw", lambda r: 9 * r.o, "norm_conv"),
+    ("norm_conv.conv_backward", "sums", lambda r: -2 * r.c, "norm_conv"),
+    ("norm_conv.stem", "y", lambda r: r.n * r.o, "norm_conv"),
+    ("norm_conv.stem", "sums", lambda r: -3 * r.o, "norm_conv"),
+    ("norm_conv.stem_backward", "dx", lambda r: r.n * r.h * r.wd * 3, "norm_conv"),
+    ("norm_conv.stem_backward", "dw", lambda r: 27 * r.o, "norm_conv"),
+    ("pointwise._add_bias", "y", lambda r: r.m * r.o, "conv"),
+    ("channel_shuffle._shuffle", "y", lambda r: r.m, "rest"),
+    ("activations._clip", "y", lambda r: r.m, "rest"),
+    ("activations._gate", "dx", lambda r: r.m, "rest"),
     ("meeting._side_by_side", "y", lambda r: 2 * r.m * r.c, "meeting"),
     ("meeting._apart", "dx", lambda r: 2 * r.m * r.c, "meeting"),
     ("meeting._apart", "sums2", lambda r: -2 * r.c, "meeting"),
@@ -116,15 +127,22 @@ def pairs(family):
             dx = backend.batch_norm_backward(x, x, *statistics[:4], totals, sums[0], 1e-5, True)
             note(y, totals, dx, backend.batch_norm_eval_backward(x, x, *statistics))
         elif family == "norm_conv":
-            for stride, w in (1, images(3, 3, 18)), (2, images(3, 3, 18)), (1, images(1, 1, 9, 6)):
-                x, behind = images(2, 5, 4, 18), norm(w.shape[-1])
-                geometry = stride, 1 if w.ndim == 3 else 0, 1, 2
-                y, sums = fused.norm_conv(x, norm(18), w, *geometry)
+            kinds = [
+                (images(3, 3, 18), 1, 1), (images(3, 3, 18), 2, 1), (images(5, 5, 18), 2, 2),
+                (images(1, 1, 9, 6), 1, 0), (images(3, 3, 9, 6), 2, 1), (images(3, 3, 3, 17), 2, 1),
+            ]  # fmt: skip
+            for w, stride, padding in kinds:
+                stem = w.shape[:3] == (3, 3, 3)
+                c, groups = (3, 1) if stem else (18, 2)
+                x, before, behind = images(2, 5, 4, c), None if stem else norm(c), norm(w.shape[-1])
+                geometry = stride, padding, 1, groups
+                y, sums = fused.norm_conv(x, before, w, *geometry)
                 joined = fused if backend is ops else kernels
-                note(joined.norm_conv(x, norm(18), w, *geometry))
+                note(joined.norm_conv(x, before, w, *geometry))
                 note(joined.conv_norm(x, behind, w, *geometry))
                 gradient = fused.Gradient(behind, sums[1:], sums[0])
-                note(joined.norm_conv_backward(y, y, gradient, x, norm(18), w, *geometry))
+                results = joined.norm_conv_backward(y, y, gradient, x, before, w, *geometry)
+                note(tuple(a for a in results if a is not None))
         elif family == "meeting":
             x, y = images(2, 5, 4, 12), images(3, 2, 5, 4, 12)[0]
             both, joined = images(2, 5, 4, 24), fused if backend is ops else kernels
@@ -143,6 +161,7 @@ def pairs(family):
             note(backend.avg_pool2d(x, 3, 2, 1))
             note(backend.avg_pool2d_backward(y, x.shape, 3, 2, 1), backend.global_avg_pool(x))
             note(backend.relu(x), backend.relu_backward(x, x), backend.relu6_backward(x, x))
+            note(backend.relu6(3 * x))
             note(backend.channel_scale(x, s))
             note(backend.channel_scale_backward(x, x, s))
         if backend is kernels:

@@ -137,7 +137,7 @@ def batch_norm_eval_backward(
     return dx
 
 
-def _work(kernel: Any, x: np.ndarray, norm: tuple[Any, ...], **arrays: np.ndarray) -> Work:
+def _work(kernel: Any, x: np.ndarray, norm: tuple[Any, ...], **arrays: Any) -> Work:
     c = x.shape[-1]
     return fill(
         kernel, x.dtype, x=flat(x, x.dtype), behind=norm_of(norm, c, x.dtype),

@@ -8,8 +8,15 @@ from .. import memory
 from ..ops.arguments import check_images
 from ..ops.channel_scale import channel_scale_cost
 from .jit import exact, flat
+from .record import Work, fill, floats, record_at
 
-__all__ = ["channel_scale", "channel_scale_backward", "channel_scale_cost"]
+__all__ = [
+    "channel_scale",
+    "channel_scale_backward",
+    "channel_scale_backward_work",
+    "channel_scale_cost",
+    "channel_scale_work",
+]
 
 
 def channel_scale(x: np.ndarray, s: np.ndarray) -> np.ndarray:
@@ -55,3 +62,38 @@ def _scale_backward(dx, ds, dy, x, s, c, pixels):
             for k in range(c):
                 b[k] = d[k] * factor[k]
                 total[k] += d[k] * a[k]
+
+
+def channel_scale_work(y: np.ndarray, x: np.ndarray, s: np.ndarray) -> Work:
+    """Write what :func:`channel_scale` returns to ``y``."""
+    (n, h, w, c), dtype = x.shape, x.dtype
+    return fill(_scale_row, dtype, x=flat(x, dtype), w=flat(s, dtype), y=y, n=n, m=h * w, c=c)
+
+
+def channel_scale_backward_work(
+    dx: np.ndarray, ds: np.ndarray, dy: np.ndarray, x: np.ndarray, s: np.ndarray
+) -> Work:
+    """Write what :func:`channel_scale_backward` returns to ``dx`` and ``ds``."""
+    (n, h, w, c), dtype = x.shape, x.dtype
+    return fill(
+        _scale_backward_row, dtype, x=flat(x, dtype), dy=flat(dy, dtype), w=flat(s, dtype), dx=dx,
+        dw=ds, n=n, m=h * w, c=c,
+    )  # fmt: skip
+
+
+@exact
+def _scale_row(address, zero):
+    r = record_at(address)
+    size = r.n * r.m * r.c
+    x, y, s = floats(r.x, size, zero), floats(r.y, size, zero), floats(r.w, r.n * r.c, zero)
+    _scale(y, x, s, r.c, r.m)
+
+
+@exact
+def _scale_backward_row(address, zero):
+    r = record_at(address)
+    size = r.n * r.m * r.c
+    x, dy, dx = floats(r.x, size, zero), floats(r.dy, size, zero), floats(r.dx, size, zero)
+    s, ds = floats(r.w, r.n * r.c, zero), floats(r.dw, r.n * r.c, zero)
+    ds[:] = 0
+    _scale_backward(dx, ds, dy, x, s, r.c, r.m)

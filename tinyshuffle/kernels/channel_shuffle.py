@@ -13,8 +13,14 @@ from ..ops import channel_shuffle as definition
 from ..ops.arguments import check_array, check_groups, is_real
 from ..ops.channel_shuffle import channel_shuffle_cost
 from .jit import exact, flat
+from .record import Work, fill, floats, record_at, run
 
-__all__ = ["channel_shuffle", "channel_shuffle_backward", "channel_shuffle_cost"]
+__all__ = [
+    "channel_shuffle",
+    "channel_shuffle_backward",
+    "channel_shuffle_cost",
+    "channel_shuffle_work",
+]
 
 
 def channel_shuffle(x: np.ndarray, groups: int) -> np.ndarray:
@@ -24,22 +30,34 @@ def channel_shuffle(x: np.ndarray, groups: int) -> np.ndarray:
     check_groups(groups, c)
     if not is_real(x.dtype):  # numbers that only move
         return definition(x, groups)
-    n = c // groups
     y = memory.empty(x.shape, x.dtype)
-    yf, xf = y.reshape(-1), flat(x, x.dtype)
-    if groups == 2:
-        _interleave(yf, xf, n)
-    elif n == 2:
-        _part(yf, xf, groups)
-    else:
-        transpose(yf, xf, groups, n)
+    run(channel_shuffle_work(y, x, groups))
     return y
+
+
+def channel_shuffle_work(y: np.ndarray, x: np.ndarray, groups: int) -> Work:
+    """Write ``x``, shuffled, to ``y``."""
+    return fill(
+        _shuffle, x.dtype, x=flat(x, x.dtype), y=y, m=x.size, groups=groups, n=x.shape[-1] // groups
+    )
 
 
 def channel_shuffle_backward(dy: np.ndarray, groups: int) -> np.ndarray:
     """Return dx: the shuffle with C / groups groups puts every channel back."""
     check_groups(groups, dy.shape[-1])
     return channel_shuffle(dy, dy.shape[-1] // groups)
+
+
+@exact
+def _shuffle(address, zero):
+    r = record_at(address)
+    y, x = floats(r.y, r.m, zero), floats(r.x, r.m, zero)
+    if r.groups == 2:
+        _interleave(y, x, r.n)
+    elif r.n == 2:
+        _part(y, x, r.groups)
+    else:
+        transpose(y, x, r.groups, r.n)
 
 
 @exact

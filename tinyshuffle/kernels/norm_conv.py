@@ -85,7 +85,7 @@ def norm_conv(
 
 
 def norm_conv_work(
-    y: np.ndarray, sums: np.ndarray, x: np.ndarray, norm: Norm | None, w: np.ndarray,
+    y: np.ndarray, sums: np.ndarray | None, x: np.ndarray, norm: Norm | None, w: np.ndarray,
     stride: IntPair, padding: IntPair, dilation: IntPair, groups: int,
 ) -> Work | None:  # fmt: skip
     """Write what :func:`norm_conv` returns to ``y`` and ``sums``; None if that takes steps."""
@@ -145,7 +145,7 @@ def _forward(
     if way == _STEM and (before is not None or x_row != c):
         way = _ANY
     return fill(
-        _FORWARD[way], dtype, x=xf, x_row=x_row, y=y, w=flat(w, dtype),
+        _kernel(way), dtype, x=xf, x_row=x_row, y=y, w=flat(w, dtype),
         sums=0 if sums is None else sums,
         before=norm_of(before, c, dtype), behind=norm_of(behind, o, dtype),
         **_numbers(way, x, w, y, stride, padding, dilation, groups),
@@ -227,7 +227,7 @@ def norm_conv_backward_work(
     dyf, dy_row = pixels(dy, dtype)
     after = None if behind is None else (*behind.norm, behind.sums, behind.pixels)
     return fill(
-        _BACKWARD[way], dtype, x=xf, x_row=x_row, y=flat(y, dtype), dy=dyf, dy_row=dy_row, dx=dxf,
+        _backward_kernel(way), dtype, x=xf, x_row=x_row, y=flat(y, dtype), dy=dyf, dy_row=dy_row, dx=dxf,
         dx_row=dx_row, w=flat(w, dtype), dw=dw, sums=0 if sums is None else sums,
         more=0 if plus is None else flat(plus, dtype, x.shape),
         before=norm_of(norm, c, dtype), behind=norm_of(after, o, dtype),
@@ -309,12 +309,22 @@ def _images(n: int, numbers: int) -> int:
     return min(n, max(1, _BLOCK // numbers))
 
 
-_FORWARD = {
-    _DEPTHWISE_1: depthwise, _DEPTHWISE_2: depthwise, _DEPTHWISE: depthwise_any,
-    _POINTWISE: pointwise, _STEM: stem, _ANY: conv,
-}  # fmt: skip
-_BACKWARD = {
-    _DEPTHWISE_1: depthwise_backward, _DEPTHWISE_2: depthwise_backward,
-    _DEPTHWISE: depthwise_any_backward, _POINTWISE: pointwise_backward, _STEM: stem_backward,
-    _ANY: conv_backward,
-}  # fmt: skip
+
+def _kernel(way: int) -> Any:
+    if way == _ANY:
+        return conv
+    if way == _STEM:
+        return stem
+    if way == _POINTWISE:
+        return pointwise
+    return depthwise_any if way == _DEPTHWISE else depthwise
+
+
+def _backward_kernel(way: int) -> Any:
+    if way == _ANY:
+        return conv_backward
+    if way == _STEM:
+        return stem_backward
+    if way == _POINTWISE:
+        return pointwise_backward
+    return depthwise_any_backward if way == _DEPTHWISE else depthwise_backward

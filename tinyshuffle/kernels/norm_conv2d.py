@@ -78,9 +78,9 @@ def conv(address, zero):
                 )  # fmt: skip
             if not direct:
                 unpad(here, o, sy, rows, groups, og, row)
-            if after.size == 0:
+            if channels > 0:
                 add_sums(sums, here, r.period)
-            elif folded.size == 0:
+            elif after.size > 0 and folded.size == 0:
                 normalise(here, here, after, behind_relu)
 
 
@@ -186,9 +186,9 @@ def stem(address, zero):
         stem_forward(
             here, padded, weights, shifts, 1, h + 2 * v.ph, wd + 2 * v.pw, ho, wo, v.sh, v.sw
         )
-        if after.size == 0:
+        if channels > 0:
             add_sums(sums, here, r.period)
-        elif folded.size == 0:
+        elif after.size > 0 and folded.size == 0:
             normalise(here, here, after, behind_relu)
         elif behind_relu:
             rectify(here)

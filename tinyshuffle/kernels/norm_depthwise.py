@@ -79,9 +79,9 @@ def depthwise(address, zero):
             forward_1(here, z, w, shifts, zeros, count, h, wd, c)
         else:
             forward_2(here, z, w, shifts, zeros, count, h, wd, c)
-        if after.size == 0:
+        if channels > 0:
             add_sums(sums, here, r.period)
-        elif folded.size == 0:
+        elif after.size > 0 and folded.size == 0:
             normalise(here, here, after, behind_relu)
         elif behind_relu:
             rectify(here)
@@ -163,9 +163,9 @@ def depthwise_any(address, zero):
             here.reshape(1, ho, wo, c), sx.reshape(1, h, wd, c), w.reshape(v.kh, v.kw, c), shifts,
             v.kh, v.kw, v.sh, v.sw, v.ph, v.pw, v.dh, v.dw,
         )  # fmt: skip
-        if after.size == 0:
+        if channels > 0:
             add_sums(sums, here, r.period)
-        else:
+        elif after.size > 0:
             normalise(here, here, after, behind_relu)
 
 

@@ -98,9 +98,9 @@ def pointwise(address, zero):
             )  # fmt: skip
         if not direct:
             unpad(here, o, sy, rows, groups, og, row)
-        if after.size == 0:
+        if channels > 0:
             add_sums(sums, here, r.period)
-        elif folded.size == 0:
+        elif after.size > 0 and folded.size == 0:
             normalise(here, here, after, behind_relu)
 
 

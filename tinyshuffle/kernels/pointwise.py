@@ -14,6 +14,8 @@ from ..ops.arguments import check_channels, fit
 from ..ops.pointwise import pointwise_conv2d_cost
 from ..values import flags
 from .jit import exact, flat
+from .pixels import pixels
+from .record import Work, fill, floats, record_at, run
 from .sums import sum_pixels
 
 __all__ = ["pointwise_conv2d", "pointwise_conv2d_backward", "pointwise_conv2d_cost"]
@@ -84,12 +86,40 @@ def _rows(a: np.ndarray, b: np.ndarray) -> int:
 
 def add_bias(y: np.ndarray, b: np.ndarray) -> None:
     """Add ``b`` (O,) to every pixel of ``y``, in place."""
-    _add_bias(y.reshape(-1), flat(b, y.dtype, (y.shape[-1],)))
+    fit(b, (y.shape[-1],))
+    run(bias_work(y, b))
+
+
+def bias_work(y: np.ndarray, b: np.ndarray) -> Work:
+    """Add ``b`` (O,) to every pixel of ``y``, in place."""
+    o = y.shape[-1]
+    return fill(_add_bias, y.dtype, y=y, w=flat(b, y.dtype), m=y.size // o, o=o)
+
+
+def bias_gradient_work(db: np.ndarray, dy: np.ndarray) -> Work:
+    """Write Σ dy over the pixels to ``db`` (O,)."""
+    o, (dyf, dy_row) = dy.shape[-1], pixels(dy, dy.dtype)
+    return fill(_bias_gradient, dy.dtype, dy=dyf, dy_row=dy_row, dw=db, m=dy.size // o, o=o)
 
 
 @exact
-def _add_bias(y, b):
+def _add_bias(address, zero):
+    r = record_at(address)
+    y, b = floats(r.y, r.m * r.o, zero), floats(r.w, r.o, zero)
     for start in range(0, y.size, b.size):
         row = y[start : start + b.size]
         for i in range(b.size):
             row[i] += b[i]
+
+
+@exact
+def _bias_gradient(address, zero):
+    r = record_at(address)
+    dy, sums = floats(r.dy, (r.m - 1) * r.dy_row + r.o, zero), np.zeros(r.o)
+    for pixel in range(r.m):
+        row = dy[pixel * r.dy_row : pixel * r.dy_row + r.o]
+        for i in range(r.o):
+            sums[i] += row[i]
+    out = floats(r.dw, r.o, zero)
+    for i in range(r.o):
+        out[i] = sums[i]

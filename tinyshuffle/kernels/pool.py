@@ -5,6 +5,8 @@ Average pooling is a depthwise convolution whose weights are all 1 / K, and uses
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .. import memory
@@ -19,19 +21,28 @@ from ..ops.pool import (
 )
 from ..ops.windows import IntPair, pair, taps
 from ..values import flags
-from .depthwise import depthwise_conv2d
+from .depthwise import depthwise_conv2d, special_stride
 from .jit import LANES, exact, flat, load, spread, store, store_bytes, where_greater
+from .norm_depthwise import depthwise, depthwise_any
+from .record import WINDOW, Work, fill, floats, record_at
+from .sums import period_of
 
 __all__ = [
     "avg_pool2d",
     "avg_pool2d_backward",
+    "avg_pool2d_backward_work",
     "avg_pool2d_cost",
+    "avg_pool2d_work",
     "global_avg_pool",
     "global_avg_pool_backward",
+    "global_avg_pool_backward_work",
     "global_avg_pool_cost",
+    "global_avg_pool_work",
     "max_pool2d",
     "max_pool2d_backward",
+    "max_pool2d_backward_work",
     "max_pool2d_cost",
+    "max_pool2d_work",
 ]
 
 
@@ -102,12 +113,21 @@ def avg_pool2d_backward(
 ) -> np.ndarray:
     """Return dx: every tap gets an equal share of its window's dy."""
     out = _pool_size(x_shape, kernel_size, stride, padding)
-    divisor = _divisor(x_shape, out, kernel_size, stride, padding, count_include_pad, dy.dtype)
-    share = np.ascontiguousarray(np.broadcast_to(1 / divisor[0, :, :, 0], out))  # (Ho, Wo)
+    share = _shares(dy.dtype, x_shape, kernel_size, stride, padding, count_include_pad)
     dy4 = flat(dy, dy.dtype, (x_shape[0], *out, x_shape[3])).reshape(dy.shape)
     dx = memory.zeros(x_shape, dy.dtype)
     _avg_backward(dx, dy4, share, *pair(kernel_size), *pair(stride), *pair(padding))
     return dx
+
+
+def _shares(
+    dtype: np.dtype, x_shape: tuple[int, ...], kernel_size: IntPair, stride: IntPair,
+    padding: IntPair, count_include_pad: bool,
+) -> np.ndarray:  # fmt: skip
+    """Which share of each window's dy one of its taps gets, (Ho, Wo)."""
+    out = _pool_size(x_shape, kernel_size, stride, padding)
+    divisor = _divisor(x_shape, out, kernel_size, stride, padding, count_include_pad, dtype)
+    return np.array(np.broadcast_to(1 / divisor[0, :, :, 0], out), dtype)
 
 
 def global_avg_pool(x: np.ndarray) -> np.ndarray:
@@ -213,3 +233,152 @@ def _global(y, x, c, pixels):
                 total[k] += row[k]
         for k in range(c):
             total[k] /= pixels
+
+
+# ---- in a step without the interpreter
+
+
+def _geometry(
+    x_shape: tuple[int, ...], kernel_size: IntPair, stride: IntPair, padding: IntPair
+) -> dict[str, Any]:
+    """The sizes of a pool, for a record."""
+    n, h, wd, c = x_shape
+    out = _pool_size(x_shape, kernel_size, stride, padding)
+    numbers = (*pair(kernel_size), *pair(stride), *pair(padding), 1, 1, *out)
+    window = np.array(numbers, WINDOW)
+    return dict(n=n, h=h, wd=wd, c=c, o=c, window=(window,))
+
+
+def max_pool2d_work(
+    y: np.ndarray, winner: np.ndarray, x: np.ndarray, kernel_size: IntPair, stride: IntPair,
+    padding: IntPair = 0,
+) -> Work | None:  # fmt: skip
+    """Write what :func:`max_pool2d` returns to ``y`` and ``winner``."""
+    if x.shape[3] < LANES or winner.dtype != np.uint8:
+        return None
+    return fill(
+        _max_row, x.dtype, x=flat(x, x.dtype), y=y, dw=winner,
+        **_geometry(x.shape, kernel_size, stride, padding),
+    )  # fmt: skip
+
+
+def max_pool2d_backward_work(
+    dx: np.ndarray, dy: np.ndarray, winner: np.ndarray, x_shape: tuple[int, ...],
+    kernel_size: IntPair, stride: IntPair, padding: IntPair = 0,
+) -> Work | None:  # fmt: skip
+    """Write what :func:`max_pool2d_backward` returns to ``dx``."""
+    if winner.dtype != np.uint8:
+        return None
+    return fill(
+        _max_backward_row, dy.dtype, dy=flat(dy, dy.dtype), dx=dx, dw=winner,
+        **_geometry(x_shape, kernel_size, stride, padding),
+    )  # fmt: skip
+
+
+def avg_pool2d_work(
+    y: np.ndarray, x: np.ndarray, kernel_size: IntPair, stride: IntPair, padding: IntPair = 0,
+    count_include_pad: bool = True,
+) -> Work | None:  # fmt: skip
+    """Write what :func:`avg_pool2d` returns to ``y``."""
+    (kh, kw), c, dtype = pair(kernel_size), x.shape[3], x.dtype
+    if not count_include_pad and pair(padding) != (0, 0):
+        return None
+    weights = np.full((kh, kw, c), 1 / (kh * kw), dtype)
+    special = special_stride(weights.shape, stride, padding, 1)
+    return fill(
+        depthwise if special else depthwise_any, dtype, {"w": weights}, x=flat(x, dtype), x_row=c,
+        y=y, stride=special, block=1, period=period_of(c),
+        **_geometry(x.shape, kernel_size, stride, padding),
+    )  # fmt: skip
+
+
+def avg_pool2d_backward_work(
+    dx: np.ndarray, dy: np.ndarray, x_shape: tuple[int, ...], kernel_size: IntPair,
+    stride: IntPair, padding: IntPair = 0, count_include_pad: bool = True,
+) -> Work:  # fmt: skip
+    """Write what :func:`avg_pool2d_backward` returns to ``dx``."""
+    share = _shares(dy.dtype, x_shape, kernel_size, stride, padding, count_include_pad)
+    return fill(
+        _avg_backward_row, dy.dtype, {"w": share}, dy=flat(dy, dy.dtype), dx=dx,
+        **_geometry(x_shape, kernel_size, stride, padding),
+    )  # fmt: skip
+
+
+def global_avg_pool_work(y: np.ndarray, x: np.ndarray) -> Work:
+    """Write what :func:`global_avg_pool` returns to ``y``."""
+    n, h, w, c = x.shape
+    return fill(_global_row, x.dtype, x=flat(x, x.dtype), y=y, n=n, m=h * w, c=c)
+
+
+def global_avg_pool_backward_work(
+    dx: np.ndarray, dy: np.ndarray, x_shape: tuple[int, ...]
+) -> Work:
+    """Write what :func:`global_avg_pool_backward` returns to ``dx``."""
+    n, h, w, c = x_shape
+    return fill(_global_backward_row, dy.dtype, dy=flat(dy, dy.dtype), dx=dx, n=n, m=h * w, c=c)
+
+
+@exact
+def _max_row(address, zero):
+    r = record_at(address)
+    v, taps = r.window, r.window.kh * r.window.kw
+    x, size = floats(r.x, r.n * r.h * r.wd * r.c, zero), r.n * v.ho * v.wo * r.c
+    numbers = np.empty(taps + 1, x.dtype)
+    for t in range(taps):
+        numbers[t] = t
+    numbers[taps] = -np.inf
+    _max(
+        floats(r.y, size, zero), floats(r.dw, size, np.uint8(0)), x, numbers, r.n, r.h, r.wd, r.c,
+        v.ho, v.wo, v.kh, v.kw, v.sh, v.sw, v.ph, v.pw,
+    )  # fmt: skip
+
+
+@exact
+def _max_backward_row(address, zero):
+    r = record_at(address)
+    n, h, wd, c, v = r.n, r.h, r.wd, r.c, r.window
+    table = np.empty((v.kh * v.kw, 2), np.int64)
+    for t in range(v.kh * v.kw):
+        table[t, 0], table[t, 1] = t // v.kw, t % v.kw
+    dx = floats(r.dx, n * h * wd * c, zero)
+    dx[:] = 0
+    size = n * v.ho * v.wo * c
+    _max_backward(
+        dx.reshape(n, h, wd, c), floats(r.dy, size, zero).reshape(n, v.ho, v.wo, c),
+        floats(r.dw, size, np.uint8(0)).reshape(n, v.ho, v.wo, c), table, v.sh, v.sw, v.ph, v.pw,
+    )  # fmt: skip
+
+
+@exact
+def _avg_backward_row(address, zero):
+    r = record_at(address)
+    n, h, wd, c, v = r.n, r.h, r.wd, r.c, r.window
+    dx = floats(r.dx, n * h * wd * c, zero)
+    dx[:] = 0
+    dy = floats(r.dy, n * v.ho * v.wo * c, zero).reshape(n, v.ho, v.wo, c)
+    share = floats(r.w, v.ho * v.wo, zero).reshape(v.ho, v.wo)
+    _avg_backward(dx.reshape(n, h, wd, c), dy, share, v.kh, v.kw, v.sh, v.sw, v.ph, v.pw)
+
+
+@exact
+def _global_row(address, zero):
+    r = record_at(address)
+    y = floats(r.y, r.n * r.c, zero)
+    y[:] = 0
+    _global(y, floats(r.x, r.n * r.m * r.c, zero), r.c, r.m)
+
+
+@exact
+def _global_backward_row(address, zero):
+    r = record_at(address)
+    c, pixels = r.c, r.m
+    dx, dy = floats(r.dx, r.n * pixels * c, zero), floats(r.dy, r.n * c, zero)
+    for image in range(r.n):
+        share = dy[image * c : (image + 1) * c]
+        first = dx[image * pixels * c : image * pixels * c + c]
+        for k in range(c):
+            first[k] = share[k] / pixels
+        for pixel in range(image * pixels + 1, (image + 1) * pixels):
+            row = dx[pixel * c : (pixel + 1) * c]
+            for k in range(c):
+                row[k] = first[k]

@@ -67,7 +67,7 @@ RECORD = np.dtype([
     ("block", _INT),  # how many pixels, rows of pixels or images to take at a time
     ("images", _INT),
     ("x_period", _INT), ("period", _INT),  # see tinyshuffle.kernels.sums
-    ("momentum", _REAL), ("tracked", _INT),
+    ("momentum", _REAL), ("tracked", _INT), ("ceiling", _REAL),
 ])  # fmt: skip
 
 
@@ -78,10 +78,17 @@ class Work(NamedTuple):
     record: np.ndarray  # RECORD ()
     zero: np.generic
     arrays: tuple[Any, ...]
+    kept: tuple[np.ndarray, ...] = ()  # constants that are its own
 
 
-def fill(kernel: Callable[[int, Any], None], dtype: Any, **fields: Any) -> Work:
-    """Return a kernel's work. An array stands for its address, a tuple for the fields of a norm."""
+def fill(
+    kernel: Callable[[int, Any], None], dtype: Any, kept: dict[str, np.ndarray] | None = None,
+    **fields: Any,
+) -> Work:  # fmt: skip
+    """Return a kernel's work. An array stands for its address, a tuple for the fields of a norm.
+
+    ``kept`` are fields that are arrays of constants, which nobody else has.
+    """
     record = np.zeros((), RECORD)
     record["before"]["shuffle"] = record["behind"]["shuffle"] = 1
     arrays: list[Any] = []
@@ -93,7 +100,11 @@ def fill(kernel: Callable[[int, Any], None], dtype: Any, **fields: Any) -> Work:
             arrays.append(value)
             value = value[0]
         record[name] = value
-    return Work(kernel, record, np.dtype(dtype).type(0), tuple(arrays))
+    for name, constants in (kept or {}).items():
+        record[name] = address_of(constants)
+    return Work(
+        kernel, record, np.dtype(dtype).type(0), tuple(arrays), tuple((kept or {}).values())
+    )
 
 
 def run(work: Work) -> None:

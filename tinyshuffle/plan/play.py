@@ -21,7 +21,7 @@ from itertools import pairwise
 from math import inf, prod
 from threading import get_ident
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from ..memory import Pool
 from ..nn import Module, inference
 from .memory import ALIGNMENT, place
 from .table import Buffer, Plan, Row, View, views
+
+if TYPE_CHECKING:
+    from ..kernels.record import Work
 
 __all__ = ["Event", "Player", "clocked", "cut", "worthwhile"]
 
@@ -251,6 +254,7 @@ class _Lane:
         self.places = self._places()
         self.python: dict[int, Callable[[], None] | None] = {}  # by record
         self.first: list[int] = []  # record of each row
+        self.behind: list[int] = []  # the record behind its own, from which on it meets others
         self.kernels: list[Any] = []
         self._write_records()
 
@@ -340,7 +344,7 @@ class _Lane:
     def _write_records(self) -> None:
         from ..kernels import play, record
         from ..kernels.statistics import add_slices_work
-        from ..kernels.works import reads, work_of
+        from ..kernels.works import reads, works_of
 
         plan, made, elapsed = self.player.plan, list[np.ndarray](), 0.0
         self.row_kernel, self.zero = play.play, self.player.dtype.type(0)
@@ -348,6 +352,11 @@ class _Lane:
 
         def add(fields: np.ndarray) -> None:
             made.append(fields)
+
+        def run(work: Work) -> None:
+            self.kernels.append(work)
+            work.record["kernel"] = record.entry(work.kernel, work.zero.dtype)
+            add(work.record)
 
         def meet(m: int = 0, total: int = 0, part: int = 0, apart: int = 0) -> None:
             if not self.alone:
@@ -386,13 +395,13 @@ class _Lane:
             elif row.operation not in _ONCE or self.rank == 0:
                 arguments = [self._value(a) for a in self._arguments(row)]
                 results = tuple(None if v is None else self._array(v) for v in row.results)
-                work = work_of(row.operation, results, tuple(arguments), row.keywords)
-                if work is None or not self._knows(reads(work)):
-                    stop(self._by_python(row, {b: self.arrays[b] for b in totals}))
+                works = works_of(row.operation, results, tuple(arguments), row.keywords)
+                if works and all(self._knows(reads(work)) for work in works):
+                    for work in works:
+                        run(work)
                 else:
-                    self.kernels.append(work)
-                    work.record["kernel"] = record.entry(work.kernel, work.zero.dtype)
-                    add(work.record)
+                    stop(self._by_python(row, {b: self.arrays[b] for b in totals}))
+            self.behind.append(len(made))
             for b, total in zip(totals, held, strict=True):
                 if not self.alone:
                     mine = self.arrays[b]
@@ -411,9 +420,7 @@ class _Lane:
             work = add_slices_work(
                 self.total, self.player.parts, n * self.rank // k, n * (self.rank + 1) // k
             )
-            self.kernels.append(work)
-            work.record["kernel"] = record.entry(work.kernel, work.zero.dtype)
-            add(work.record)
+            run(work)
         self.records = np.array(made, record.RECORD)
         self.base, self.size = record.address_of(self.records), record.RECORD.itemsize
         words = self.records.view(np.int64).reshape(len(self.records), record.RECORD.itemsize // 8)
@@ -640,9 +647,7 @@ class _Lane:
         for i in rows:
             begin = self.first[i]
             end = self.first[i + 1] if i + 1 < len(self.first) else last
-            work_end = min(begin + 1, end)
-            if plan.rows[i].operation in _WHOLE and not self.alone:
-                work_end = end
+            work_end = self.behind[i]
             start = perf_counter()
             self._play(begin, work_end)
             seconds = perf_counter() - start
