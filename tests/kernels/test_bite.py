@@ -141,8 +141,8 @@ def pairs(family):
                 note(joined.norm_conv(x, before, w, *geometry))
                 note(joined.conv_norm(x, behind, w, *geometry))
                 gradient = fused.Gradient(behind, sums[1:], sums[0])
-                results = joined.norm_conv_backward(y, y, gradient, x, before, w, *geometry)
-                note(tuple(a for a in results if a is not None))
+                back = joined.norm_conv_backward(y, y, gradient, x, before, w, *geometry)
+                note(tuple(a for a in back if a is not None))
         elif family == "meeting":
             x, y = images(2, 5, 4, 12), images(3, 2, 5, 4, 12)[0]
             both, joined = images(2, 5, 4, 24), fused if backend is ops else kernels

@@ -219,10 +219,10 @@ def test_a_meeting_that_is_left_out_is_noticed():
         net = ts.DataParallel(build())
         assert difference(net, build(), x) < 1e-9
         (player,) = net._now.players.values()
-        for lane in player.lanes:
-            meetings = lane.records["kernel"] == play.MEETING
+        for part in player.slices:
+            meetings = part.records.array["kernel"] == play.MEETING
             assert meetings.sum() > 10
-            lane.records["m"][meetings] = 0  # they meet, and add up nothing
+            part.records.array["m"][meetings] = 0  # they meet, and add up nothing
         assert difference(net, build(), 2 * x + 1) > 1e-3
     finally:
         ts.set_num_threads(None)

@@ -206,7 +206,7 @@ def test_pauses_change_nothing(monkeypatch, threads):
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
     (player,) = net._now.players.values()
-    assert sum(f is None for f in player.lanes[0].python.values()) >= len(player.plan.rows)
+    assert sum(f is None for f in player.slices[0].python.values()) >= len(player.plan.rows)
 
 
 def test_without_compiled_rows_it_is_the_same(monkeypatch, threads):
@@ -239,8 +239,8 @@ def test_most_rows_need_no_python():
     net = ts.models.create("shufflenet_v2_x0_5", num_classes=10, stem="cifar")
     net(np.zeros((16, 32, 32, 3), np.float32))
     (player,) = net._now.players.values()
-    (lane, *_) = player.lanes
-    by_hand = [f for f in lane.python.values() if f is not None]
+    (part, *_) = player.slices
+    by_hand = [f for f in part.records.python.values() if f is not None]
     assert len(by_hand) <= 8 and len(player.plan.rows) > 300
 
 

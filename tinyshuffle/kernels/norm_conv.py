@@ -227,8 +227,8 @@ def norm_conv_backward_work(
     dyf, dy_row = pixels(dy, dtype)
     after = None if behind is None else (*behind.norm, behind.sums, behind.pixels)
     return fill(
-        _backward_kernel(way), dtype, x=xf, x_row=x_row, y=flat(y, dtype), dy=dyf, dy_row=dy_row, dx=dxf,
-        dx_row=dx_row, w=flat(w, dtype), dw=dw, sums=0 if sums is None else sums,
+        _backward_kernel(way), dtype, x=xf, x_row=x_row, y=flat(y, dtype), dy=dyf, dy_row=dy_row,
+        dx=dxf, dx_row=dx_row, w=flat(w, dtype), dw=dw, sums=0 if sums is None else sums,
         more=0 if plus is None else flat(plus, dtype, x.shape),
         before=norm_of(norm, c, dtype), behind=norm_of(after, o, dtype),
         **_numbers(way, x, w, y, *geometry),

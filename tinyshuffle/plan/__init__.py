@@ -2,9 +2,9 @@
 
 from .fuse import fuse
 from .memory import place
-from .play import Event, Player, clocked, cut, worthwhile
+from .play import Player, clocked, cut, worthwhile
 from .replay import Validation, validate
-from .table import Buffer, Plan, Row, View, views
+from .table import Buffer, Event, Plan, Row, View, views
 from .trace import NoPlan, states, trace
 
 __all__ = [

@@ -77,23 +77,24 @@ def validate(net: Module, x: np.ndarray) -> Validation:
     """
     twin = copy.deepcopy(getattr(net, "net", net))
     player = Player(twin, fuse(trace(twin, x.shape, x.dtype)), 1)
-    (lane,) = player.lanes
+    (part,) = player.slices
     errors: list[float] = []
-    play, ends = lane._play, [*lane.first[1:], len(lane.records)]
+    records, play = part.records, part._play
+    ends = [*records.first[1:], len(records)]
 
     def replay(first: int, last: int) -> None:
-        rows = [i for i, at in enumerate(lane.first) if first <= at < last]
+        rows = [i for i, at in enumerate(records.first) if first <= at < last]
         for i in rows:
             row = player.plan.rows[i]
             definition = getattr(fused, row.operation, getattr(ops, row.operation, None))
-            given, right = lane.given(row), None
+            given, right = part.given(row), None
             if definition is not None and row.operation != "dropout_mask":
                 right = definition(*map(_copied, given), **row.keywords)
             largest = _largest(given)
-            play(lane.first[i], ends[i])
-            errors.append(_difference(lane.made(row), right, largest))
+            play(records.first[i], ends[i])
+            errors.append(_difference(part.written(row), right, largest))
 
-    lane._play = replay  # type: ignore[method-assign]
+    part._play = replay  # type: ignore[method-assign]
     y = player.forward(x)
     if player.plan.gradient is not None:
         player.backward(np.random.default_rng(0).standard_normal(y.shape).astype(y.dtype))

@@ -22,7 +22,7 @@ import numpy as np
 from ..errors import TinyshuffleError
 from ..ops import Cost
 
-__all__ = ["Buffer", "Plan", "Row", "View", "views"]
+__all__ = ["Buffer", "Event", "Plan", "Row", "View", "views"]
 
 SPEED = 1e10, 4e10  # bytes and multiply-adds a second, of one core
 
@@ -375,3 +375,14 @@ class Plan:
             for line in [headings, *lines]
         ]
         return "\n".join([*text, "", self.summary()])
+
+
+@dataclass(frozen=True)
+class Event:
+    """That a slice has run a row: for how long, and which share of the plan's images it had."""
+
+    plan: Plan
+    row: Row
+    thread: int
+    seconds: float
+    share: float

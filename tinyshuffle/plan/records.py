@@ -1,0 +1,210 @@
+"""The rows of a plan as records, which compiled code walks down: one slice's list.
+
+A row is one record or a few, each a kernel and the numbers that it works on
+(:mod:`tinyshuffle.kernels.record`). Behind rows whose results are sums over the batch stands a
+record for the meeting of the slices; where Python has to do a row, a record at which compiled code
+stops.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from math import inf, prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .by_python import WHOLE, of_the_batch, of_the_slice
+from .table import Plan, Row
+
+if TYPE_CHECKING:
+    from ..kernels.record import Work
+    from .slice import Slice
+
+__all__ = ["Patch", "Records", "sums_of"]
+
+# The first slice does these for all: their arguments are the whole batch's.
+_ONCE = ("batch_norm_track", "batch_norm_gradients")
+_PAUSE = 0.1  # seconds of compiled code, about, before Ctrl-C is looked for
+
+
+class Patch:
+    """Where in some records the address of an array stands, and how far behind it."""
+
+    def __init__(self, words: np.ndarray, array: np.ndarray) -> None:
+        start = array.__array_interface__["data"][0]
+        self.at = np.nonzero((words >= start) & (words < start + max(array.nbytes, 1)))
+        self.words, self.offsets = words, words[self.at] - start
+
+    def point_to(self, array: np.ndarray) -> None:
+        """Let the records speak of another array."""
+        self.words[self.at] = array.__array_interface__["data"][0] + self.offsets
+
+
+class Records:
+    """The records of a slice.
+
+    Attributes
+    ----------
+    python : dict
+        By the index of a record at which compiled code stops: what Python does there, or None.
+    first, behind : list of int
+        By row: its first record, and the one behind its last, from which on it meets others.
+    split : int
+        Where the backward pass starts.
+    patches : dict of Patch
+        By buffer: for arrays that may be put in the place of others.
+    total : Patch
+        Of the gradients of the whole batch.
+    """
+
+    def __init__(self, part: Slice) -> None:
+        from ..kernels import play, record
+
+        self.part = part
+        self.python: dict[int, Callable[[], None] | None] = {}
+        self.first: list[int] = []
+        self.behind: list[int] = []
+        self.works: list[Work] = []  # keep their constants alive
+        self._made: list[np.ndarray] = []
+        self._places = _places(part.memory())
+        self._kernel, self._zero = play.play, part.player.dtype.type(0)
+        self._write()
+        self.array = np.array(self._made, record.RECORD)
+        self.base, self.size = record.address_of(self.array), record.RECORD.itemsize
+        words = self.array.view(np.int64).reshape(len(self), self.size // 8)
+        replaced = *part.outside, *part.inside
+        self.patches = {b: Patch(words, part.arrays[b]) for b in replaced}
+        self.total = Patch(words, part.total)
+        tracks = [
+            (self.first[i], part.player.modules[row.layer])
+            for i, row in enumerate(part.plan.rows)
+            if row.operation == "batch_norm_track" and part.rank == 0
+        ]
+        self._tracks = np.array([i for i, _ in tracks], np.int64)
+        self._norms: list[Any] = [norm for _, norm in tracks]
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def play(self, first: int, last: int, flags: np.ndarray, rank: int) -> int:
+        """Run records until the last, or until one that is Python's; see ``kernels.play``."""
+        stopped: int = self._kernel(self.base, self.size, first, last, flags, rank, self._zero)
+        return stopped
+
+    def set_momenta(self) -> None:
+        """Take up the momentum of each batch norm's running statistics, which may change."""
+        self.array["momentum"][self._tracks] = [norm.momentum for norm in self._norms]
+
+    # ---- writing them
+
+    def _write(self) -> None:
+        from ..kernels.statistics import add_slices_work
+
+        part, plan, elapsed, offset = self.part, self.part.plan, 0.0, 0
+        self.split = 0
+        for i, row in enumerate(plan.rows):
+            if i == plan.forward:
+                self.split = len(self)
+            elapsed += part.share * plan.seconds_of(row)
+            if elapsed > _PAUSE:
+                self._stop(None)
+                elapsed = 0.0
+            self.first.append(len(self))
+            offset = self._row(row, offset)
+        if plan.forward == len(plan.rows):
+            self.split = len(self)
+        if plan.train and not part.alone:  # each adds up the gradients of its share of parameters
+            self._meet()
+            n, k, rank = part.total.size, len(part.player.cuts), part.rank
+            parts = part.player.parts
+            self._run(add_slices_work(part.total, parts, n * rank // k, n * (rank + 1) // k))
+
+    def _row(self, row: Row, offset: int) -> int:
+        """Write a row; its sums go ``offset`` numbers behind the slice's first. Return the next."""
+        part = self.part
+        totals = _sums(row)
+        held = {b: part.arrays[b] for b in totals}
+        if not part.alone:  # a slice's own part of the sums, side by side
+            for b in totals:
+                own = part.player.partial[part.rank, offset : offset + part.arrays[b].size]
+                part.arrays[b] = own.reshape(part.arrays[b].shape)
+                offset += own.size
+        if row.operation in WHOLE:
+            self._meet()
+            self._stop(of_the_batch(part.player, row) if part.rank == 0 else None)
+        elif row.operation not in _ONCE or part.rank == 0:
+            self._operation(row, totals)
+        self.behind.append(len(self))
+        if row.operation in WHOLE:
+            self._meet()
+        for b, total in held.items():
+            if not part.alone:
+                self._add_up(part.arrays[b], total)
+            part.arrays[b] = total
+        return offset
+
+    def _operation(self, row: Row, totals: list[int]) -> None:
+        from ..kernels.works import reads, works_of
+
+        part = self.part
+        works = works_of(row.operation, tuple(part.written(row)), part.given(row), row.keywords)
+        if works and all(self._stays(a) for work in works for a in reads(work)):
+            for work in works:
+                self._run(work)
+        else:
+            self._stop(of_the_slice(part, row, {b: part.arrays[b] for b in totals}))
+
+    def _stays(self, a: np.ndarray) -> bool:
+        """Whether an array lies in memory that stays, and is no copy made on the way."""
+        where = a.__array_interface__["data"][0]
+        start, stop = self._places[bisect_right(self._places, (where, inf)) - 1]
+        return not a.size or start <= where < stop
+
+    def _run(self, work: Work) -> None:
+        from ..kernels import record
+
+        self.works.append(work)
+        work.record["kernel"] = record.entry(work.kernel, work.zero.dtype)
+        self._made.append(work.record)
+
+    def _stop(self, function: Callable[[], None] | None) -> None:
+        from ..kernels import record
+
+        self.python[len(self)] = function
+        self._made.append(np.zeros((), record.RECORD))
+
+    def _meet(self) -> None:
+        self._add_up(np.zeros(0), np.zeros(0))
+
+    def _add_up(self, mine: np.ndarray, total: np.ndarray) -> None:
+        """Meet, and add up what lies where ``mine`` does, in each slice's part of the sums."""
+        from ..kernels import play, record
+
+        if self.part.alone:
+            return
+        partial, fields = self.part.player.partial, np.zeros((), record.RECORD)
+        fields["kernel"], fields["m"], fields["x_row"] = play.MEETING, total.size, partial.shape[1]
+        if total.size:
+            offset = record.address_of(mine) - record.address_of(partial[self.part.rank])
+            fields["sums"] = record.address_of(total)
+            fields["x"] = record.address_of(partial) + offset
+        self._made.append(fields)
+
+
+def _places(arrays: list[np.ndarray]) -> list[tuple[int, float]]:
+    """From where to where each array lies."""
+    starts = [(a.__array_interface__["data"][0], a.nbytes) for a in arrays if a.size]
+    return sorted((start, start + nbytes) for start, nbytes in starts)
+
+
+def _sums(row: Row) -> list[int]:
+    """The buffers of a row's results that are sums over the whole batch."""
+    return [v.buffer for p in row.parts or (row,) if p.meets for v in p.results]
+
+
+def sums_of(plan: Plan) -> int:
+    """How many numbers the sums of a batch have that slices add up, in whole lines of the cache."""
+    total = sum(prod(plan.buffers[b].shape) for row in plan.rows for b in _sums(row))
+    return -(-total // 8) * 8
