@@ -21,7 +21,7 @@ from .ops.arguments import number
 from .values import flags, read
 
 if TYPE_CHECKING:
-    from ..kernels.sgd import Steps
+    from .kernels.sgd import Steps
 
 __all__ = ["SGD", "Adam", "Optimizer"]
 
@@ -266,7 +266,7 @@ class SGD(Optimizer):
         """Change every parameter that has a gradient, in place."""
         if F.name != "numba" or {*map(type, self.params)} != {Parameter}:
             return super().step()
-        from ..kernels.sgd import Steps
+        from .kernels.sgd import Steps
 
         grads: list[Any] = [p._grad for p in self.params]
         moving = self.params

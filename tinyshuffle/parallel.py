@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cache
@@ -124,7 +124,7 @@ class DataParallel(Module):
                 return self._by_layers(x)
             with blas.limit(1):
                 out = player.forward(x)
-            self.save(player.backward, out.shape)
+            self.save(self._as_it_was(player.backward), out.shape)
         return out
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
@@ -147,6 +147,20 @@ class DataParallel(Module):
                 raise TinyshuffleError(f"the gradient {what}; give the gradient of that pass")
             with blas.limit(1):
                 return backward(dy)
+
+    def _as_it_was(self, backward: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """A way back that is refused if the layers are not those of the way forward any more."""
+        changes, made_of = Module.changes, self._now.layers
+
+        def checked(dy: np.ndarray) -> Any:
+            if Module.changes != changes and _layers(self.net) != made_of:
+                raise TinyshuffleError(
+                    "a layer was exchanged, or its mode or an argument changed, since the forward "
+                    "pass; call the net again, and then backward"
+                )
+            return backward(dy)
+
+        return checked
 
     @flags
     def plan(self, shape: tuple[int, ...], train: bool = True, as_written: bool = False) -> Plan:
@@ -240,7 +254,7 @@ class DataParallel(Module):
             ):
                 return
         layers = _layers(self.net)
-        self._now = self._made.pop(layers) if layers in self._made else _Plans()
+        self._now = self._made.pop(layers) if layers in self._made else _Plans(layers)
         self._now.trains = any(module.training for _, module in self.net._tree(""))
         self._made[layers] = self._now  # the newest is the last
         for old in list(self._made)[: -_KEPT]:
@@ -320,7 +334,8 @@ def _chunk(shape: tuple[int, ...]) -> int:
 class _Plans:
     """The plans of a net whose layers are as they were when these were made, and their players."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: tuple[Any, ...] = ()) -> None:
+        self.layers = layers
         self.plans: dict[Any, Plan | NoPlan] = {}
         self.players: dict[Any, Player] = {}
         self.trains = False  # whether a layer is in training, even if the net is not
@@ -331,14 +346,14 @@ def _layers(net: Module) -> tuple[Any, ...]:
     found: list[Any] = []
     for path, module in net._tree(""):
         kind = type(module)
-        found.append((path, id(module), kind, kind.forward, kind.backward))
+        found.append((path, id(module), kind, kind.forward, kind.backward, module.training))
         for name, value in vars(module).items():
             if isinstance(value, Parameter):
                 found.append((name, id(value), value.shape, value.dtype))
             elif isinstance(value, Module) or callable(value):
                 found.append((name, id(value)))
-            elif name == "momentum" and isinstance(module, BatchNorm2d):
-                pass  # a player looks at it in every pass
+            elif name == "training" or (name == "momentum" and isinstance(module, BatchNorm2d)):
+                pass  # the class may have the one, and a player looks at the other in every pass
             elif name[0] != "_" and isinstance(value, bool | int | float | str | tuple):
                 found.append((name, repr(value)))
     return tuple(found)

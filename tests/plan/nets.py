@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import strategies as st
 
 from tinyshuffle import nn
 from tinyshuffle.backend import F
@@ -124,8 +125,13 @@ def row(rng, c, depth):
 
 def random_net(seed):
     """Return a net that takes images of 3 channels, with scales and shifts that are not 1 and 0."""
-    rng = np.random.default_rng(seed)
+    return net_of(np.random.default_rng(seed), seed)
+
+
+def net_of(rng, seed=0):
+    """The same, of somebody's draws; the seed is that of the weights."""
     body, c = row(rng, 8, 2)
+    rng = np.random.default_rng(seed)
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), body, nn.GlobalAvgPool())
     net = nn.Sequential(net, nn.Linear(c, 5)).initialise(seed)
     for module in net.modules():
@@ -134,3 +140,21 @@ def random_net(seed):
             module.weight.data = rng.uniform(0.5, 1.5, n).astype(np.float32)
             module.bias.data = rng.normal(0, 0.5, n).astype(np.float32)
     return net
+
+
+class Draws:
+    """What the functions above ask of a generator, drawn by Hypothesis, which finds small nets."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def choice(self, values, size=None):
+        one = st.sampled_from(list(values))
+        drawn = [self.data.draw(one) for _ in range(size or 1)]
+        return drawn[0] if size is None else np.array(drawn)
+
+    def integers(self, low, high):
+        return self.data.draw(st.integers(low, high - 1))
+
+    def random(self):
+        return self.data.draw(st.sampled_from([0.0, 0.3, 0.6, 0.9]))

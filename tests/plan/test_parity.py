@@ -6,7 +6,9 @@ import copy
 
 import numpy as np
 import pytest
-from plan.nets import random_net
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from plan.nets import Draws, net_of, random_net
 
 import tinyshuffle as ts
 
@@ -29,13 +31,10 @@ def threads():
     ts.set_num_threads(None)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("seed", range(30))
-def test_random_nets(seed, dtype, threads):
-    rng = np.random.default_rng(seed)
-    layers = random_net(seed).astype(dtype)
-    n, h, w = rng.integers(2, 6), rng.integers(4, 9), rng.integers(4, 9)
-    x, dy = (rng.standard_normal(s).astype(dtype) for s in ((n, h, w, 3), (n, 5)))
+def compare(layers, dtype, shape, threads):
+    """Whether a net gives the same as its layers, with one thread and with two."""
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal(s).astype(dtype) for s in ((*shape, 3), (shape[0], 5)))
     right = both(copy.deepcopy(layers), x, dy)
     for slices in (1, 2):
         threads(slices)
@@ -45,6 +44,22 @@ def test_random_nets(seed, dtype, threads):
         for name, value in right.items():
             scale = largest if name.startswith("gradient") else np.abs(value).max(initial=1e-3)
             assert np.abs(mine[name] - value).max(initial=0) <= TOLERANCE[dtype] * scale, name
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("seed", range(30))
+def test_random_nets(seed, dtype, threads):
+    shape = np.random.default_rng(seed).integers((2, 4, 4), (6, 9, 9))
+    compare(random_net(seed).astype(dtype), dtype, shape, threads)
+
+
+@settings(
+    max_examples=30, deadline=None, derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+@given(data=st.data(), shape=st.tuples(st.integers(2, 5), st.integers(4, 8), st.integers(4, 8)))
+def test_nets_that_hypothesis_draws(data, shape, threads):
+    compare(net_of(Draws(data)).astype(np.float64), np.float64, shape, threads)
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -15,7 +15,7 @@ from tinyshuffle import TinyshuffleError, nn
 from tinyshuffle.kernels import play as compiled
 from tinyshuffle.kernels.record import RECORD
 from tinyshuffle.models import ShuffleUnitV2
-from tinyshuffle.plan import play
+from tinyshuffle.plan import records
 
 RNG = np.random.default_rng(0)
 
@@ -138,6 +138,35 @@ def test_another_batch_size_in_between(threads):
         same(gradients(net, images(n), dy), gradients(alone, images(n), dy))
 
 
+CHANGES = {
+    "a layer": lambda net: setattr(net, "fc", nn.Linear(1024, 5).initialise(1)),
+    "a mode": lambda net: next(m for m in net.modules() if isinstance(m, nn.BatchNorm2d)).eval(),
+    "the type": lambda net: net.astype(np.float64),
+    "an argument": lambda net: setattr(
+        next(m for m in net.modules() if isinstance(m, nn.Conv2d)), "stride", (2, 2)
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_way_back_is_refused_if_the_layers_have_changed(threads, change):
+    net = ts.models.create("shufflenet_v2_x0_5", num_classes=5, stem="cifar")
+    x = images(4)
+    dy = np.ones((4, 5), np.float32)
+    net(x)
+    CHANGES[change](net)
+    with pytest.raises(TinyshuffleError, match="since the forward pass"):
+        net.backward(dy)
+
+
+def test_what_is_changed_and_changed_back_changes_nothing(threads):
+    net = ts.models.create("shufflenet_v2_x0_5", num_classes=5, stem="cifar")
+    net(images(4))
+    net.eval()
+    net.train()
+    net.backward(np.ones((4, 5), np.float32))
+
+
 def test_only_the_newest_pass_can_go_back(threads):
     net = ts.DataParallel(build())
     net(images(7))
@@ -200,13 +229,13 @@ def test_ctrl_c_is_answered_in_compiled_code():
 
 def test_pauses_change_nothing(monkeypatch, threads):
     expected = gradients(ts.DataParallel(build()), images(7), DY)
-    monkeypatch.setattr(play, "_PAUSE", 0.0)
+    monkeypatch.setattr(records, "_PAUSE", 0.0)
     net = ts.DataParallel(build())
     found = gradients(net, images(7), DY)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
     (player,) = net._now.players.values()
-    assert sum(f is None for f in player.slices[0].python.values()) >= len(player.plan.rows)
+    assert sum(f is None for f in player.slices[0].records.python.values()) >= len(player.plan.rows)
 
 
 def test_without_compiled_rows_it_is_the_same(monkeypatch, threads):
