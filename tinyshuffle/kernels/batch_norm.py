@@ -369,7 +369,10 @@ def _finite(parts):
     for i in range(0, parts.size, LANES):
         v = v + load(parts, i)
     store(some, 0, v)
-    return np.isfinite(some.sum())
+    total = some[0]
+    for i in range(1, LANES):
+        total += some[i]
+    return np.isfinite(total)
 
 
 @exact
@@ -381,7 +384,8 @@ def _add_wide_sums(sums, x):
             v = np.float64(x[start + i])
             sums[1, i] += v
             sums[2, i] += v * v
-    sums[0] += x.size // c
+    for i in range(c):
+        sums[0, i] += x.size // c
 
 
 @exact

@@ -69,6 +69,11 @@ class _Cache(FunctionCache):
         super().__init__(function)
         self._cache_file._source_stamp = self._cache_file._source_stamp, _folder()
 
+    def holds(self, sig: Any, target_context: Any) -> bool:
+        """Whether the kernel has been compiled for a signature before."""
+        key = self._index_key(sig, target_context.codegen())
+        return key in self._cache_file._load_index()
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)

@@ -33,6 +33,7 @@ __all__ = [
     "floats",
     "record_at",
     "run",
+    "signature_of",
 ]
 
 _INT, _REAL = np.int64, np.float64
@@ -117,14 +118,18 @@ def address_of(a: np.ndarray) -> int:
     return a.__array_interface__["data"][0] if a.size else 0
 
 
+def signature_of(dtype: np.dtype) -> Any:
+    """Return what a kernel of records takes, for numbers of a type."""
+    return types.void(types.int64, numba.from_dtype(dtype))
+
+
 @cache
 def entry(kernel: Any, dtype: np.dtype) -> int:
     """Return the address of a compiled kernel for numbers of a type: of a C function.
 
     It takes the record's address (int64) and a zero of that type.
     """
-    signature = types.void(types.int64, numba.from_dtype(dtype))
-    compiled = kernel.get_compile_result(signature)
+    compiled = kernel.get_compile_result(signature_of(dtype))
     name = compiled.fndesc.llvm_cfunc_wrapper_name
     address: int = compiled.library.get_pointer_to_function(name)
     return address

@@ -64,7 +64,8 @@ def gradient_block(to, dy, at, dy_row, y, m, o, table, slopes, relu):
     if table.size > 0:
         backward(to[:size], d, y[at * o : at * o + size], table, slopes, relu)
     elif dy_row == o:
-        to[:size] = d
+        for i in range(size):
+            to[i] = d[i]
 
 
 @fused

@@ -71,6 +71,7 @@ class Records:
         self._places = _places(part.memory())
         self._kernel, self._zero = play.play, part.player.dtype.type(0)
         self._write()
+        self._find_kernels()
         self.array = np.array(self._made, record.RECORD)
         self.base, self.size = record.address_of(self.array), record.RECORD.itemsize
         words = self.array.view(np.int64).reshape(len(self), self.size // 8)
@@ -163,11 +164,17 @@ class Records:
         return not a.size or start <= where < stop
 
     def _run(self, work: Work) -> None:
-        from ..kernels import record
-
         self.works.append(work)
-        work.record["kernel"] = record.entry(work.kernel, work.zero.dtype)
         self._made.append(work.record)
+
+    def _find_kernels(self) -> None:
+        """Write where each kernel's code lies; it is compiled if that was never done."""
+        from ..kernels import record
+        from ..kernels.ahead import compile_ahead
+
+        compile_ahead((w.kernel, w.zero.dtype) for w in self.works)
+        for work in self.works:
+            work.record["kernel"] = record.entry(work.kernel, work.zero.dtype)
 
     def _stop(self, function: Callable[[], None] | None) -> None:
         from ..kernels import record

@@ -1,0 +1,72 @@
+"""Compile kernels ahead, in several processes.
+
+The first step after an installation needs some twenty kernels, and one core takes half a minute to
+compile them. Other processes compile a share each and leave what they made in numba's cache, where
+this one finds it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from .jit import _Cache
+from .record import entry, signature_of
+
+__all__ = ["compile_ahead"]
+
+_LEAST = 6  # kernels for which it pays to start processes
+
+
+def compile_ahead(kernels: Iterable[tuple[Any, np.dtype]]) -> None:
+    """Compile those of the kernels that the cache does not hold, each for a type of numbers.
+
+    Not in a process that is itself one of several: the others do the same.
+    """
+    missing = [(k, dtype) for k, dtype in dict.fromkeys(kernels) if not _is_there(k, dtype)]
+    if len(missing) < _LEAST or multiprocessing.parent_process() is not None:
+        return
+    from joblib import cpu_count
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    shares: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for kernel, dtype in missing:  # those of a file call the same others, compiled once
+        shares[kernel.py_func.__module__, dtype.name].append(kernel.__name__)
+    processes = min(cpu_count(), len(shares))
+    if processes == 1:
+        return
+    with ProcessPoolExecutor(processes) as pool:
+        done = [
+            pool.submit(_compile, module, names, dtype)
+            for (module, dtype), names in sorted(shares.items(), key=_heavy_first)
+        ]
+        for future in done:
+            future.result()
+
+
+_HEAVY = "norm_depthwise", "norm_pointwise", "norm_conv2d", "batch_norm", "meeting"
+
+
+def _heavy_first(share: tuple[tuple[str, str], list[str]]) -> int:
+    name = share[0][0].rpartition(".")[2]
+    return _HEAVY.index(name) if name in _HEAVY else len(_HEAVY)
+
+
+def _is_there(kernel: Any, dtype: np.dtype) -> bool:
+    kept = getattr(kernel, "_cache", None)
+    if not isinstance(kept, _Cache):  # nothing is compiled, or kept
+        return True
+    signature = signature_of(dtype)
+    if signature.args in kernel.overloads:
+        return True
+    return kept.holds(signature, kernel.targetctx)
+
+
+def _compile(module: str, names: list[str], dtype: str) -> None:
+    for name in names:
+        entry(getattr(importlib.import_module(module), name), np.dtype(dtype))
