@@ -91,7 +91,8 @@ class DataParallel(Module):
     -----
     The result is that of the net alone on the whole batch, up to rounding. In evaluation nothing
     is kept for a backward pass, and each slice is walked in chunks that are small enough for a
-    core's cache. With ``ts.backend("numpy")`` the layers run themselves, one after the other.
+    core's cache; a single image is shared by the cores, some of its pixels each. With
+    ``ts.backend("numpy")`` the layers run themselves, one after the other.
     """
 
     _OWN = ("net", "_lock", "_made", "_now", "_seen", "_saved", "_saver", "_replaced")
@@ -202,6 +203,11 @@ class DataParallel(Module):
             return self._whole(x)
         if plan.reasons or not plan.by_image or self._now.trains:
             return self._whole(x)
+        sharing = worthwhile(plan, _slices(), 1, len(plan.rows)) if len(x) == 1 else 1
+        if sharing > 1:
+            player = self._player(x.shape, x.dtype, sharing, by_pixels=True)
+            with blas.limit(1):
+                return player.forward(x)
         parts = cut(len(x), worthwhile(plan, len(parts), len(x) / chunk))
         chunk = min(_chunk(x.shape), parts[-1].stop - parts[-1].start)
         jobs = [
@@ -261,12 +267,15 @@ class DataParallel(Module):
             del self._made[old]
         self._seen = Module.changes, _kinds(self.net), _mutable(self.net)
 
-    def _player(self, shape: tuple[int, ...], dtype: Any, slices: int, rank: int = 0) -> Player:
+    def _player(
+        self, shape: tuple[int, ...], dtype: Any, slices: int, rank: int = 0,
+        by_pixels: bool = False,
+    ) -> Player:  # fmt: skip
         """The plan for batches of this shape, ready to run; ``rank`` tells several apart."""
         plan = self._plan(shape, dtype)
-        key, players = (shape, np.dtype(dtype), slices, rank), self._now.players
+        key, players = (shape, np.dtype(dtype), slices, rank, by_pixels), self._now.players
         if key not in players:
-            players[key] = Player(self.net, plan, slices)
+            players[key] = Player(self.net, plan, slices, by_pixels)
         return players[key]
 
     def _after_fork(self) -> None:

@@ -42,7 +42,7 @@ def depthwise_conv2d(
     special = special_stride(w.shape, stride, padding, dilation)
     if special:
         forward = forward_1 if special == 1 else forward_2
-        forward(y.reshape(-1), xf, wf, bf, np.zeros(wd * c, dtype), n, h, wd, c)
+        forward(y.reshape(-1), xf, wf, bf, np.zeros(wd * c, dtype), n, h, wd, c, 0, ho)
     else:
         window = (kh, kw, *pair(stride), *pair(padding), *pair(dilation))
         window_forward(y, xf.reshape(x.shape), wf.reshape(w.shape), bf, *window)
@@ -90,12 +90,13 @@ def special_stride(
 
 
 @fused
-def forward_1(y, x, w, b, zeros, n_images, height, width, c):
+def forward_1(y, x, w, b, zeros, n_images, height, width, c, first, last):
+    # The rows `first` to `last` of each image that comes out.
     # A window's columns are l(eft), m(iddle), r(ight), its rows 0, 1, 2.
     line = width * c
     zero = load(zeros, 0)
     for n in range(n_images):
-        for p in range(height):
+        for p in range(first, last):
             j = (n * height + p) * line
             above, i = (x, j - line) if p > 0 else (zeros, 0)
             below, k = (x, j + line) if p < height - 1 else (zeros, 0)
@@ -126,12 +127,12 @@ def forward_1(y, x, w, b, zeros, n_images, height, width, c):
 
 
 @fused
-def forward_2(y, x, w, b, zeros, n_images, height, width, c):
+def forward_2(y, x, w, b, zeros, n_images, height, width, c, first, last):
     line = width * c
     zero = load(zeros, 0)
     ho, wo = (height + 1) // 2, (width + 1) // 2
     for n in range(n_images):
-        for p in range(ho):
+        for p in range(first, last):
             j = (n * height + 2 * p) * line
             above, i = (x, j - line) if p > 0 else (zeros, 0)
             below, k = (x, j + line) if 2 * p + 1 < height else (zeros, 0)

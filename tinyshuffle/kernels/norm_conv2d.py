@@ -61,8 +61,9 @@ def conv(address, zero):
             stage(sx, st, x, at * x_row, x_row, count * h * wd, c, table, relu, shuffle)
         else:
             z = x[at * c :]
-        for line in range(0, count * ho, block):
-            lines = min(block, count * ho - line)
+        last_line = r.last if r.last > 0 else count * ho
+        for line in range(r.first, last_line, block):
+            lines = min(block, last_line - line)
             rows, to = lines * wo, (first * ho + line) * wo * o
             im2col(
                 columns, z, line, lines, h, wd, c, ho, wo, v.kh, v.kw, v.sh, v.sw, v.ph, v.pw,
@@ -180,12 +181,14 @@ def stem(address, zero):
     if folded.size > 0:
         weights, shifts = folded, folded[27 * o :]
     padded = np.zeros((h + 2 * v.ph) * line, x.dtype)
+    first, last = r.first, r.last if r.last > 0 else ho  # which rows of an image come out
     for i in range(n):
         _into_the_frame(padded, x[i * h * wd * 3 :], h, wd, v.ph, v.pw)
-        here = y[i * ho * wo * o : (i + 1) * ho * wo * o]
+        here = y[(i * ho + first) * wo * o : (i * ho + last) * wo * o]
         stem_forward(
-            here, padded, weights, shifts, 1, h + 2 * v.ph, wd + 2 * v.pw, ho, wo, v.sh, v.sw
-        )
+            here, padded[first * v.sh * line :], weights, shifts, 1, h + 2 * v.ph, wd + 2 * v.pw,
+            last - first, wo, v.sh, v.sw,
+        )  # fmt: skip
         if channels > 0:
             add_sums(sums, here, r.period)
         elif after.size > 0 and folded.size == 0:

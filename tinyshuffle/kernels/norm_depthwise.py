@@ -67,6 +67,7 @@ def depthwise(address, zero):
     folded = folded_weights(w, 9, after) if after.size > 0 else w[:0]
     if folded.size > 0:
         w, shifts = folded, folded[9 * c :]
+    line, last_line = r.first, r.last if r.last > 0 else ho  # which rows of an image come out
     for first in range(0, n, images):
         count = min(images, n - first)
         z, at = sx, first * h * wd
@@ -76,9 +77,11 @@ def depthwise(address, zero):
             z = x[at * c :]
         here = y[first * ho * wo * c : (first + count) * ho * wo * c]
         if stride == 1:
-            forward_1(here, z, w, shifts, zeros, count, h, wd, c)
+            forward_1(here, z, w, shifts, zeros, count, h, wd, c, line, last_line)
         else:
-            forward_2(here, z, w, shifts, zeros, count, h, wd, c)
+            forward_2(here, z, w, shifts, zeros, count, h, wd, c, line, last_line)
+        if last_line - line < ho:
+            here = here[line * wo * c : last_line * wo * c]  # of one image
         if channels > 0:
             add_sums(sums, here, r.period)
         elif after.size > 0 and folded.size == 0:

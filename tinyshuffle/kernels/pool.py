@@ -60,7 +60,7 @@ def max_pool2d(
     else:
         numbers = np.append(np.arange(window[0] * window[1]), -np.inf).astype(x.dtype)
         yf, wf = y.reshape(-1), winner.reshape(-1)
-        _max(yf, wf, xf, numbers, *x.shape, ho, wo, *window)
+        _max(yf, wf, xf, numbers, *x.shape, ho, wo, *window, 0, ho)
     return y, winner
 
 
@@ -147,10 +147,12 @@ def global_avg_pool_backward(dy: np.ndarray, x_shape: tuple[int, ...]) -> np.nda
 
 
 @exact
-def _max(y, winner, x, numbers, n_images, height, width, c, ho, wo, kh, kw, sh, sw, ph, pw):
-    # numbers: those of the taps, and -inf
+def _max(
+    y, winner, x, numbers, n_images, height, width, c, ho, wo, kh, kw, sh, sw, ph, pw, first, last
+):  # fmt: skip
+    # numbers: those of the taps, and -inf; the rows `first` to `last` come out
     for n in range(n_images):
-        for p in range(ho):
+        for p in range(first, last):
             i0, i1 = max(0, ph - p * sh), min(kh, height + ph - p * sh)
             for q in range(wo):
                 j0, j1 = max(0, pw - q * sw), min(kw, width + pw - q * sw)
@@ -329,7 +331,7 @@ def _max_row(address, zero):
     numbers[taps] = -np.inf
     _max(
         floats(r.y, size, zero), floats(r.dw, size, np.uint8(0)), x, numbers, r.n, r.h, r.wd, r.c,
-        v.ho, v.wo, v.kh, v.kw, v.sh, v.sw, v.ph, v.pw,
+        v.ho, v.wo, v.kh, v.kw, v.sh, v.sw, v.ph, v.pw, r.first, r.last if r.last > 0 else v.ho,
     )  # fmt: skip
 
 

@@ -67,6 +67,7 @@ RECORD = np.dtype([
     ("window", WINDOW),
     ("block", _INT),  # how many pixels, rows of pixels or images to take at a time
     ("images", _INT),
+    ("first", _INT), ("last", _INT),  # rows of pixels that come out; last at 0: all
     ("x_period", _INT), ("period", _INT),  # see tinyshuffle.kernels.sums
     ("momentum", _REAL), ("tracked", _INT), ("ceiling", _REAL),
 ])  # fmt: skip

@@ -55,16 +55,17 @@ def cut(n: int, slices: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(ends)]
 
 
-def worthwhile(plan: Plan, slices: int, share: float = 1.0) -> int:
+def worthwhile(
+    plan: Plan, slices: int, share: float = 1.0, meetings: int | None = None
+) -> int:
     """Return into how many slices, at most, the images should be cut for the least time.
 
     A thread takes a while to start, and each meeting some microseconds; a step whose work is tiny
-    is done sooner by one. ``share`` is how often the plan's images fit into those to be cut.
+    is done sooner by one. ``share`` is how often the plan's images fit into those to be cut, and
+    ``meetings`` how often the slices meet, if not as the plan says.
     """
-    seconds = share * plan.seconds
-    costs = [
-        seconds / k + (k > 1) * (_START + _MEETING * plan.meetings) for k in range(1, slices + 1)
-    ]
+    seconds, meetings = share * plan.seconds, plan.meetings if meetings is None else meetings
+    costs = [seconds / k + (k > 1) * (_START + _MEETING * meetings) for k in range(1, slices + 1)]
     return 1 + costs.index(min(costs))
 
 
@@ -78,12 +79,17 @@ class Player:
     plan : Plan
     slices : int
         At most; each has an image at least.
+    by_pixels : bool
+        In evaluation of one image: each slice has some of its pixels instead.
     """
 
-    def __init__(self, net: Module, plan: Plan, slices: int) -> None:
+    def __init__(self, net: Module, plan: Plan, slices: int, by_pixels: bool = False) -> None:
         self.plan, self.dtype = plan, np.dtype(plan.dtype)
         self.modules = dict(net.named_modules())
+        self.by_pixels = by_pixels
         self.cuts = cut(plan.shape[0], slices if plan.by_image else 1)
+        if by_pixels:
+            self.cuts *= slices
         self.parameters = {p.name: p for p in net.parameters()}
         self.learned = [
             (self.parameters[b.name], b.index) for b in plan.buffers if b.role == "gradient"
@@ -99,7 +105,9 @@ class Player:
         # what a Python layer saved on its way forward, for its way back
         self.saved: dict[str, list[list[tuple[Module, Any]]]] = {}
         self.layouts: dict[int, Plan] = {}  # by how many images a slice has
-        self.slices = [Slice(self, rank) for rank in range(len(self.cuts))]
+        self.slices: list[Slice] = []
+        for rank in range(len(self.cuts)):
+            self.slices.append(Slice(self, rank))
         self.start()
 
     def start(self) -> None:
@@ -110,7 +118,8 @@ class Player:
     @property
     def nbytes(self) -> int:
         """Bytes of memory that all slices hold."""
-        return sum(part.nbytes for part in self.slices) + self.parts.nbytes + self.partial.nbytes
+        own = self.slices[:1] if self.by_pixels else self.slices
+        return sum(part.nbytes for part in own) + self.parts.nbytes + self.partial.nbytes
 
     # ---- the two passes
 

@@ -138,7 +138,7 @@ class Records:
         elif row.operation not in _ONCE or part.rank == 0:
             self._operation(row, totals)
         self.behind.append(len(self))
-        if row.operation in WHOLE:
+        if row.operation in WHOLE or part.player.by_pixels:
             self._meet()
         for b, total in held.items():
             if not part.alone:
@@ -152,9 +152,11 @@ class Records:
         part = self.part
         works = works_of(row.operation, tuple(part.written(row)), part.given(row), row.keywords)
         if works and all(self._stays(a) for work in works for a in reads(work)):
-            for work in works:
+            for i, work in enumerate(works):
+                if part.player.by_pixels and i > 0:  # another may have done what this one needs
+                    self._meet()
                 self._run(work)
-        else:
+        elif not part.player.by_pixels or part.rank == 0:
             self._stop(of_the_slice(part, row, {b: part.arrays[b] for b in totals}))
 
     def _stays(self, a: np.ndarray) -> bool:
@@ -164,8 +166,13 @@ class Records:
         return not a.size or start <= where < stop
 
     def _run(self, work: Work) -> None:
-        self.works.append(work)
-        self._made.append(work.record)
+        from ..kernels.share import share_of
+
+        player = self.part.player
+        mine = share_of(work, self.part.rank, len(player.cuts)) if player.by_pixels else work
+        if mine is not None:
+            self.works.append(mine)
+            self._made.append(mine.record)
 
     def _find_kernels(self) -> None:
         """Write where each kernel's code lies; it is compiled if that was never done."""

@@ -49,8 +49,11 @@ class Slice:
         self.images, self.alone = player.cuts[rank], len(player.cuts) == 1
         self.n = self.images.stop - self.images.start
         self.share = self.n / self.plan.shape[0]
-        self.arrays: list[Any] = [None] * len(self.plan.buffers)
-        self._lay_out()
+        if player.by_pixels and rank > 0:  # all share the image, and the first one's memory
+            self._share(player.slices[0])
+        else:
+            self.arrays: list[Any] = [None] * len(self.plan.buffers)
+            self._lay_out()
         self.records = Records(self)
 
     # ---- memory
@@ -93,6 +96,15 @@ class Slice:
             if row.operation == "batch_norm_track":  # in place
                 for old, new in zip(row.arguments, row.results, strict=False):
                     self.arrays[new.buffer] = self.arrays[old.buffer]
+
+    def _share(self, first: Slice) -> None:
+        """Read and write what another slice reads and writes."""
+        for name in (
+            "arrays", "outside", "callers", "block", "sums", "total", "gradients", "learned",
+            "inside",
+        ):  # fmt: skip
+            setattr(self, name, getattr(first, name))
+        self.inside = dict(first.inside)
 
     def _of_the_net(self, b: Buffer) -> np.ndarray:
         """The array of a parameter or a running statistic, as it is now."""
@@ -206,7 +218,7 @@ class Slice:
         else:
             self._play_clocked(which, last, events)
         result = self.array(wanted)
-        if result is not mine:
+        if result is not mine and not (self.player.by_pixels and self.rank > 0):
             mine[...] = result
 
     def _use(self, index: int, array: np.ndarray) -> None:
