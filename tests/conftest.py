@@ -33,7 +33,7 @@ def rng() -> np.random.Generator:
 def slices_that_are_asked_for(request, monkeypatch):
     """Cut every batch into as many slices as there are threads, however small the work is."""
     if "small_work" not in request.keywords:
-        monkeypatch.setattr("tinyshuffle.parallel.worthwhile", lambda plan, slices, share=1: slices)
+        monkeypatch.setattr("tinyshuffle.parallel.worthwhile", lambda plan, slices, *_: slices)
 
 
 @pytest.fixture(params=["numpy", "numba"])

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 import tinyshuffle as ts
+import tinyshuffle.plan as plans
 from tinyshuffle import TinyshuffleError, nn
 from tinyshuffle.kernels import play as compiled
 from tinyshuffle.kernels.record import RECORD
 from tinyshuffle.models import ShuffleUnitV2
+from tinyshuffle.parallel import usable_cores
 from tinyshuffle.plan import records
 
 RNG = np.random.default_rng(0)
@@ -334,3 +336,50 @@ def test_winners_of_large_windows(threads):
     parallel = ts.DataParallel(net)
     parallel(x)
     np.testing.assert_allclose(parallel.backward(y), alone.backward(y), rtol=1e-5)
+
+
+ONE_IMAGE = {
+    "shufflenet_v2_x0_5": dict(stem="imagenet"), "shufflenet_v1_x0_25_g3": dict(stem="cifar"),
+    "mobilenet_v2": {}, "resnet20": {}, "squeezenet1_0": {}, "vgg11": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ONE_IMAGE)
+def test_threads_share_one_image_to_the_bit(name):
+    net = ts.models.create(name, 10, **ONE_IMAGE[name]).eval()
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean = RNG.normal(0, 0.1, layer.num_features).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((1, 67, 70, 3)).astype(np.float32)
+    plan = plans.fuse(plans.trace(net.net, x.shape, x.dtype))
+    expected = plans.Player(net.net, plan, 1).forward(x)
+    for threads in 2, 3, 5:
+        player = plans.Player(net.net, plan, threads, by_pixels=True)
+        np.testing.assert_array_equal(player.forward(x), expected)
+        assert not np.array_equal(player.forward(x[:, ::-1]), expected)
+        np.testing.assert_array_equal(player.forward(x), expected)
+    first = next(iter(net.parameters()))
+    first.data = first.data * 0  # another array, which every thread has to see
+    assert not np.array_equal(player.forward(x), expected)
+
+
+@pytest.mark.parametrize("left_out", ["pixels", "rows of pixels"])
+def test_a_share_that_is_left_out_is_noticed(left_out):
+    net = ts.models.create("shufflenet_v2_x0_5", 10, stem="imagenet").eval()
+    x = np.random.default_rng(0).standard_normal((1, 64, 64, 3)).astype(np.float32)
+    plan = plans.fuse(plans.trace(net.net, x.shape, x.dtype))
+    expected = plans.Player(net.net, plan, 1).forward(x)
+    player = plans.Player(net.net, plan, 2, by_pixels=True)
+    records = player.slices[0].records.array
+    if left_out == "pixels":
+        records["m"][(records["kernel"] != compiled.MEETING) & (records["m"] > 64)] -= 64
+    else:
+        records["last"] -= records["last"] > 0
+    assert not np.array_equal(player.forward(x), expected)
+
+
+def test_one_large_image_is_shared():
+    net = ts.models.create("shufflenet_v2_x0_5", 10, stem="imagenet").eval()
+    net(np.zeros((1, 224, 224, 3), np.float32))
+    players = net._now.players.values()
+    assert any(player.by_pixels for player in players) == (usable_cores() > 1)
