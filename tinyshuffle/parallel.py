@@ -123,9 +123,12 @@ class DataParallel(Module):
                 player = self._player(x.shape, x.dtype, slices)
             except NoPlan:
                 return self._by_layers(x)
+            changes = Module.changes
             with blas.limit(1):
                 out = player.forward(x)
-            self.save(self._as_it_was(player.backward), out.shape)
+            # a layer may have changed itself on its way
+            layers = self._now.layers if Module.changes == changes else _layers(self.net)
+            self.save(self._unless_changed(player.backward, layers), out.shape)
         return out
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
@@ -149,12 +152,14 @@ class DataParallel(Module):
             with blas.limit(1):
                 return backward(dy)
 
-    def _as_it_was(self, backward: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def _unless_changed(
+        self, backward: Callable[[Any], Any], layers: tuple[Any, ...]
+    ) -> Callable[[Any], Any]:
         """A way back that is refused if the layers are not those of the way forward any more."""
-        changes, made_of = Module.changes, self._now.layers
+        changes = Module.changes
 
         def checked(dy: np.ndarray) -> Any:
-            if Module.changes != changes and _layers(self.net) != made_of:
+            if Module.changes != changes and _layers(self.net) != layers:
                 raise TinyshuffleError(
                     "a layer was exchanged, or its mode or an argument changed, since the forward "
                     "pass; call the net again, and then backward"

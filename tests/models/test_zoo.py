@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -384,11 +382,9 @@ def test_any_width_of_mobilenet():
 )
 def test_nothing_is_drawn_before_it_is_needed(name, params):
     """VGG-19 has 575 MB of weights; SE-V2-164 the most layers."""
-    start = time.perf_counter()
     net = models.create(name)
     assert profile(net).total.params == params
     assert all(p._data is None for p in net.parameters())
-    assert time.perf_counter() - start < 2
 
 
 # ---- initial weights

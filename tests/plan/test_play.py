@@ -261,7 +261,7 @@ def test_tiny_work_is_done_by_one_thread(monkeypatch, n, size, slices):
         net(x)
         trained, *_ = (list(made.players.values()) for made in net._made.values())
         assert len(trained[0].slices) == slices
-        assert len({rank for *_, rank in net._now.players}) == slices
+        assert len({key[3] for key in net._now.players}) == slices  # ranks
     finally:
         ts.set_num_threads(None)
 
@@ -272,7 +272,7 @@ def test_most_rows_need_no_python():
     (player,) = net._now.players.values()
     (part, *_) = player.slices
     by_hand = [f for f in part.records.python.values() if f is not None]
-    assert len(by_hand) <= 8 and len(player.plan.rows) > 300
+    assert not by_hand and len(player.plan.rows) > 300
 
 
 def test_a_slice_that_fails_sends_the_others_home():

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from tinyshuffle.errors import TinyshuffleError
 from tinyshuffle.files import expand
 
+from ..values import flags
+
 __all__ = ["Source", "data_root", "locate"]
 
 
@@ -62,6 +64,7 @@ def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     return Path(pooch.os_cache("tinyshuffle"))
 
 
+@flags
 def locate(
     source: Source, root: str | os.PathLike[str] | None = None, download: bool = True
 ) -> Path:

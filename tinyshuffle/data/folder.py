@@ -21,7 +21,7 @@ import numpy as np
 from ..errors import TinyshuffleError
 from ..files import atomic_write, expand
 from ..text import message, shown, visible
-from ..values import whole
+from ..values import flags, whole
 from .archive import data_root
 from .dataset import Dataset, channel_statistics
 from .images import read_image
@@ -66,6 +66,7 @@ def pictures(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], list[tuple[
     return names, [(file, i) for i, name in enumerate(names) for file in _files(part / name)]
 
 
+@flags
 def load(
     path: str | os.PathLike[str], side: int | None = None, seed: int = 0, strict: bool = False
 ) -> tuple[Dataset, Dataset]:

@@ -12,6 +12,7 @@ from ..errors import TinyshuffleError
 from ..nn import Module
 from ..nn.module import layers_inside
 from ..ops.arguments import check_plain
+from ..values import flags
 
 __all__ = ["Passes"]
 
@@ -60,6 +61,7 @@ class Passes:
         _, *grads = self.backward(dy, clear=False)
         return [None, *grads]
 
+    @flags
     def backward(self, dy: np.ndarray, clear: bool = True) -> list[np.ndarray]:
         """Return dx and the parameters' gradients."""
         if clear:

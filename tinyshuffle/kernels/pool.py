@@ -277,6 +277,7 @@ def max_pool2d_backward_work(
     )  # fmt: skip
 
 
+@flags
 def avg_pool2d_work(
     y: np.ndarray, x: np.ndarray, kernel_size: IntPair, stride: IntPair, padding: IntPair = 0,
     count_include_pad: bool = True,
@@ -294,6 +295,7 @@ def avg_pool2d_work(
     )  # fmt: skip
 
 
+@flags
 def avg_pool2d_backward_work(
     dx: np.ndarray, dy: np.ndarray, x_shape: tuple[int, ...], kernel_size: IntPair,
     stride: IntPair, padding: IntPair = 0, count_include_pad: bool = True,

@@ -79,6 +79,7 @@ class Steps:
             [g.dtype is dtype and g.flags.c_contiguous for g in grads]
         )
 
+    @flags
     def take(
         self, grads: list[np.ndarray], decays: list[float], lr: float, momentum: float,
         nesterov: bool,

@@ -19,6 +19,7 @@ from ..models.nasnet import SecondPixels
 from ..nn import Module
 from ..ops.arguments import pair
 from ..plan import Plan, Row, View
+from ..values import flags
 
 __all__ = ["Graph"]
 
@@ -38,6 +39,7 @@ class Graph:
         Fold each batch norm into the convolution before it, where nothing else reads that.
     """
 
+    @flags
     def __init__(self, net: Module, plan: Plan, fold: bool) -> None:
         from onnx import helper, numpy_helper
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from ..memory import Pool
 from ..nn import Module
+from ..values import flags
 from .records import sums_of
 from .slice import Slice
 from .table import Event, Plan, View
@@ -83,6 +84,7 @@ class Player:
         In evaluation of one image: each slice has some of its pixels instead.
     """
 
+    @flags
     def __init__(self, net: Module, plan: Plan, slices: int, by_pixels: bool = False) -> None:
         self.plan, self.dtype = plan, np.dtype(plan.dtype)
         self.modules = dict(net.named_modules())

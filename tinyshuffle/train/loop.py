@@ -26,6 +26,7 @@ from .. import checkpoint, data, nn
 from ..checkpoint import Checkpoint
 from ..errors import TinyshuffleError
 from ..optim import SGD, Adam, Optimizer
+from ..values import flags
 from ..words import plural
 from . import record, schedule
 from .average import Average
@@ -54,6 +55,7 @@ class Trainer:
     run: Path
     tested: Evaluation | None = None
 
+    @flags
     def __init__(self, config: Config, quiet: bool) -> None:
         self.config = config
         self.train_set, self.test_set = load_data(config)
@@ -153,6 +155,7 @@ class Trainer:
 
     # ---- what is kept
 
+    @flags
     def save(self, best: bool = False) -> None:
         """Write the checkpoint, unless the weights in it would be worthless."""
         net = self.net.state_dict()

@@ -18,6 +18,7 @@ from ..data.archive import data_root
 from ..data.imagenet import Pipeline
 from ..errors import TinyshuffleError
 from ..text import shown
+from ..values import flags
 
 __all__ = ["LICENCE", "Published", "download", "find", "folder", "listed", "pipeline_of"]
 
@@ -92,6 +93,7 @@ def find(name: str) -> Published:
     return known[name]
 
 
+@flags
 def pipeline_of(path: str | os.PathLike[str], model: str, authors: bool = False) -> Pipeline:
     """Return what is done to pictures before they go into a net with the weights of that file."""
     if authors:
