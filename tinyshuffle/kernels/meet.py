@@ -1,8 +1,9 @@
-"""Waiting for other threads without going to sleep.
+"""Numbers by which threads tell each other how far they are, without going to sleep.
 
 Slices of a batch meet more than a hundred times in a training step, and rarely wait long. A thread
 that sleeps in the operating system takes longer to wake up than that, so it looks again and again
-for a while, without the interpreter lock.
+(:mod:`tinyshuffle.kernels.play`). What it looks at has to be read from memory each time, and what
+was written before has to be there by then: the processor calls that acquire and release.
 """
 
 from __future__ import annotations
@@ -15,11 +16,8 @@ from numba.core import types
 from numba.extending import lower_builtin, type_callable
 from numba.np.arrayobj import make_array
 
-from .jit import exact
+__all__ = ["APART", "read", "write"]
 
-__all__ = ["APART", "arrive"]
-
-_STAGGER = 60_000  # looks, about 0.03 ms
 APART = 8  # places between two threads' numbers: a cache line, so that nobody takes it from another
 
 
@@ -58,28 +56,3 @@ def _lower_write(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     value = context.cast(builder, args[2], sig.args[2], types.int64)
     builder.store_atomic(value, _pointer(context, builder, sig, args), "release", 8)
     return context.get_dummy_value()
-
-
-@exact
-def arrive(flags, rank, turn, looks):
-    """Say that this thread has come to its ``turn``-th meeting, and look whether all others have.
-
-    ``flags`` (int64) has a number for each thread, APART places apart, and one more behind that
-    says whether the meeting is off. Returns 1 if all are there, 0 if they were not at the last of
-    ``looks`` looks, -1 if it is off.
-    """
-    threads = flags.size // APART - 1
-    write(flags, rank * APART, turn)
-    for _ in range(looks):
-        if read(flags, threads * APART) != 0:
-            return -1
-        there = 0
-        for k in range(threads):
-            if read(flags, k * APART) >= turn:
-                there += 1
-        if there == threads:
-            # one after the other: who finds the interpreter lock taken goes to sleep after all
-            for _ in range(rank * _STAGGER):
-                there += read(flags, threads * APART)
-            return 1 if there > 0 else 0
-    return 0
