@@ -20,6 +20,12 @@ COLOURS = {"blue": (20, 40, 200), "green": (30, 180, 40), "red": (200, 30, 30)}
 
 
 @pytest.fixture(autouse=True)
+def a_wide_terminal(monkeypatch):
+    """Tables are tables: a narrow terminal gets a list."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TINYSHUFFLE_DATA", str(tmp_path / "cache"))
     return tmp_path / "cache" / "folders"

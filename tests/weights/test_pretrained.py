@@ -18,6 +18,12 @@ from tinyshuffle.data.imagenet import Pipeline, classes
 from tinyshuffle.weights import published
 
 
+@pytest.fixture(autouse=True)
+def a_wide_terminal(monkeypatch):
+    """Tables are tables: a narrow terminal gets a list."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     """A file for the smallest net, with ten classes."""
