@@ -250,3 +250,16 @@ def test_an_ablation_names_a_broken_file_once(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="are left out") as said:
         report = ts.train.ablate("shuffle", config, 1, tmp_path / "runs", jobs=1, quiet=True)
     assert len(said) == 1 and len(report.accuracies) == 4
+
+
+def test_a_large_jpeg_is_read_at_a_fraction_of_its_size(tmp_path: Path) -> None:
+    """Which changes next to nothing: it is scaled down anyway."""
+    y, x = np.mgrid[:600, :800]
+    smooth = np.stack([x / 4, y / 3, (x + y) / 6], -1).astype(np.uint8)
+    Image.fromarray(smooth).save(tmp_path / "a.jpg", quality=95)
+    asked = []
+    fraction = ts.data.images.read_image(tmp_path / "a.jpg", 64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("PIL.JpegImagePlugin.JpegImageFile.draft", lambda *a: asked.append(a))
+        whole = ts.data.images.read_image(tmp_path / "a.jpg", 64)
+    assert asked and np.abs(fraction.astype(int) - whole).max() <= 3

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import TinyshuffleError
 from ..files import atomic_write, expand
-from ..text import message, shown, visible
+from ..text import console, message, shown, visible
 from ..values import flags, whole
 from .archive import data_root
 from .dataset import Dataset, channel_statistics
@@ -114,11 +114,16 @@ def load(
             raise TinyshuffleError(f"{part} has no picture of the class {shown(name)}: add some")
     mean, std = channel_statistics(images)
     std = np.where(std > 0, std, np.float32(1))  # a channel that is the same everywhere
-    label = visible(folder.name, "")
+    label = _label(folder)
     return (
         Dataset(label, images, labels, tuple(names), mean, std),
         Dataset(label, test_images, test_labels, tuple(names), mean, std),
     )
+
+
+def _label(folder: Path) -> str:
+    """Return what a folder's data set is called."""
+    return visible(folder.name, "")
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -167,8 +172,14 @@ def _read(
     kept = data_root() / "folders" / f"{key.hexdigest()[:32]}.npz"
     found = _kept(kept, len(files), side)
     if found is None:
+        from rich.progress import track
+
         images, faults = np.zeros((len(files), side, side, 3), np.uint8), {}
-        for i, (path, _) in enumerate(files):
+        screen = console(stderr=True)
+        for i, (path, _) in track(
+            list(enumerate(files)), f"reading {_label(folder)}", console=screen, transient=True,
+            disable=not screen.is_terminal,
+        ):  # fmt: skip
             try:
                 images[i] = read_image(path, side)
             except TinyshuffleError as error:

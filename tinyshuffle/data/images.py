@@ -24,11 +24,11 @@ def read_image(image: Any, size: int) -> np.ndarray:
     """
     from PIL import Image, ImageOps
 
-    square = ImageOps.fit(open_image(image), (size, size), Image.Resampling.BICUBIC)
+    square = ImageOps.fit(open_image(image, 2 * size), (size, size), Image.Resampling.BICUBIC)
     return np.asarray(square)
 
 
-def open_image(image: Any) -> Image:
+def open_image(image: Any, enough: int | None = None) -> Image:
     """Return a picture as a Pillow image: upright and RGB.
 
     What is transparent is put on white, and of an animation the first picture is taken.
@@ -37,6 +37,9 @@ def open_image(image: Any) -> Image:
     ----------
     image : path, Pillow image or array (H, W), (H, W, 3) or (H, W, 4)
         Arrays are whole numbers from 0 to 255, 16 bits, or real numbers from 0 to 1.
+    enough : int, optional
+        Sides of so many pixels are enough: a large JPEG is decoded at an eighth, a quarter or a
+        half of its size, which is several times as fast.
 
     Raises
     ------
@@ -57,6 +60,8 @@ def open_image(image: Any) -> Image:
                 image = Image.fromarray(pixels[..., 0] if one_channel else pixels)
             elif not isinstance(image, Image.Image):
                 image = Image.open(image)
+                if enough is not None:
+                    image.draft(None, (enough, enough))
             return _rgb(ImageOps.exif_transpose(image))
     except Image.UnidentifiedImageError as error:
         raise TinyshuffleError(

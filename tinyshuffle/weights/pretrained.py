@@ -11,7 +11,7 @@ import numpy as np
 from ..data import imagenet
 from ..nn import Module
 from .files import State, read_state
-from .load import head_of
+from .load import head_of, load_state
 from .published import pipeline_of
 
 __all__ = ["Pretrained", "pretrained"]
@@ -73,7 +73,9 @@ def pretrained(model: str, path: str | os.PathLike[str]) -> Pretrained:
 
     state = read_state(path)
     count = _classes(model, state)
-    net = create(model, num_classes=count, weights=path)
+    variant: dict[str, Any] = {"authors": True} if state.authors else {}
+    net = create(model, num_classes=count, **variant)
+    load_state(net, state, str(path))
     names = imagenet.classes()
     if count != len(names):
         names = tuple(f"class {i}" for i in range(count))
