@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..weights.names import torch_layout
+
 __all__ = [
     "ShuffleNetV1", "ShuffleNetV2", "SqueezeExcitation", "blocks", "copy_weights", "load_state",
     "torch_layout",
@@ -225,19 +227,6 @@ def blocks(spec: list[Any]) -> nn.Sequential:
         else:
             layers.append(Added([blocks(branch) for branch in arguments]))
     return nn.Sequential(*layers)
-
-
-def torch_layout(array: np.ndarray) -> np.ndarray:
-    """Transpose a tensor of tinyshuffle's as PyTorch lays it out; the number of axes tells which.
-
-    Images NHWC and weights HWIO have 4 axes alike: this is for weights (``parity.nchw`` is for
-    images). Depthwise weights have 3, linear ones 2.
-    """
-    if array.ndim == 4:
-        return array.transpose(3, 2, 0, 1)  # (Kh, Kw, Cg, O) -> (O, Cg, Kh, Kw)
-    if array.ndim == 3:
-        return array.transpose(2, 0, 1)[:, None]  # (Kh, Kw, C) -> (C, 1, Kh, Kw)
-    return array.T
 
 
 def copy_weights(ts_net: Any, torch_net: nn.Module) -> None:
