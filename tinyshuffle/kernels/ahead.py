@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,11 @@ __all__ = ["compile_ahead"]
 _LEAST = 6  # kernels for which it pays to start processes
 
 
-def compile_ahead(kernels: Iterable[tuple[Any, np.dtype]]) -> None:
+def compile_ahead(kernels: Iterable[tuple[Any, np.dtype]], meanwhile: Callable[[], Any]) -> None:
     """Compile those of the kernels that the cache does not hold, each for a type of numbers.
 
-    Not in a process that is itself one of several: the others do the same.
+    This process does ``meanwhile`` what others need not do. A process that is itself one of
+    several starts no others: those beside it do the same.
     """
     missing = [(k, dtype) for k, dtype in dict.fromkeys(kernels) if not _is_there(k, dtype)]
     if len(missing) < _LEAST or multiprocessing.parent_process() is not None:
@@ -45,6 +46,7 @@ def compile_ahead(kernels: Iterable[tuple[Any, np.dtype]]) -> None:
             pool.submit(_compile, module, names, dtype)
             for (module, dtype), names in sorted(shares.items(), key=_heavy_first)
         ]
+        meanwhile()
         for future in done:
             future.result()
 

@@ -18,7 +18,18 @@ from .. import memory
 from ..errors import TinyshuffleError
 from ..ops.batch_norm import HUGE, batch_norm_cost, batch_norm_statistics
 from ..values import flags
-from .jit import LANES, exact, flat, fused, load, scratch, store, where_greater, where_positive
+from .jit import (
+    LANES,
+    exact,
+    exact_part,
+    flat,
+    fused_part,
+    load,
+    scratch,
+    store,
+    where_greater,
+    where_positive,
+)
 from .record import NORM, Work, address_of, doubles, fill, floats, record_at, run
 from .sums import BLOCKS, ending, fold, period_of
 
@@ -230,14 +241,14 @@ def _eval_backward(address, zero):
             to[i] = scale[i] * (zero if closed else d[i])
 
 
-@exact
+@exact_part
 def finish_backward_sums(sums, table):
     """Make dγ = Σ dz x̂ of Σ dz (x - k)."""
     for i in range(sums.shape[1]):
         sums[1, i] = sums[1, i] * table[1, i] + sums[0, i] * table[4, i]
 
 
-@exact
+@exact_part
 def table_of(norm, c, period, like, zero):
     """Return k, s = 1 / √(σ² + ε), γ s, β + γ r and r, repeated over a period: (5, period).
 
@@ -268,7 +279,7 @@ def table_of(norm, c, period, like, zero):
     return repeat(table, channels)
 
 
-@exact
+@exact_part
 def slopes_of(norm, c, table):
     """Return the last two factors of BN-7 over a period, of the sums (2, C) of dz and dz·x̂.
 
@@ -285,7 +296,7 @@ def slopes_of(norm, c, table):
     return repeat(slopes, channels)
 
 
-@exact
+@exact_part
 def repeat(table, c):
     """Fill each row of a table with its first C numbers."""
     for row in table:
@@ -294,7 +305,7 @@ def repeat(table, c):
     return table
 
 
-@fused
+@fused_part
 def add_sums(sums, x, period):
     """Add M, Σ x and Σ x² of each channel to sums (3, C).
 
@@ -339,7 +350,7 @@ def add_sums(sums, x, period):
             sums[2, i] += here[1, i] + of * (2 * here[0, i] + n * of)
 
 
-@exact
+@exact_part
 def _centre(k, sums, x):
     """Write numbers near those of the channels to a period: the mean so far, or of some of x."""
     c = sums.shape[1]
@@ -361,7 +372,7 @@ def _centre(k, sums, x):
             copy[i] = k[i]
 
 
-@exact
+@exact_part
 def _finite(parts):
     """Whether all numbers of a period are, and their sum."""
     some = np.zeros(LANES, parts.dtype)
@@ -375,7 +386,7 @@ def _finite(parts):
     return np.isfinite(total)
 
 
-@exact
+@exact_part
 def _add_wide_sums(sums, x):
     """Add M, Σ x and Σ x² of numbers whose squares are too large for float32."""
     c = sums.shape[1]
@@ -388,7 +399,7 @@ def _add_wide_sums(sums, x):
         sums[0, i] += x.size // c
 
 
-@exact
+@exact_part
 def normalise(y, x, table, relu):
     """Write BN-4 of x to y, which may be x."""
     k, scale, shift = table[0], table[2], table[3]
@@ -409,7 +420,7 @@ def normalise(y, x, table, relu):
             y[start + i] = low if u <= low else u  # a NaN stays one
 
 
-@exact
+@exact_part
 def add_backward_sums(sums, dy, x, table, relu):
     """Add Σ dz and Σ dz (x - k) of each channel to sums (2, C)."""
     k, scale, shift = table[0], table[2], table[3]
@@ -445,7 +456,7 @@ def add_backward_sums(sums, dy, x, table, relu):
             _add_wide_backward_sums(sums, gradients, numbers, table, relu)
 
 
-@exact
+@exact_part
 def _add_wide_backward_sums(sums, dy, x, table, relu):
     """Add Σ dz and Σ dz (x - k) of numbers whose products are too large for float32."""
     c, k, scale, shift = sums.shape[1], table[0], table[2], table[3]
@@ -458,7 +469,7 @@ def _add_wide_backward_sums(sums, dy, x, table, relu):
                 sums[1, i] += d * u
 
 
-@exact
+@exact_part
 def backward(dx, dy, x, table, slopes, relu):
     """Write BN-7 to dx, which may be dy."""
     k, scale, shift, mean_dz, slope = table[0], table[2], table[3], slopes[0], slopes[1]

@@ -12,7 +12,7 @@ from .. import memory
 from ..ops import channel_shuffle as definition
 from ..ops.arguments import check_array, check_groups, is_real
 from ..ops.channel_shuffle import channel_shuffle_cost
-from .jit import exact, flat
+from .jit import exact, exact_part, flat
 from .record import Work, fill, floats, record_at, run
 
 __all__ = [
@@ -60,7 +60,7 @@ def _shuffle(address, zero):
         transpose(y, x, r.groups, r.n)
 
 
-@exact
+@exact_part
 def _interleave(y, x, n):  # (2, n) -> (n, 2)
     for start in range(0, x.size, 2 * n):
         a, b = x[start : start + n], x[start + n : start + 2 * n]
@@ -70,7 +70,7 @@ def _interleave(y, x, n):  # (2, n) -> (n, 2)
             pairs[2 * j + 1] = b[j]
 
 
-@exact
+@exact_part
 def _part(y, x, n):  # (n, 2) -> (2, n)
     for start in range(0, x.size, 2 * n):
         a, b = y[start : start + n], y[start + n : start + 2 * n]
@@ -80,7 +80,7 @@ def _part(y, x, n):  # (n, 2) -> (2, n)
             b[j] = pairs[2 * j + 1]
 
 
-@exact
+@exact_part
 def transpose(y, x, groups, n):  # (G, n) -> (n, G), along the longer side
     for start in range(0, x.size, groups * n):
         if n > groups:

@@ -15,7 +15,7 @@ from ..ops.arguments import check_channels
 from ..ops.depthwise import depthwise_conv2d_cost
 from ..ops.windows import IntPair, output_size, pair
 from ..values import flags
-from .jit import LANES, flat, fused, load, prefetch, store
+from .jit import LANES, flat, fused, fused_part, load, prefetch, store
 from .sums import fold
 
 __all__ = ["depthwise_conv2d", "depthwise_conv2d_backward", "depthwise_conv2d_cost"]
@@ -251,7 +251,7 @@ def backward_1(dx, sums, dy, x, w, zeros, spare, part, n_images, height, width, 
     _collect(sums, part, c)
 
 
-@fused
+@fused_part
 def _collect(sums, part, c):
     # part (C / 16, 10, 16) joins sums (10, C) and starts again from zero
     for start in range(0, c, LANES):

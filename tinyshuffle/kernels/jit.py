@@ -45,8 +45,10 @@ __all__ = [
     "LANES",
     "Lanes",
     "exact",
+    "exact_part",
     "flat",
     "fused",
+    "fused_part",
     "load",
     "prefetch",
     "scratch",
@@ -110,8 +112,9 @@ def _say(what: str) -> None:
     print(f"tinyshuffle: {what}", file=sys.stderr)
 
 
-def _compiled(**options: Any) -> _Decorator:
-    compiled = numba.njit(nogil=True, error_model="numpy", **options)
+def _compiled(part: bool = False, **options: Any) -> _Decorator:
+    bare: dict[str, Any] = dict(no_cpython_wrapper=part, no_cfunc_wrapper=part)
+    compiled = numba.njit(nogil=True, error_model="numpy", **bare, **options)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         kernel = compiled(function)
@@ -147,6 +150,9 @@ def _check_writable(directory: str) -> None:
 # or a kernel that is first compiled for a `fused` one takes over its rounding.
 fused = _compiled(fastmath={"contract", "nsz"})
 exact = _compiled(fastmath=False)
+# For what only other kernels call: nothing is compiled that Python would call it by.
+fused_part = _compiled(part=True, fastmath={"contract", "nsz"})
+exact_part = _compiled(part=True, fastmath=False)
 
 
 def flat(a: np.ndarray, dtype: np.dtype, shape: tuple[int, ...] | None = None) -> np.ndarray:

@@ -17,7 +17,7 @@ from .batch_norm import (
 )
 from .branches import concat
 from .channel_shuffle import channel_shuffle, channel_shuffle_backward
-from .jit import exact, flat, scratch
+from .jit import exact, exact_part, flat, scratch
 from .norm_conv import normalised
 from .pixels import pixels
 from .record import Work, doubles, fill, floats, record_at, run
@@ -175,7 +175,7 @@ def _side_by_side(address, zero):
             pairs[2 * i + 1] = b[i]
 
 
-@exact
+@exact_part
 def _block(spare, x, first, row, table, relu, m, c):
     """Return m pixels of x, normalised, one behind the other."""
     if table.size == 0 and row == c:

@@ -20,7 +20,7 @@ from .batch_norm import (
 )
 from .channel_shuffle import transpose
 from .conv import col2im, im2col, stem_forward, stem_images, stem_weights
-from .jit import LANES, fused, scratch
+from .jit import LANES, fused, fused_part, scratch
 from .norm_depthwise import rectify
 from .norm_pointwise import SLACK, panels_of, unpad
 from .record import doubles, floats, record_at
@@ -234,7 +234,7 @@ def stem_backward(address, zero):
             out[i * o + j] = dw[i, j]
 
 
-@fused
+@fused_part
 def _into_the_frame(padded, x, h, wd, ph, pw):
     # an image (H, W, 3), in a frame of zeros that is there already
     line = 3 * (wd + 2 * pw)

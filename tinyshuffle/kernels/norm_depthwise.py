@@ -26,7 +26,7 @@ from .depthwise import (
     window_backward,
     window_forward,
 )
-from .jit import LANES, fused, scratch
+from .jit import LANES, fused, fused_part, scratch
 from .record import doubles, floats, record_at
 from .stage import add, folded_weights, gradient_block, stage
 
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 
-@fused
+@fused_part
 def rectify(y):
     for i in range(y.size):
         y[i] = 0 if y[i] < 0 else y[i]  # a NaN stays one

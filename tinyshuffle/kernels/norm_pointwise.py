@@ -18,7 +18,7 @@ from .batch_norm import (
     table_of,
 )
 from .channel_shuffle import transpose
-from .jit import fused, scratch
+from .jit import fused, fused_part, scratch
 from .record import doubles, floats, record_at
 from .stage import add, folded_weights, gradient_block, stage
 from .tile import (
@@ -38,7 +38,7 @@ __all__ = ["SLACK", "panels_of", "pointwise", "pointwise_backward", "unpad"]
 SLACK = 64  # numbers behind a scratch array that a tile may read
 
 
-@fused
+@fused_part
 def panels_of(w, groups, k, n, k_step, n_step, group_step):
     # the right factors of all groups, packed: (groups, K · packed(N))
     size = k * packed(n)
@@ -48,7 +48,7 @@ def panels_of(w, groups, k, n, k_step, n_step, group_step):
     return panels
 
 
-@fused
+@fused_part
 def unpad(y, y_row, padded, m, groups, og, row):
     # padded rows are (groups, row), y's (groups, og)
     for r in range(m):

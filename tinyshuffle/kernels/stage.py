@@ -6,14 +6,14 @@ import numpy as np
 
 from .batch_norm import backward, normalise
 from .channel_shuffle import transpose
-from .jit import fused, scratch
+from .jit import fused_part, scratch
 
 __all__ = ["add", "folded_weights", "gradient_block", "stage"]
 
 _LARGE = 1e18  # a factor or a shift that is not folded into weights
 
 
-@fused
+@fused_part
 def folded_weights(w, k, table):
     """The weights (K, O) of a convolution and the batch norm behind it, and a row of shifts.
 
@@ -33,7 +33,7 @@ def folded_weights(w, k, table):
     return out
 
 
-@fused
+@fused_part
 def stage(to, spare, x, at, x_row, m, c, table, relu, shuffle):
     """Write m pixels of x, normalised and shuffled, to a scratch array."""
     size = m * c
@@ -49,7 +49,7 @@ def stage(to, spare, x, at, x_row, m, c, table, relu, shuffle):
         transpose(to[:size], spare[:size], shuffle, c // shuffle)
 
 
-@fused
+@fused_part
 def gradient_block(to, dy, at, dy_row, y, m, o, table, slopes, relu):
     """Write the gradient of m pixels of y to a scratch array."""
     size = m * o
@@ -68,7 +68,7 @@ def gradient_block(to, dy, at, dy_row, y, m, o, table, slopes, relu):
             to[i] = d[i]
 
 
-@fused
+@fused_part
 def add(y, y_row, x, m, c):
     """Add m pixels of x to those of y, which are ``y_row`` apart."""
     if y_row == c:

@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 
-from .jit import LANES, exact, flat, load, store
+from .jit import LANES, exact, exact_part, flat, load, store
 
 __all__ = ["BLOCKS", "ending", "fold", "period_of", "sum_pixels"]
 
@@ -37,7 +37,7 @@ def sum_pixels(x: np.ndarray) -> np.ndarray:
     return sums[0]
 
 
-@exact
+@exact_part
 def ending(x, size):
     """Return the numbers of x behind its last whole block, made a block with zeros, or nothing."""
     start = x.size - x.size % size
@@ -47,7 +47,7 @@ def ending(x, size):
     return rest
 
 
-@exact
+@exact_part
 def fold(sums, parts):
     """Add the sums over a period (K, period) to those of the channels (K, C), and clear them."""
     c, width = sums.shape[1], parts.shape[1]

@@ -23,7 +23,7 @@ from numba.core import types
 from numba.extending import lower_builtin, type_callable
 from numba.np.arrayobj import make_array
 
-from .jit import LANES, exact, fused, prefetch
+from .jit import LANES, exact_part, fused_part, prefetch
 
 __all__ = [
     "ADD",
@@ -58,25 +58,25 @@ def _shape() -> tuple[int, int]:
 ROWS, VECTOR = _shape()
 
 
-@exact
+@exact_part
 def row_of(n):
     """Return how far apart the rows of a result with N columns lie at least."""
     return max(n, VECTOR)
 
 
-@exact
+@exact_part
 def packed(n):
     """Return how many numbers a row of all panels for N columns has."""
     return -(-n // VECTOR) * VECTOR
 
 
-@exact
+@exact_part
 def _next(left):
     """How many vectors of columns the next tile takes, when so many are left: 3, or 2 and 2."""
     return min(left, 2 if left == 4 else 3)
 
 
-@exact
+@exact_part
 def _column(vector, n):
     """Where a vector of columns starts."""
     return max(0, min(vector * VECTOR, n - VECTOR))
@@ -222,7 +222,7 @@ def _lower_copy(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return context.get_dummy_value()
 
 
-@exact
+@exact_part
 def pack(panels, w, k, n, k_step, n_step):
     """Lay a (K, N) matrix with the given distances between its numbers into panels."""
     to, vector, left = 0, 0, packed(n) // VECTOR
@@ -245,7 +245,7 @@ def pack(panels, w, k, n, k_step, n_step):
         left -= vectors
 
 
-@fused
+@fused_part
 def multiply(y, to, y_row, end, a, i, a_row, panels, j, m, k, n, ahead, at_ahead, ahead_size):
     """Write the product of m rows of a, K long, and panels of N columns to y.
 
@@ -278,7 +278,7 @@ def multiply(y, to, y_row, end, a, i, a_row, panels, j, m, k, n, ahead, at_ahead
         left -= vectors
 
 
-@fused
+@fused_part
 def add_weight_gradient(dw, to, dw_row, x, i, x_row, dy, j, dy_row, m, k, n):
     """Add xᵀ · dy, of m rows of x, K long, and of dy, N long, to dw, whose rows are dw_row apart.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
+from functools import partial
 from math import inf, prod
 from typing import TYPE_CHECKING, Any
 
@@ -179,7 +180,9 @@ class Records:
         from ..kernels import record
         from ..kernels.ahead import compile_ahead
 
-        compile_ahead((w.kernel, w.zero.dtype) for w in self.works)
+        # a walk along no records at all compiles the walk
+        walk = partial(self._kernel, 0, 0, 0, 0, np.zeros(1, np.int64), 0, self._zero)
+        compile_ahead([(w.kernel, w.zero.dtype) for w in self.works], walk)
         for work in self.works:
             work.record["kernel"] = record.entry(work.kernel, work.zero.dtype)
 
