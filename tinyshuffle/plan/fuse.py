@@ -171,7 +171,8 @@ def normalised(table: _Table, i: int) -> None:
             return
         n = n._replace(relu=True)
     else:
-        if n.shuffle > 1:
+        # with running statistics the norm is to be a part of the convolution in front of it
+        if n.shuffle > 1 or table.buffers[n.mean.buffer].role == "state":
             return
         n = n._replace(shuffle=_groups(row))
     alone = table.only_reader(before[1].results[0], row.operation)

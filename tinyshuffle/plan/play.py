@@ -29,7 +29,7 @@ from .table import Event, Plan, View
 
 __all__ = ["Player", "clocked", "cut", "worthwhile"]
 
-_START, _MEETING = 4e-4, 4e-6  # seconds that threads take to begin and end, and to meet
+_START, _MEETING = 6e-4, 4e-6  # seconds that threads take to begin and end, and to meet
 
 _events: ContextVar[list[Event] | None] = ContextVar("events", default=None)
 
