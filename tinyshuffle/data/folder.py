@@ -212,7 +212,7 @@ def _kept(path: Path, count: int, side: int) -> tuple[np.ndarray, dict[int, str]
         if images.shape != (count, side, side, 3) or images.dtype != np.uint8:
             return None
         return images, {int(i): str(word) for i, word in words.items()}
-    except Exception:
+    except Exception:  # a damaged file ends in many kinds of them
         return None
 
 

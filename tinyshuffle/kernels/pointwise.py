@@ -86,14 +86,13 @@ def _rows(a: np.ndarray, b: np.ndarray) -> int:
 
 def add_bias(y: np.ndarray, b: np.ndarray) -> None:
     """Add ``b`` (O,) to every pixel of ``y``, in place."""
-    fit(b, (y.shape[-1],))
     run(bias_work(y, b))
 
 
 def bias_work(y: np.ndarray, b: np.ndarray) -> Work:
     """Add ``b`` (O,) to every pixel of ``y``, in place."""
     o = y.shape[-1]
-    return fill(_add_bias, y.dtype, y=y, w=flat(b, y.dtype), m=y.size // o, o=o)
+    return fill(_add_bias, y.dtype, y=y, w=flat(b, y.dtype, (o,)), m=y.size // o, o=o)
 
 
 def bias_gradient_work(db: np.ndarray, dy: np.ndarray) -> Work:
