@@ -47,7 +47,6 @@ ELSEWHERE = {
     "data/imagenet": "weights/test_pretrained.py: what torchvision does to a picture",
     "data/images": "train/test_trained.py: files that are pictures, and those that are none",
     "errors": "test_cli.py: mistakes are one sentence",
-    "files": "test_checkpoint.py: a file is whole or absent",
     "words": "train/test_recipe.py: times that a recipe holds",
 }
 

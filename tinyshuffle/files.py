@@ -1,17 +1,18 @@
-"""Files: paths as users write them, and writing that leaves a whole file or the one before."""
+"""Files: paths as users write them, writing that leaves a whole file or the one before, packages."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
 from .errors import TinyshuffleError
 from .text import shown
 
-__all__ = ["atomic_write", "expand"]
+__all__ = ["atomic_write", "expand", "installed"]
 
 
 def expand(path: str | os.PathLike[str], name: str = "") -> Path:
@@ -68,3 +69,13 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
                 "before is untouched: make room or mend the permissions"
             ) from error
         raise
+
+
+def installed(package: str) -> bool:
+    """Tell whether a package can be imported, without importing it.
+
+    A folder of the same name in the reader's directory is none: Python would import it as an empty
+    package, and the error would come far from its cause.
+    """
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None

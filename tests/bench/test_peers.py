@@ -9,7 +9,7 @@ from tinyshuffle.bench import peers
 
 
 def test_a_missing_peer_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(peers, "find_spec", lambda name: None if name == "torch" else object())
+    monkeypatch.setattr(peers, "installed", lambda name: name != "torch")
     with pytest.raises(ts.TinyshuffleError, match="^PyTorch is not installed; pip install torch, "):
         peers.check_peer("torch", "step")
     with pytest.raises(ts.TinyshuffleError, match="^PyTorch, which writes .* --peer onnxruntime$"):

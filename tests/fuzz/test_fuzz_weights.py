@@ -9,7 +9,6 @@ import sys
 import tracemalloc
 import zipfile
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from weights import torch_files
 from weights.torch_files import text
 
 import tinyshuffle as ts
+from tinyshuffle.files import installed
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +67,7 @@ WHOLE: dict[str, Callable[[Path], None]] = {
     "legacy.pth": lambda path: torch_files.write_legacy(path, state()),
     "arrays.npz": _npz,
 }
-if find_spec("safetensors") is not None:
+if installed("safetensors"):
     WHOLE["whole.safetensors"] = _safetensors
 
 

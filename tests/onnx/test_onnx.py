@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,11 @@ from train import tiny_run
 
 import tinyshuffle as ts
 from tinyshuffle.cli import cli
+from tinyshuffle.files import installed
 
 NET = "shufflenet_v2_x0_5"
 SMALL = {"stage_repeats": (1, 1, 1), "conv5_channels": 32}
-needs_onnx = pytest.mark.skipif(find_spec("onnx") is None, reason="onnx is not installed")
+needs_onnx = pytest.mark.skipif(not installed("onnx"), reason="onnx is not installed")
 
 
 def net():
@@ -29,7 +29,7 @@ def run(*words: object) -> tuple[int, str]:
 
 
 def test_without_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["tinyshuffle.onnx.export"], "find_spec", lambda name: None)
+    monkeypatch.setattr(sys.modules["tinyshuffle.onnx.export"], "installed", lambda name: False)
     with pytest.raises(ts.TinyshuffleError, match="pip install onnx onnxruntime"):
         ts.onnx.export(net(), tmp_path / "a.onnx")
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tinyshuffle as ts
+from tinyshuffle.files import installed
 
-if find_spec("torch") is None:
+if not installed("torch"):
 
     class Skipped(pytest.File):
         def collect(self) -> list[pytest.Item]:

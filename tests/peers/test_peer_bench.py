@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,10 @@ from tinyshuffle.bench import guidelines, process, run
 from tinyshuffle.bench.process import Worker
 from tinyshuffle.bench.progress import Progress
 from tinyshuffle.cli import cli
+from tinyshuffle.files import installed
 
 SMALL = ["--batch", "4", "--input-size", "16", "--rounds", "1", "--threads", "1"]
-PEERS = ["torch"] + ["onnxruntime"] * all(find_spec(p) for p in ("onnx", "onnxruntime"))
+PEERS = ["torch"] + ["onnxruntime"] * all(installed(p) for p in ("onnx", "onnxruntime"))
 
 
 def test_a_step_beside_pytorch() -> None:

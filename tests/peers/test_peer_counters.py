@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import pytest
 from peers.counters import COUNTERS, NETS, count, read
+
+from tinyshuffle.files import installed
 
 LIGHT = ("alexnet", "resnet18", "squeezenet1_0", "mobilenet_v2", "shufflenet_v2_x1_0")
 
 pytestmark = pytest.mark.skipif(
-    find_spec("torchvision") is None, reason="torchvision is not installed"
+    not installed("torchvision"), reason="torchvision is not installed"
 )
 
 
@@ -20,6 +20,6 @@ pytestmark = pytest.mark.skipif(
 )
 def test_a_cell(counter, net):
     package = COUNTERS[counter][0]
-    if find_spec(package) is None:
+    if not installed(package):
         pytest.skip(f"{package} is not installed")
     assert count(counter, net) == read()[1][net][counter]

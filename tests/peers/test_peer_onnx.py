@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ import numpy as np
 import pytest
 
 import tinyshuffle as ts
+from tinyshuffle.files import installed
 
 BATCHES = (1, 2, 7)
 HEAVY = 30_000_000  # parameters, from which on the default opset is enough
 
 pytestmark = pytest.mark.skipif(
-    any(find_spec(package) is None for package in ("onnx", "onnxruntime")),
+    any(not installed(package) for package in ("onnx", "onnxruntime")),
     reason="onnx and onnxruntime are not installed",
 )
 

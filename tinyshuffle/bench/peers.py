@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from typing import Any
 
 from ..errors import TinyshuffleError
+from ..files import installed
 
 __all__ = ["PEERS", "check_peer", "installed_peers", "torch_arguments", "torch_net"]
 
@@ -28,7 +28,7 @@ def check_peer(peer: str, task: str) -> None:
             "ONNX Runtime does not train: use `bench inference`, or --peer torch"
         )
     for package in _NEEDS[peer]:
-        if find_spec(package) is None:
+        if not installed(package):
             what = PEERS[peer] if package == peer else _WHY[package]
             raise TinyshuffleError(
                 f"{what} is not installed; pip install {package}, or leave out --peer {peer}"
@@ -37,7 +37,7 @@ def check_peer(peer: str, task: str) -> None:
 
 def installed_peers() -> list[str]:
     """Return the peers that can take part in inference here."""
-    return [peer for peer, needs in _NEEDS.items() if all(map(find_spec, needs))]
+    return [peer for peer, needs in _NEEDS.items() if all(map(installed, needs))]
 
 
 def torch_arguments(model: str) -> dict[str, Any]:

@@ -6,14 +6,13 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import TinyshuffleError
-from ..files import atomic_write
+from ..files import atomic_write, installed
 from ..nn import Module
 from ..ops.arguments import IntPair, check_pair
 from ..plan import trace
@@ -98,7 +97,7 @@ def export(
         If onnx is not installed, the net has a layer of its own making, the images do not suit it,
         or ONNX Runtime, if that is installed, computes something else.
     """
-    if find_spec("onnx") is None:
+    if not installed("onnx"):
         raise TinyshuffleError(
             "ONNX files need the package onnx, which is not installed: pip install onnx "
             "onnxruntime"
@@ -164,7 +163,7 @@ def _compare(
     net: Module, content: bytes, layout: str, shape: tuple[int, ...]
 ) -> tuple[float | None, str]:
     """Run both sides on noise; the largest difference of a logit, or why there is none."""
-    if find_spec("onnxruntime") is None:
+    if not installed("onnxruntime"):
         return None, "ONNX Runtime is not installed (pip install onnxruntime)"
     import onnxruntime
 

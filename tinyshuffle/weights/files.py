@@ -9,7 +9,6 @@ import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from ..checkpoint import load as load_checkpoint
 from ..errors import TinyshuffleError
-from ..files import atomic_write
+from ..files import atomic_write, installed
 from ..nn import Module
 from ..text import message, shown
 from . import archive, torch_file
@@ -156,7 +155,7 @@ def _read_safetensors(path: Path, mapped: mmap.mmap) -> tuple[dict[str, Raw], st
 
 def check_safetensors() -> None:
     """Say what to install, if it is not there."""
-    if find_spec("safetensors") is None:
+    if not installed("safetensors"):
         raise TinyshuffleError(
             "files of .safetensors need the package safetensors, which is not installed: "
             "pip install safetensors"
