@@ -1,4 +1,4 @@
-"""Files: paths as users write them, writing that leaves a whole file or the one before, packages."""
+"""Files: paths as users write them, writing that leaves a whole file or the old one, packages."""
 
 from __future__ import annotations
 
