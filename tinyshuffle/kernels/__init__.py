@@ -48,6 +48,15 @@ from .channel_shuffle import channel_shuffle, channel_shuffle_backward, channel_
 from .conv import conv2d, conv2d_backward, conv2d_cost
 from .crop import crop
 from .depthwise import depthwise_conv2d, depthwise_conv2d_backward, depthwise_conv2d_cost
+from .int8 import (
+    int8_concat,
+    int8_conv2d,
+    int8_dequantise,
+    int8_linear,
+    int8_quantise,
+    int8_range,
+    int8_weights,
+)
 from .linear import linear, linear_backward, linear_cost
 from .meeting import (
     concat_shuffle,

@@ -68,6 +68,15 @@ from .cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_
 from .depthwise import depthwise_conv2d, depthwise_conv2d_backward, depthwise_conv2d_cost
 from .dropout import dropout, dropout_backward, dropout_cost, dropout_mask
 from .flatten import flatten, flatten_backward, flatten_cost
+from .int8 import (
+    int8_concat,
+    int8_conv2d,
+    int8_dequantise,
+    int8_linear,
+    int8_quantise,
+    int8_range,
+    int8_weights,
+)
 from .linear import linear, linear_backward, linear_cost
 from .local_response_norm import (
     local_response_norm,
