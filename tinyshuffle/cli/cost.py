@@ -151,7 +151,8 @@ def _print_paper_table(found: Table, style: str) -> None:
         print_table(shown)
         for i, note in enumerate(notes, 1):
             click.echo(f"{i:>3}  {note}")
-    click.echo(_verdicts([found]) + "\n")
+    click.echo(_verdicts([found]))
+    click.echo(f"printed in {found.source}\n")
 
 
 def _verdicts(tables: Sequence[Table]) -> str:

@@ -52,6 +52,15 @@ def test_every_figure_is_reproduced_or_explained(name):
     assert sum(table(name).verdicts().values()) == len(lines)
 
 
+def test_every_table_says_where_its_figures_were_read():
+    """And what was not seen in print is reproduced, all of it."""
+    for name in TABLES:
+        found = table(name)
+        assert "arXiv" in found.source or "NIPS" in found.source
+        if "not seen" in found.source:
+            assert all(line.reproduced for line in found.lines), name
+
+
 def test_none_of_all_figures_is_silent():
     """At least 220; those without a net say what is missing."""
     lines = [line for name in TABLES for line in table(name).lines]

@@ -6,6 +6,7 @@ Nothing is adjusted to fit.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,6 +23,25 @@ __all__ = [
 ]  # fmt: skip
 
 M, G = 1e6, 1e9
+
+# By the beginning of a table's title: where its figures were read.
+SOURCES = {
+    "ShuffleNet V1": "arXiv 1707.01083v2, in two text conversions that agree",
+    "ShuffleNet V2": "arXiv 1807.11164, in two text conversions that agree; Table 8 and the "
+    "appendix in one",
+    "MobileNet V1": "arXiv 1704.04861, in a text conversion",
+    "MobileNet V2": "arXiv 1801.04381, in a text conversion",
+    "AlexNet": "Krizhevsky, Sutskever and Hinton, NIPS 2012, as quoted by its readers, such as "
+    "stats.stackexchange.com/questions/132897",
+    "VGG": "arXiv 1409.1556, in three text conversions that agree",
+    "Network in Network and SqueezeNet": "Caffe's model zoo, gist d802a5849de39225bcc6; arXiv "
+    "1602.07360, as quoted by its readers",
+    "GoogLeNet": "arXiv 1409.4842, in two text conversions that agree",
+    "ResNet": "arXiv 1512.03385, as quoted by its readers, who agree",
+    "ResNeXt": "arXiv 1611.05431, not seen: of its authors' README only 4.1 GFLOPs and 25 million "
+    "parameters, without digits behind them",
+    "Xception": "arXiv 1610.02357, as quoted by its readers, who agree",
+}
 
 REPRODUCED, LABEL, DIFFERS, MISSING = VERDICTS = (
     "reproduced", "a label only", "differs", "not in the library"
@@ -112,6 +132,11 @@ class Table:
     name: str
     title: str
     lines: list[Line] = field(default_factory=list)
+
+    @property
+    def source(self) -> str:
+        """Where the printed figures were read."""
+        return SOURCES[re.split("[,:]", self.title)[0]]
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Return headings and cells."""
