@@ -1,23 +1,29 @@
 """Search a small space of ShuffleNets for the most multiply-adds that fit a time budget.
 
-ShuffleNet V2 closes with the wish that its guidelines be put into architecture search. Here the
-clock takes part directly: every unit of the space is timed once on this machine, a net's time is
-the sum of its units' (a look-up table), and a simple evolution varies widths, depths and groups.
+ShuffleNet V2 closes with the wish that its guidelines be put into architecture search. Here they
+choose the nets that take part (:func:`.search_space.ruled_out_by`), and the clock judges those:
+every unit of the space is timed once on this machine, a net's time is the sum of its units' (a
+look-up table), and a simple evolution varies widths and depths. What the guidelines rule out is
+searched as well, apart, so that everybody can see what they cost or save on this machine.
 
-The sum is not the net's time, and often less: a unit that is timed alone finds its weights and its
-input in the cache, in a net they have made room for those of the others. So what the evolution
-finds is timed as a whole, and while that is too slow, the search is repeated with so much less time
-by the table.
+The sum is not the net's time. It is often less: a unit that is timed alone finds its weights and
+its input in the cache, in a net they have made room for those of the others. It is often more: a
+net of small units has fewer calls to make than its parts have. So what the evolution finds is timed
+as a whole, and the search is repeated with as much more or less time by the table.
 
 Multiply-adds stand in for accuracy: nothing is trained. Among nets of one family more of them are
-worth more, which is all that is claimed; train what was found.
+worth more, which is all that is claimed, and one more reason to rule out the other; train what was
+found.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -27,10 +33,37 @@ from ..errors import TinyshuffleError
 from .libraries import height_and_width
 from .process import OURS, Worker
 from .progress import Progress
-from .search_space import Entry, Genome, Space, Table
+from .search_space import (
+    RULES,
+    Entry,
+    Genome,
+    Rule,
+    Space,
+    Table,
+    anything,
+    obeys,
+    ruled_out_by,
+)
 from .spread import spread
 
-__all__ = ["Clock", "Found", "best", "evolve", "front", "parse_latency", "ruled_out", "within"]
+__all__ = [
+    "Clock", "Found", "Guided", "NoneFits", "best", "evolve", "front", "guided", "parse_latency",
+    "within",
+]  # fmt: skip
+
+
+
+
+class NoneFits(TinyshuffleError):
+    """Not even the fastest net of a search is within its budget."""
+
+    def __init__(self, latency: float, fastest: Genome, seconds: float) -> None:
+        which = "that V2's guidelines allow " if obeys(fastest) else ""
+        super().__init__(
+            f"no net of the space {which}takes {1e3 * latency:.3g} ms or less: the fastest one "
+            f"there is takes {1e3 * seconds:.3g} ms ({fastest}); allow that, or use smaller images"
+        )
+
 
 def evolve(
     space: Space,
@@ -39,6 +72,7 @@ def evolve(
     seed: int = 0,
     population: int = 64,
     generations: int = 60,
+    rule: Rule = anything,
 ) -> dict[Genome, Entry]:
     """Search for the net of the most multiply-adds within a time budget.
 
@@ -52,6 +86,8 @@ def evolve(
     latency : float
         Seconds.
     seed, population, generations : int
+    rule : function
+        Whether a net takes part.
 
     Returns
     -------
@@ -63,12 +99,9 @@ def evolve(
     TinyshuffleError
         If no net of the space is that fast.
     """
-    genome, entry = space.fastest(table)
+    genome, entry = space.fastest(table, rule)
     if entry.seconds > latency:
-        raise TinyshuffleError(
-            f"no net of the space takes {1e3 * latency:.3g} ms or less: the fastest one there is "
-            f"takes {1e3 * entry.seconds:.3g} ms ({genome}); allow that, or use smaller images"
-        )
+        raise NoneFits(latency, genome, entry.seconds)
     rng = np.random.default_rng(seed)
     seen: dict[Genome, Entry] = {genome: entry}
 
@@ -79,13 +112,18 @@ def evolve(
         late = found.seconds > latency  # the least late is the best of those that are late
         return (-found.seconds, 0.0) if late else (0.0, float(found.multiply_adds))
 
-    living = [genome, *(space.draw(rng) for _ in range(population - 1))]
+    def draw() -> Genome:
+        while not rule(genome := space.draw(rng)):
+            pass
+        return genome
+
+    living = [genome, *(draw() for _ in range(population - 1))]
     for _ in range(generations):
         living.sort(key=fitness, reverse=True)
         parents = living[: population // 2]
         children = [space.mutate(parent, rng) for parent in parents]
-        living = [*dict.fromkeys(parents + children)]
-        living += [space.draw(rng) for _ in range(population - len(living))]
+        living = [*filter(rule, dict.fromkeys(parents + children))]
+        living += [draw() for _ in range(population - len(living))]
     for genome in living:
         fitness(genome)
     return seen
@@ -120,7 +158,7 @@ class Found:
     genome : Genome
         The net, whose time as a whole is within the budget.
     measured : dict of Genome to float
-        Seconds of every net that was timed as a whole, in that order; the one that fits is last.
+        Seconds of every net that was timed as a whole, in that order.
     seen : dict of Genome to Entry
         Every net that was looked at, with its cost by the look-up table.
     """
@@ -130,8 +168,17 @@ class Found:
     seen: dict[Genome, Entry]
 
 
+TRIES = 8
+"""Nets that are timed as a whole, at most, once one of them is within the budget."""
+
+
 def within(
-    space: Space, table: Table, latency: float, measure: Callable[[Genome], float], seed: int = 0
+    space: Space,
+    table: Table,
+    latency: float,
+    measure: Callable[[Genome], float],
+    seed: int = 0,
+    rule: Rule = anything,
 ) -> Found:
     """Search for the net of the most multiply-adds whose measured time is within a budget.
 
@@ -145,32 +192,107 @@ def within(
     measure : function
         Seconds of a net as a whole, such as :meth:`Clock.net`.
     seed : int
+    rule : function
+        Whether a net takes part.
 
     Raises
     ------
     TinyshuffleError
-        If not even the fastest net of the space is that fast.
+        If not even the fastest net is that fast.
     """
     seen: dict[Genome, Entry] = {}
     measured: dict[Genome, float] = {}
-    allowed = latency  # by the table
-    fastest, entry = space.fastest(table)
-    while entry.seconds <= allowed:
-        seen |= evolve(space, table, allowed, seed)
+    fastest, entry = space.fastest(table, rule)
+    # By the table: the most that was within the budget, and the least that was not.
+    early, late, allowed = 0.0, math.inf, latency
+    while late > early and not (early and len(measured) == TRIES):
+        allowed = max(allowed, entry.seconds)
+        seen |= evolve(space, table, allowed, seed, rule=rule)
         genome = best(seen, allowed)
+        if genome in measured:
+            break
         measured[genome] = seconds = measure(genome)
+        by_table = seen[genome].seconds
         if seconds <= latency:
-            return Found(genome, measured, seen)
-        # Less than this net has by the table: it is not looked at again, and the loop ends.
-        allowed = seen[genome].seconds * latency / seconds
+            early = max(early, by_table)
+        else:
+            late = min(late, by_table)
+        allowed = by_table * latency / seconds
+        if not early <= allowed < late:
+            allowed = (early + late) / 2
+    fit = {genome: seen[genome] for genome, seconds in measured.items() if seconds <= latency}
+    if fit:
+        return Found(best(fit, math.inf), measured, seen)
     if fastest not in measured:
         measured[fastest] = measure(fastest)
-        if measured[fastest] <= latency:
-            return Found(fastest, measured, seen | {fastest: entry})
-    raise TinyshuffleError(
-        f"no net of the space takes {1e3 * latency:.3g} ms or less: the fastest one there is "
-        f"takes {1e3 * measured[fastest]:.3g} ms ({fastest}); allow that, or use smaller images"
-    )
+    raise NoneFits(latency, fastest, measured[fastest])
+
+
+@dataclass(frozen=True)
+class Guided:
+    """What a search by V2's guidelines found, and what they ruled out.
+
+    Attributes
+    ----------
+    found : Found
+        Among the nets that the guidelines allow.
+    counts : dict of str to int
+        How many nets of the space each of :data:`.search_space.RULES` rules out.
+    measured, seen : dict
+        As of a :class:`Found`, of the nets that were ruled out.
+    best : dict of str to Genome
+        For each rule the largest net, of those that it rules out, that was timed as a whole and is
+        within the same budget; none if none is.
+    """
+
+    found: Found
+    counts: dict[str, int]
+    measured: dict[Genome, float]
+    seen: dict[Genome, Entry]
+    best: dict[str, Genome]
+
+
+def guided(
+    space: Space, table: Table, latency: float, measure: Callable[[Genome], float], seed: int = 0
+) -> Guided:
+    """Search the nets that V2's guidelines allow, and apart those that each of them rules out.
+
+    Parameters
+    ----------
+    space, table, latency, measure, seed
+        As of :func:`within`. No net is timed as a whole twice.
+
+    Raises
+    ------
+    TinyshuffleError
+        If not even the fastest net that the guidelines allow is that fast.
+    """
+    timed = cache(measure)
+    found = within(space, table, latency, timed, seed, obeys)
+    rules = {name: partial(_breaks, name) for name in RULES}
+    counts = {name: space.count(rule) for name, rule in rules.items()}
+    measured: dict[Genome, float] = {}
+    seen: dict[Genome, Entry] = {}
+    for name, rule in rules.items():
+        if counts[name]:
+            with suppress(NoneFits):
+                one = within(space, table, latency, timed, seed, rule)
+                measured |= one.measured
+                seen |= one.seen
+    fit = {genome: seen[genome] for genome, seconds in measured.items() if seconds <= latency}
+    largest = {}
+    for name, rule in rules.items():
+        # by any of the searches: most nets are against several guidelines
+        if of_these := {genome: entry for genome, entry in fit.items() if rule(genome)}:
+            largest[name] = best(of_these, math.inf)
+    return Guided(found, counts, measured, seen, largest)
+
+
+def _breaks(name: str, genome: Genome) -> bool:
+    return name in ruled_out_by(genome)
+
+
+BURSTS = 15
 
 
 class Clock:
@@ -186,6 +308,7 @@ class Clock:
 
     def __init__(self, space: Space, threads: int, seconds: float = 0.02) -> None:
         self.space, self.seconds = space, seconds
+        self._yardstick: tuple[str, float] | None = None
         job = {
             "kind": OURS, "train": False, "batch": 1, "classes": space.classes,
             "threads": threads, "weights": "", "empty": True, "space": asdict(space),
@@ -200,68 +323,66 @@ class Clock:
         self._worker.close()
 
     def _time(
-        self, shape: tuple[int, int, int, int], bursts: int = 1, **what: Any
-    ) -> float:
-        more = {"size": shape[1:3], "channels": shape[3], **what}
-        self._worker.ask("hold", nets={"": more})
-        self._worker.ask("run", seconds=0, least=2)  # warm now
-        return spread([
-            spread(self._worker.ask("run", seconds=self.seconds, least=5)).median
+        self, shape: tuple[int, int, int, int], *nets: dict[str, Any], bursts: int = 1
+    ) -> list[list[float]]:
+        """Return the median of each burst of each net; they take turns."""
+        names = [str(i) for i in range(len(nets))]
+        common = {"size": shape[1:3], "channels": shape[3]}
+        held = {name: common | net for name, net in zip(names, nets, strict=True)}
+        self._worker.ask("hold", nets=held)
+        for name in names:
+            self._worker.ask("run", net=name, seconds=0, least=2)  # warm now
+        turns = [
+            [
+                spread(self._worker.ask("run", net=name, seconds=self.seconds, least=5)).median
+                for name in names
+            ]
             for _ in range(bursts)
-        ]).median
+        ]
+        return [list(times) for times in zip(*turns, strict=True)]
+
+    def yardstick(self, model: str) -> float:
+        """Time a registered net, and from now on all others in turns with it.
+
+        Their ratio is steady though the machine is not: what slows down one, slows down both.
+
+        Returns
+        -------
+        float
+            Its seconds.
+        """
+        [times] = self._time(self._images, {"yardstick": model}, bursts=BURSTS)
+        self._yardstick = model, spread(times).median
+        return self._yardstick[1]
+
+    @property
+    def _images(self) -> tuple[int, int, int, int]:
+        return 1, *height_and_width(self.space.size), 3
 
     def net(self, genome: Genome) -> float:
         """Return the seconds of a whole net: the median of several bursts of passes."""
-        shape = 1, *height_and_width(self.space.size), 3
-        return self._time(shape, bursts=15, genome=asdict(genome))
+        net = {"genome": asdict(genome)}
+        if self._yardstick is None:
+            return spread(self._time(self._images, net, bursts=BURSTS)[0]).median
+        model, seconds = self._yardstick
+        own, other = self._time(self._images, net, {"yardstick": model}, bursts=BURSTS)
+        return seconds * spread([a / b for a, b in zip(own, other, strict=True)]).median
 
     def table(self, progress: Progress) -> Table:
         """Time every part of the space, and count its multiply-adds.
 
         What each pass takes whatever it computes is part of the stem's time, and of no other's.
         """
-        nothing = self._time((1, 1, 1, 3), blocks=[])
+        [[nothing]] = self._time((1, 1, 1, 3), {"blocks": []})
         parts, table = self.space.all_parts(), {}
         for i in progress.rounds("look-up table", len(parts)):
             part = parts[i]
             net, shape = self.space.module(part)
-            seconds = self._time(shape, part=part)
+            [[seconds]] = self._time(shape, {"part": part})
             if part[0] != "stem":
                 seconds = max(0.0, seconds - nothing)
             table[part] = Entry(seconds, profile(net, shape).total.multiply_adds)
         return table
-
-
-def ruled_out(seen: Mapping[Genome, Entry], winner: Genome) -> str:
-    """Say which nets V2's guidelines would have ruled out, and what that would have cost.
-
-    V1's units have a bottleneck of a quarter (against G1), an addition (against G4) and, but for
-    g = 1, groups (against G2); V2's were built so that they have none of the three.
-
-    Parameters
-    ----------
-    seen : mapping of Genome to Entry
-        All nets that were looked at.
-    winner : Genome
-    """
-    against = [genome for genome in seen if genome.groups]
-    seconds = seen[winner].seconds
-    best = {
-        kind: max(
-            (entry.multiply_adds for genome, entry in seen.items()
-             if bool(genome.groups) == kind and entry.seconds <= seconds), default=0
-        )
-        for kind in (True, False)
-    }  # fmt: skip
-    words = {
-        kind: f"{adds / 1e6:.1f} M" if adds else "none of them" for kind, adds in best.items()
-    }
-    return (
-        f"V2's guidelines would rule out {len(against)} of {len(seen)} nets: V1's units, which "
-        "have a bottleneck (G1), an addition (G4) and, but for g = 1, groups (G2). In the time of "
-        f"what was found, by parts, the most multiply-adds are {words[True]} with V1's units, and "
-        f"{words[False]} with V2's"
-    )
 
 
 def parse_latency(text: str) -> float:
@@ -274,6 +395,7 @@ def parse_latency(text: str) -> float:
     scale = {"s": 1.0, "ms": 1e3}.get(found[2], 1e6) if found else 1.0
     if found is None or float(found[1]) == 0:
         raise TinyshuffleError(
-            f"{text!r} is not a time: give a number above 0 and its unit, such as 2ms or 800us"
+            f"{text!r} is not a time: give a number above 0 and its unit, such as 2ms or 800us, or "
+            "the name of a net"
         )
     return float(found[1]) / scale

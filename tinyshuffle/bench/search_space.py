@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,10 @@ from ..nn import BatchNorm2d, Conv2d, GlobalAvgPool, Linear, Module, ReLU, Seque
 from ..parallel import DataParallel
 from .libraries import height_and_width
 
-__all__ = ["Entry", "Genome", "Part", "Space", "Table", "divided"]
+__all__ = [
+    "RULES", "Entry", "Genome", "Part", "Rule", "Space", "Table", "anything", "divided",
+    "obeys", "ruled_out_by",
+]  # fmt: skip
 
 # groups 0 are V2's units: a channel split instead of groups
 GROUPS = (0, 1, 2, 3, 4, 8)
@@ -26,6 +29,15 @@ STEM_WIDTH = 24
 WIDTHS = (48, 96, 144, 192, 288)
 LAST_WIDTH = 1024
 STAGES = 3
+
+BOTTLENECK = 4  # of V1's units, which V2's authors name as against G1
+RULES = {
+    "G1": f"1x1 convolutions with {BOTTLENECK} times the channels, or a {BOTTLENECK}th",
+    "G2": "groups",
+    "G3": "more than two branches (no unit here has them)",
+    "G4": "additions",
+}
+"""V2's guidelines (section 2), as what each of them forbids the units of a net."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,31 @@ class Genome:
         )
 
 
+def ruled_out_by(genome: Genome) -> tuple[str, ...]:
+    """Return which of V2's guidelines a net is against.
+
+    V1's units have a bottleneck of a quarter, an addition and, but for g = 1, groups. V2's were
+    built to have none of these; but where a stage is many times as wide as what it reads, their
+    first convolutions are as uneven as a bottleneck.
+
+    >>> ruled_out_by(Genome(3, (240, 480, 960), (4, 8, 4)))
+    ('G1', 'G2', 'G4')
+    >>> ruled_out_by(Genome(0, (48, 96, 192), (4, 8, 4)))
+    ()
+    >>> ruled_out_by(Genome(0, (192, 384, 768), (4, 8, 4)))  # 24 to 96 channels
+    ('G1',)
+    """
+    if genome.groups:
+        return ("G1", "G2", "G4") if genome.groups > 1 else ("G1", "G4")
+    steps = zip((STEM_WIDTH, *genome.widths), genome.widths, strict=False)
+    return ("G1",) if any(o // 2 >= BOTTLENECK * c for c, o in steps) else ()
+
+
+def obeys(genome: Genome) -> bool:
+    """Return whether no guideline rules out a net."""
+    return not ruled_out_by(genome)
+
+
 @dataclass(frozen=True)
 class Entry:
     """What one part of a net costs: an entry of the look-up table.
@@ -93,6 +130,15 @@ def divided(size: Size | Sequence[int], by: int) -> Size:
     (4, (120, 161))
     """
     return -(-size // by) if isinstance(size, int) else (-(-size[0] // by), -(-size[1] // by))
+
+
+Rule = Callable[[Genome], bool]
+"""Whether a net takes part in a search."""
+
+
+def anything(_: Genome) -> bool:
+    """Allow every net."""
+    return True
 
 
 # ("stem",), ("unit", groups, c, o, stride, size) or ("head", groups, c, size)
@@ -240,13 +286,10 @@ class Space:
             total = total + table[part]
         return total
 
-    def fastest(self, table: Table) -> tuple[Genome, Entry]:
-        """Return the net that takes the least time.
-
-        The shallowest of each choice of groups and widths: there is nothing faster.
-        """
+    def shallowest(self) -> list[Genome]:
+        """Return a net of the fewest units for each choice of groups and widths."""
         shallow = (min(self.depths),) * STAGES
-        nets = [
+        return [
             Genome(groups, (a, b, c), shallow)
             for groups in self.groups
             for a in self.choices(groups, 0)
@@ -254,5 +297,15 @@ class Space:
             for c in self.choices(groups, 2)
             if self._possible(groups, (a, b, c))
         ]
-        costs = [(genome, self.cost(genome, table)) for genome in nets]
+
+    def count(self, rule: Rule) -> int:
+        """Return how many nets a rule allows that does not ask for depths."""
+        return len(self.depths) ** STAGES * sum(map(rule, self.shallowest()))
+
+    def fastest(self, table: Table, rule: Rule = anything) -> tuple[Genome, Entry]:
+        """Return the net that takes the least time of those that a rule allows.
+
+        The shallowest of each choice of groups and widths: there is nothing faster.
+        """
+        costs = [(genome, self.cost(genome, table)) for genome in filter(rule, self.shallowest())]
         return min(costs, key=lambda pair: pair[1].seconds)

@@ -41,6 +41,8 @@ def _net(job: Job) -> Any:
         from .search_space import Genome, Space
 
         space = Space(**job["space"])
+        if "yardstick" in job:
+            return models.create(job["yardstick"], num_classes=space.classes, stem=space.stem)
         if "genome" in job:
             return space.build(Genome(**job["genome"]))
         return DataParallel(space.module(job["part"])[0].initialise())

@@ -23,7 +23,12 @@ from .group import (
 
 
 @cli.command(short_help="Find the largest ShuffleNet that fits a time budget.")
-@click.option("--latency", metavar="TIME", required=True, help="For one image, such as 2ms.")
+@click.option(
+    "--latency",
+    metavar="TIME|NET",
+    required=True,
+    help="For one image, such as 2ms, or a net's own.",
+)
 @click.option("--input-size", metavar="N", type=SIZE, default="32", help=INPUT_SIZE.format(32))
 @click.option("--seed", metavar="N", type=WHOLE, default=0, help="Of the search.  [default: 0]")
 @click.option(
@@ -45,19 +50,22 @@ def search(
     """Search ShuffleNets for the most multiply-adds within a time for one image.
 
     Every unit of the space is timed on this machine first; a net's time is the sum of its units'.
-    An evolution then varies widths, depths and groups. What it finds is timed as a whole, and the
-    next net is tried if that is too slow. Multiply-adds stand in for accuracy: nothing is trained,
-    but a recipe for `train` is written.
+    An evolution varies widths and depths of the nets that ShuffleNet V2's guidelines allow. What it
+    finds is timed as a whole, and the search repeated with as much more or less time. What the
+    guidelines rule out is searched in the same way, and shown beside it. Multiply-adds stand in
+    for accuracy: nothing is trained, but a recipe for `train` is written.
     """
     from .. import plots
     from ..bench.progress import Progress
-    from ..bench.search import Clock, front, parse_latency, ruled_out, within
-    from ..bench.search_space import Space
+    from ..bench.search import Clock, front, guided, parse_latency
+    from ..bench.search_space import RULES, Space, anything, obeys
     from ..errors import TinyshuffleError
     from ..files import atomic_write
+    from ..models import list_models
     from ..parallel import get_num_threads
 
-    budget = parse_latency(latency)
+    yardstick = latency if latency in list_models() else None
+    budget = 0.0 if yardstick else parse_latency(latency)
     if seed < 0:
         raise TinyshuffleError(f"--seed {seed} is not possible: give 0 or more")
     height, width = input_size
@@ -84,17 +92,20 @@ def search(
     space = Space(size, 10 if max(input_size) < 64 else 1000)
     with Progress() as progress, Clock(space, threads or get_num_threads()) as clock:
         table = clock.table(progress)
-        found = within(space, table, budget, clock.net, seed)
+        progress.phase("searching")
+        if yardstick:
+            budget = clock.yardstick(yardstick)
+        result = guided(space, table, budget, clock.net, seed)
+    found = result.found
     seen, measured, winner = found.seen, found.measured, found.genome
     edge = [genome for genome in front(seen) if seen[genome].seconds < seen[winner].seconds]
     shown = {*edge[:: max(1, len(edge) // 10)], *measured}
-    columns = "groups", "widths", "depths", "ms by parts", "ms whole", "mult-adds, M"
+    columns = "widths", "depths", "ms by parts", "ms whole", "mult-adds, M"
     rows = new_table("", *columns)
     for genome in sorted(shown, key=lambda genome: seen[genome].multiply_adds):
         whole = measured.get(genome)
         rows.add_row(
-            "found" if genome == winner else "too slow" if whole else "",
-            str(genome.groups) if genome.groups else "V2",
+            "found" if genome == winner else "too slow" if whole and whole > budget else "",
             ", ".join(map(str, genome.widths)),
             ", ".join(map(str, genome.depths)),
             f"{1e3 * seen[genome].seconds:.3f}",
@@ -102,16 +113,33 @@ def search(
             f"{seen[genome].multiply_adds / 1e6:.1f}",
         )
     print_table(rows)
+    of = f", which is what {yardstick} takes" if yardstick else ""
     click.echo(
         f"{winner}: {1e3 * measured[winner]:.3f} ms measured as a whole (the median of several "
-        f"series), {1e3 * seen[winner].seconds:.3f} ms by the sum of its parts"
+        f"series), {1e3 * seen[winner].seconds:.3f} ms by the sum of its parts. The budget: "
+        f"{1e3 * budget:.3f} ms{of}"
     )
     click.echo(
         f"1 image of {height}x{width}, {space.stem} stem, {len(table)} parts timed, "
         f"{len(seen)} nets looked at, {len(measured)} timed as a whole. Rows without that: nets "
-        "that no other beats in both. V2: units with a channel split."
+        "that no other beats in both."
     )
-    click.echo(ruled_out(seen, winner))
+    every = space.count(anything)
+    left = space.count(obeys)
+    rules = new_table("", "rules out nets with", "nets", "best in the budget", "ms whole",
+                      "mult-adds, M")  # fmt: skip
+    for name, words in RULES.items():
+        best = result.best.get(name)
+        rules.add_row(name, words, f"{result.counts[name]:,}", *(
+            (str(best), f"{1e3 * result.measured[best]:.3f}",
+             f"{result.seen[best].multiply_adds / 1e6:.1f}") if best else ("-", "", "")
+        ))  # fmt: skip
+    print_table(rules)
+    click.echo(
+        f"V2's guidelines rule out {every - left:,} of {every:,} nets: not searched above, but "
+        "apart, on the same budget. Multiply-adds compare nets of one family; between families, "
+        "train both."
+    )
     fields = [f'model = "{winner.model}"']
     fields += [f"variant = {{ {', '.join(f'{k} = {v}' for k, v in winner.variant.items())} }}"]
     # CIFAR's have 32 pixels; trained is on squares
@@ -120,4 +148,5 @@ def search(
         file.write(("\n".join(fields) + "\n").encode())
     say(f"to train it: python -m tinyshuffle train --recipe {path}")
     if plot:
-        save_figure(plots.search_front(seen, budget, winner), plot)
+        by_table = budget * seen[winner].seconds / measured[winner]
+        save_figure(plots.search_front(seen | result.seen, by_table, winner), plot)

@@ -224,18 +224,20 @@ def search_front(seen: Mapping[Genome, Entry], latency: float, winner: Genome) -
     ----------
     seen : dict of Genome to Entry
     latency : float
-        The budget, in seconds.
+        The budget, in seconds by the look-up table: what the winner has there, by what it has as a
+        whole, times the budget.
     winner : Genome
 
     Returns
     -------
     matplotlib.figure.Figure
-        A marker for each choice of groups, the front as a line, the budget dashed, and the net
-        that was found as a star.
+        A marker for each choice of groups, hollow if V2's guidelines rule the net out; the front of
+        the others as a line, the budget dashed, and the net that was found as a star.
     """
     from matplotlib.figure import Figure
 
     from ..bench.search import front
+    from ..bench.search_space import obeys
 
     figure = Figure(figsize=(6.4, 4.8), dpi=120)
     figure.set_layout_engine("constrained")
@@ -245,12 +247,17 @@ def search_front(seen: Mapping[Genome, Entry], latency: float, winner: Genome) -
         times = [1e3 * seen[genome].seconds for genome in genomes]
         return times, [seen[genome].multiply_adds / 1e6 for genome in genomes]
 
-    families = sorted({genome.groups for genome in seen})
-    for groups, colour, marker in zip(families, COLOURS.values(), MARKERS, strict=False):
-        members = [genome for genome in seen if genome.groups == groups]
-        axes.scatter(*place(members), s=12, color=colour, marker=marker, alpha=0.5,
-                     label=f"V1, g = {groups}" if groups else "V2")  # fmt: skip
-    axes.plot(*place(front(seen)), color="black", linewidth=1, label="front")
+    families = sorted({(genome.groups, not obeys(genome)) for genome in seen})
+    colours = [colour for name, colour in COLOURS.items() if name != "black"]
+    for groups, out in reversed(families):  # V2's on top
+        which = sorted({groups for groups, _ in families}).index(groups)
+        members = [g for g in seen if (g.groups, not obeys(g)) == (groups, out)]
+        colour, name = colours[which], f"V1, g = {groups}" if groups else "V2"
+        axes.scatter(*place(members), s=12, marker=MARKERS[which], alpha=0.6,
+                     edgecolor=colour, facecolor="none" if out else colour, linewidth=0.6,
+                     label=f"{name}, ruled out" if out else name)  # fmt: skip
+    axes.plot(*place(front({g: e for g, e in seen.items() if obeys(g)})), color="black",
+              linewidth=1, label="front of what is allowed")  # fmt: skip
     axes.axvline(1e3 * latency, color="black", linestyle="--", linewidth=1, label="budget")
     axes.scatter(*place([winner]), s=160, marker="*", color=COLOURS["vermilion"],
                  edgecolor="black", zorder=3, label="found")  # fmt: skip
