@@ -11,7 +11,7 @@
 (4, 32, 32, 3)
 """
 
-from . import cost, course, data, models, nn, onnx, optim, weights
+from . import compress, cost, course, data, models, nn, onnx, optim, weights
 from .backend import backend
 from .errors import TinyshuffleError
 from .gradcheck import gradcheck
@@ -22,6 +22,7 @@ from .train import load_run as load
 __version__ = "0.1.0"
 
 __all__ = [
-    "DataParallel", "TinyshuffleError", "backend", "cost", "course", "data", "get_num_threads",
-    "gradcheck", "load", "models", "nn", "onnx", "optim", "set_num_threads", "validate", "weights",
+    "DataParallel", "TinyshuffleError", "backend", "compress", "cost", "course", "data",
+    "get_num_threads", "gradcheck", "load", "models", "nn", "onnx", "optim", "set_num_threads",
+    "validate", "weights",
 ]  # fmt: skip

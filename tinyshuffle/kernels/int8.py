@@ -11,11 +11,11 @@ import numpy as np
 
 from .. import memory
 from ..ops import int8_range, int8_weights
-from ..ops.arguments import IntPair, check_groups
-from ..ops.int8 import check_bytes, check_conv, int8_dequantise, int8_quantise
-from ..ops.windows import is_pointwise, output_size, pad, pair, taps, window
+from ..ops.arguments import IntPair, check_groups, check_real
+from ..ops.int8 import check_bytes, check_conv
+from ..ops.windows import is_pointwise, output_size, pad, pair
 from .jit import LANES, exact, exact_part
-from .pairs import add_each, add_pair, load_sums, no_sums, store_sums
+from .pairs import add_each, add_pair, load_sums, store_sums
 
 __all__ = [
     "int8_concat", "int8_conv2d", "int8_dequantise", "int8_linear", "int8_quantise", "int8_range",
@@ -48,16 +48,22 @@ def int8_conv2d(
         sides = (n, *xp.shape[1:3], ho, wo, sh, sw)
         _depthwise(*out, xp.reshape(-1), np.ascontiguousarray(w).reshape(-1), zero, o, *sides)
         return y
-    rows = x  # (N, Ho, Wo, Kh·Kw·C): one by one, the groups, and of each its taps' channels
+    weights = np.ascontiguousarray(w).reshape(-1, o)  # (terms, O)
+    rows, terms = np.ascontiguousarray(x).reshape(-1), len(weights)
+    length = terms  # of a row, which is a group's
     if not is_pointwise(w.shape, stride, padding):
-        xp = pad(x, padding, zeros[0])
-        rows = memory.empty((n, ho, wo, groups, kh * kw, c // groups), x.dtype)
-        for k, tap in enumerate(taps((kh, kw))):
-            seen = window(xp, tap, (ho, wo), stride, dilation)
-            rows[..., k, :] = seen.reshape(n, ho, wo, groups, -1)
-    flat, weights = np.ascontiguousarray(rows).reshape(-1), np.ascontiguousarray(w).reshape(-1)
+        length += terms % 2
+        rows = memory.empty((n, ho, wo, groups, length), x.dtype)
+        xp, cg, (dh, dw) = pad(x, padding, zeros[0]), c // groups, pair(dilation)
+        image, row, column, channel = xp.strides
+        seen = np.lib.stride_tricks.as_strided(
+            xp, (n, ho, wo, groups, kh, kw, cg),
+            (image, row * sh, column * sw, channel * cg, row * dh, column * dw, channel),
+        )  # fmt: skip
+        rows[..., :terms].reshape(seen.shape)[...] = seen  # a view: only the last axis is split
+        rows = rows.reshape(-1)
     for g in range(groups):
-        _products(*out, flat, weights, zero, n * ho * wo, weights.size // o, o, g, groups)
+        _products(*out, rows, weights.reshape(-1), zero, n * ho * wo, terms, length, o, g, groups)
     return y
 
 
@@ -83,37 +89,69 @@ def int8_concat(parts: list[np.ndarray], groups: int = 1) -> np.ndarray:
     return y
 
 
+def int8_quantise(x: np.ndarray, scale: np.float32, zero: int) -> np.ndarray:
+    """Return ``x`` as bytes; see ``ops.int8_quantise``."""
+    check_real(x)
+    y = memory.empty(x.shape, np.dtype(np.uint8))
+    flat = np.ascontiguousarray(x, np.float32).reshape(-1)
+    _to_bytes(y.reshape(-1), flat, np.float32(scale), zero)
+    return y
+
+
+def int8_dequantise(q: np.ndarray, scale: np.float32, zero: int) -> np.ndarray:
+    """Return what bytes stand for; see ``ops.int8_dequantise``."""
+    check_bytes(q)
+    y = memory.empty(q.shape, np.dtype(np.float32))
+    _to_numbers(y.reshape(-1), np.ascontiguousarray(q).reshape(-1), np.float32(scale), zero)
+    return y
+
+
 @exact
-def _products(y, b, rescale, x, w, zero, m, terms, o, group, groups):
+def _to_bytes(y, x, scale, zero):
+    half = np.float32(0.5)
+    for k in range(y.size):
+        v = x[k] / scale + np.float32(zero)
+        y[k] = np.uint8(min(max(v, np.float32(0)), np.float32(255)) + half)
+
+
+@exact
+def _to_numbers(y, q, scale, zero):
+    for k in range(y.size):
+        y[k] = scale * (np.float32(q[k]) - np.float32(zero))
+
+
+@exact
+def _products(y, b, rescale, x, w, zero, m, terms, length, o, group, groups):
     og = o // groups
     first_o = group * og
     packed = _packed(w, terms, o, first_o, og)
-    width = -(-og // LANES) * LANES
-    wide, sums = np.zeros(_ROWS * (terms + 1), np.int16), np.empty(_ROWS * width, np.int32)
-    bias, factor = b[first_o : first_o + og], rescale[first_o : first_o + og]
+    wide = np.zeros(_ROWS * (terms + 1), np.int16)
+    sums, factor = np.empty(_ROWS * og + LANES, np.int32), np.empty(_ROWS * og, np.float32)
+    bias = np.zeros(og + LANES, np.int32)
+    bias[:og] = b[first_o : first_o + og]
+    for i in range(_ROWS * og):
+        factor[i] = rescale[first_o + i % og]
     for start in range(0, m, _ROWS):
         count = min(_ROWS, m - start)
-        _sums(sums, wide, x, packed, (start * groups + group) * terms, groups * terms, count,
-              terms, width)  # fmt: skip
-        for p in range(count):
-            at = (start + p) * o + first_o
-            total = sums[p * width : p * width + og]
-            for k in range(og):
-                total[k] += bias[k]
-            _round(y[at : at + og], total, factor, zero)
+        at = (start * groups + group) * length
+        _sums(sums, bias, wide, x, packed, at, groups * length, count, terms, og)
+        if groups == 1:  # the rows are one piece
+            _round(y[start * o : (start + count) * o], sums, factor, zero)
+        else:
+            for p in range(count):
+                to = (start + p) * o + first_o
+                _round(y[to : to + og], sums[p * og :], factor, zero)
 
 
 @exact
 def _sums_of_all(out, x, w, m, terms, o):
-    packed = _packed(w, terms, o, 0, o)
-    width = -(-o // LANES) * LANES
-    wide, sums = np.zeros(_ROWS * (terms + 1), np.int16), np.empty(_ROWS * width, np.int32)
+    packed, bias = _packed(w, terms, o, 0, o), np.zeros(o + LANES, np.int32)
+    wide, sums = np.zeros(_ROWS * (terms + 1), np.int16), np.empty(_ROWS * o + LANES, np.int32)
     for start in range(0, m, _ROWS):
         count = min(_ROWS, m - start)
-        _sums(sums, wide, x, packed, start * terms, terms, count, terms, width)
-        for p in range(count):
-            for k in range(o):
-                out[(start + p) * o + k] = sums[p * width + k]
+        _sums(sums, bias, wide, x, packed, start * terms, terms, count, terms, o)
+        for k in range(count * o):
+            out[start * o + k] = sums[k]
 
 
 @exact_part
@@ -130,17 +168,19 @@ def _packed(w, terms, o, first, og):
 
 
 @exact_part
-def _sums(sums, wide, x, packed, at, distance, count, terms, width):
-    # sums (ROWS, width) of the rows that lie ``distance`` apart in x
-    even = (terms + 1) // 2 * 2  # the last one, if there is one too many, stays zero
-    for p in range(count):
-        row, copy = x[at + p * distance : at + p * distance + terms], wide[p * even :]
-        for i in range(terms):
-            copy[i] = row[i]
-    a = 0
-    for k in range(0, width, LANES):
-        s0, s1, s2, s3 = no_sums(), no_sums(), no_sums(), no_sums()
-        s4, s5, s6, s7 = no_sums(), no_sums(), no_sums(), no_sums()
+def _sums(sums, bias, wide, x, packed, at, distance, count, terms, og):
+    # sums (ROWS, O / G) of the rows that lie ``distance`` apart in x
+    even = terms + terms % 2  # the last one, if there is one too many, meets weights of zero
+    if distance == even and terms > 1:  # the rows are one piece
+        _widen(wide, x[at : at + count * even])
+    else:
+        for p in range(count):
+            first = at + p * distance
+            _widen(wide[p * even :], x[first : first + terms])
+    # The last block first: what it writes beyond its row is where the next row's first one comes.
+    for k in range((og - 1) // LANES * LANES, -1, -LANES):
+        s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = load_sums(bias, k)
+        a = k * even
         for i in range(0, even, 2):
             s0 = add_pair(s0, wide, i, packed, a)
             s1 = add_pair(s1, wide, even + i, packed, a)
@@ -152,41 +192,64 @@ def _sums(sums, wide, x, packed, at, distance, count, terms, width):
             s7 = add_pair(s7, wide, 7 * even + i, packed, a)
             a += 2 * LANES
         store_sums(sums, k, s0)
-        store_sums(sums, width + k, s1)
-        store_sums(sums, 2 * width + k, s2)
-        store_sums(sums, 3 * width + k, s3)
-        store_sums(sums, 4 * width + k, s4)
-        store_sums(sums, 5 * width + k, s5)
-        store_sums(sums, 6 * width + k, s6)
-        store_sums(sums, 7 * width + k, s7)
+        store_sums(sums, og + k, s1)
+        store_sums(sums, 2 * og + k, s2)
+        store_sums(sums, 3 * og + k, s3)
+        store_sums(sums, 4 * og + k, s4)
+        store_sums(sums, 5 * og + k, s5)
+        store_sums(sums, 6 * og + k, s6)
+        store_sums(sums, 7 * og + k, s7)
+
+
+@exact_part
+def _widen(wide, x):
+    for i in range(x.size):
+        wide[i] = x[i]
+
+
+@exact_part
+def _round(y, sums, factor, zero):
+    for k in range(y.size):
+        v = np.float32(sums[k]) * factor[k] + zero
+        y[k] = np.uint8(min(max(v, np.float32(0)), np.float32(255)) + np.float32(0.5))
 
 
 @exact
 def _depthwise(y, b, rescale, x, w, zero, c, n, h, width, ho, wo, sh, sw):
     # x (N, H, W, C) has its padding; w is (3, 3, C). Without a stride the pixels of a row are
     # worked on like one with as many more channels, which fills the processor's vectors.
-    pixels = wo if sw == 1 else 1
-    size = pixels * c
-    bias, factor = np.empty(size, np.int32), np.empty(size, np.float32)
-    weights = np.empty(9 * size, np.int32)
+    size, pixels = wo * c, wo if sw == 1 else 1
+    piece = pixels * c
+    bias, factor = np.empty(piece, np.int32), np.empty(size, np.float32)
+    weights, sums = np.empty(9 * piece, np.int32), np.empty(size, np.int32)
     for i in range(size):
-        bias[i], factor[i] = b[i % c], rescale[i % c]
+        factor[i] = rescale[i % c]
+    for i in range(piece):
+        bias[i] = b[i % c]
         for tap in range(9):
-            weights[tap * size + i] = w[tap * c + i % c]
-    sums, to = np.empty(size, np.int32), 0
+            weights[tap * piece + i] = w[tap * c + i % c]
+    to = 0
     for image in range(n):
         for p in range(ho):
             for q in range(0, wo, pixels):
                 at = ((image * h + p * sh) * width + q * sw) * c
-                _nine(sums, bias, x, weights, at, width * c, c)
-                _round(y[to : to + size], sums, factor, zero)
-                to += size
+                _nine(sums[q * c : q * c + piece], bias, x, weights, at, width * c, c)
+            _round(y[to : to + size], sums, factor, zero)
+            to += size
 
 
 @exact_part
 def _nine(sums, bias, x, w, at, row, c):
-    n, done = sums.size, sums.size // LANES * LANES
-    for k in range(0, done, LANES):
+    n = sums.size
+    if n < LANES:
+        for k in range(n):
+            sums[k] = bias[k]
+            for tap in range(9):
+                place = at + tap // 3 * row + tap % 3 * c + k
+                sums[k] += np.int32(x[place] * w[tap * n + k])
+        return
+    for first in range(0, n, LANES):
+        k = min(first, n - LANES)  # the last block may do again what the one before it has done
         i = at + k
         s = add_each(load_sums(bias, k), x, i, w, k)
         s = add_each(s, x, i + c, w, n + k)
@@ -200,18 +263,6 @@ def _nine(sums, bias, x, w, at, row, c):
         s = add_each(s, x, i + c, w, 7 * n + k)
         s = add_each(s, x, i + 2 * c, w, 8 * n + k)
         store_sums(sums, k, s)
-    for k in range(done, n):
-        sums[k] = bias[k]
-        for tap in range(9):
-            place = at + tap // 3 * row + tap % 3 * c + k
-            sums[k] += np.int32(x[place] * w[tap * n + k])
-
-
-@exact_part
-def _round(y, sums, factor, zero):
-    for k in range(y.size):
-        v = np.float32(sums[k]) * factor[k] + zero
-        y[k] = np.uint8(min(max(v, np.float32(0)), np.float32(255)) + np.float32(0.5))
 
 
 @exact

@@ -20,12 +20,7 @@ from numba.np.arrayobj import make_array
 
 from .jit import LANES
 
-__all__ = ["Sums", "add_each", "add_pair", "load_sums", "no_sums", "store_sums"]
-
-
-def no_sums() -> np.ndarray:
-    """Return LANES sums that are zero."""
-    return np.zeros(LANES, np.int32)
+__all__ = ["Sums", "add_each", "add_pair", "load_sums", "store_sums"]
 
 
 def add_pair(sums: np.ndarray, x: np.ndarray, i: int, w: np.ndarray, j: int) -> np.ndarray:
@@ -71,11 +66,6 @@ def _is_flat(a: types.Type, dtype: types.Type) -> bool:
     return isinstance(a, types.Array) and a.ndim == 1 and a.dtype == dtype
 
 
-@type_callable(no_sums)
-def _type_no_sums(context: Any) -> Callable:
-    return lambda: _SUMS
-
-
 @type_callable(add_pair)
 def _type_add_pair(context: Any) -> Callable:
     def result(sums: Any, x: Any, i: Any, w: Any, j: Any) -> Any:
@@ -109,11 +99,6 @@ def _place(context: Any, builder: Any, sig: Any, args: Any, at: int, kind: ir.Ty
     data = make_array(sig.args[at])(context, builder, args[at]).data
     index = context.cast(builder, args[at + 1], sig.args[at + 1], types.intp)
     return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
-
-
-@lower_builtin(no_sums)
-def _lower_no_sums(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return ir.Constant(_VECTOR, None)
 
 
 @lower_builtin(add_pair, Sums, types.Array, types.Integer, types.Array, types.Integer)

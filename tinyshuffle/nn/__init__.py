@@ -19,7 +19,7 @@ from .layers import (
     Sigmoid,
     Tanh,
 )
-from .loss import CrossEntropyLoss
+from .loss import CrossEntropyLoss, DistillationLoss
 from .module import Module, Parameter, inference
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "ChannelShuffle",
     "Conv2d",
     "CrossEntropyLoss",
+    "DistillationLoss",
     "Dropout",
     "Flatten",
     "GlobalAvgPool",

@@ -66,6 +66,7 @@ from .cost import Cost
 from .crop import crop
 from .cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_cost
 from .depthwise import depthwise_conv2d, depthwise_conv2d_backward, depthwise_conv2d_cost
+from .distillation import distillation, distillation_backward, distillation_cost
 from .dropout import dropout, dropout_backward, dropout_cost, dropout_mask
 from .flatten import flatten, flatten_backward, flatten_cost
 from .int8 import (

@@ -58,7 +58,7 @@ def int8_range(low: float, high: float) -> tuple[np.float32, int]:
 def int8_quantise(x: np.ndarray, scale: np.float32, zero: int) -> np.ndarray:
     """Return ``x`` as bytes, uint8 of its shape: round(x / scale) + zero, from 0 to 255."""
     check_real(x)
-    return _bytes(x / np.float32(scale) + np.float32(zero))
+    return _bytes(x.astype(np.float32, copy=False) / np.float32(scale) + np.float32(zero))
 
 
 def int8_dequantise(q: np.ndarray, scale: np.float32, zero: int) -> np.ndarray:
@@ -67,11 +67,17 @@ def int8_dequantise(q: np.ndarray, scale: np.float32, zero: int) -> np.ndarray:
     return np.float32(scale) * (q.astype(np.float32) - np.float32(zero))
 
 
-def int8_weights(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return weights (…, O) as int8 of their shape, and the scale of each output channel (O,)."""
+def int8_weights(
+    w: np.ndarray, least: np.ndarray | float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights (…, O) as int8 of their shape, and the scale of each output channel (O,).
+
+    No scale is smaller than ``least`` (one number, or O): next to a large bias small weights would
+    have one that makes b_q too large for 32 bits.
+    """
     check_real(w)
-    largest = np.abs(w).max(axis=tuple(range(w.ndim - 1)))
-    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+    scale = np.maximum(np.abs(w).max(axis=tuple(range(w.ndim - 1))) / 127, least)
+    scale = np.where(scale > 0, scale, 1).astype(np.float32)
     return np.clip(np.rint(w / scale), -127, 127).astype(np.int8), scale
 
 
