@@ -86,6 +86,42 @@ def test_panels_can_stand_below_each_other():
     assert len({round(axes.get_position().y0, 2) for axes in wide}) == 1
 
 
+def test_every_family_is_drawn_though_there_are_more_than_colours():
+    found = Rows([Row(net, [1e-3 * i] * 3, 10 + i, 20 - i, 1e-3 / i)
+                  for i, net in enumerate(NETS, 1)], describe(1), [])  # fmt: skip
+    for axes in plots.foretold(found).axes:
+        assert sum(len(offsets(c)) for c in axes.collections) == len(NETS)
+        looks = {(str(c.get_facecolor()), len(c.get_paths()[0])) for c in axes.collections}
+        assert len(looks) == len(axes.collections) > 7
+
+
+@pytest.mark.parametrize("most", [1.5, 8, 20, 60, 200, 50_000])
+def test_no_two_labels_of_an_axis_overlap(most):
+    """Half a decade or five: in plain numbers, at least two of them."""
+    ends = [(1.3, 1.3), (1.3 * most, 1.3 * most)]
+    layers = [("pointwise", 1e-3 * y, 1e-3 * x) for x, y in ends]
+    figures = (
+        plots.foretold(Rows([
+            Row(NETS[i], [1e-3 * x] * 3, round(1e6 * x), round(1e6 * x), 1e-3 * x)
+            for i, (x, _) in enumerate(ends)
+        ], describe(1), [])),
+        plots.against_the_clock(layers),
+        plots.roof({"pointwise": [(x, 1e9 * y) for x, y in ends]}, 1e9 * most, 1e9),
+    )  # fmt: skip
+    for figure in figures:
+        figure.draw_without_rendering()
+        for axes in figure.axes:
+            for axis, side in ((axes.xaxis, 0), (axes.yaxis, 1)):
+                low, high = axis.get_view_interval()
+                labels = [tick.label1 for tick in axis.get_major_ticks()
+                          if low <= tick.get_loc() <= high]  # fmt: skip
+                extents = [label.get_window_extent() for label in labels if label.get_visible()]
+                boxes = sorted((box.min[side], box.max[side]) for box in extents)
+                assert not any(t.get_text() for t in axis.get_ticklabels(minor=True))
+                assert len(boxes) >= 2 or not labels[0].get_visible()
+                assert all(a[1] < b[0] for a, b in zip(boxes, boxes[1:], strict=False)), boxes
+
+
 def rows() -> Rows:
     ways = enumerate(NETS[:4], 1)
     found = [Row(net, [1e-3 * i] * 3, 10 + i, 20 - i, 1e-3 / i) for i, net in ways]

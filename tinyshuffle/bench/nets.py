@@ -115,8 +115,9 @@ def _net(
 
 
 # V2, Table 8: batches of 8 a second on a GTX 1080Ti, images a second on a Snapdragon 810; V1, Table
-# 8: milliseconds on a Snapdragon 820. Of those the nets that are registered; the papers' DenseNets,
-# Xceptions, IGCVs and searched nets are not published in enough detail.
+# 8: milliseconds on a Snapdragon 820. The papers' DenseNets, Xceptions and IGCV2s are not published
+# in enough detail; of CondenseNets no speed is printed, nor of V1 with squeeze-and-excitation, of
+# which the text says that it takes 25 to 40 % longer on a phone.
 NETS = [
     _net("shufflenet_v2_x1_0", 341, 24.4),
     _net("shufflenet_v2_x0_5", 417, 57.0),
@@ -139,6 +140,13 @@ NETS = [
     _net("alexnet", v1_arm=184.0),
     Subject("shufflenet_v2_x2_0 with SE", 224, {"V2 GPU": 1 / 161, "V2 ARM": 1 / 5.6},
             "shufflenet_v2_x2_0", variant={"se": True}),
+    Subject("shufflenet_v1_x2_0_g3 with SE", 224, {}, "shufflenet_v1_x2_0_g3",
+            variant={"se": True}),
+    *[Subject(f"igcv3 at {width}x", 224, {"V2 GPU": 1 / gpu, "V2 ARM": 1 / arm}, "igcv3",
+              variant={"width": width})
+      for width, gpu, arm in ((0.7, 143, 11.7), (1.0, 102, 6.3), (1.4, 82, 4.5))],
+    _net("nasnet_a_mobile", 130, 4.6),
+    _net("pnasnet5_mobile", 115, 4.1),
 ]
 
 # V2, Appendix Table 1 (b): GPU and ARM, for 64, 128 and 256 channels of ShuffleNet V2.
@@ -198,6 +206,10 @@ class Rows:
     rows: list[Row]
     machine: Machine
     cleared: list[str]
+
+    def relative(self, row: Row) -> Spread:
+        """Return a row's time by the first row's, turn by turn: a busy machine slows down both."""
+        return spread([a / b for a, b in zip(row.seconds, self.rows[0].seconds, strict=True)])
 
     def correlations(self) -> dict[str, float]:
         """Return the rank correlation of measured time with what should foretell it."""

@@ -93,13 +93,14 @@ def _foretell(
                 milliseconds(times.median),
                 f"{milliseconds(times.lower)} to {milliseconds(times.upper)}",
                 milliseconds(row.predicted),
-                f"{times.median / first.spread.median:.2f}",
+                f"{found.relative(row).median:.2f}",
                 *[_relative(row.subject.published, first.subject.published, c) for c in published],
             )
         print_table(table)
         click.echo(
-            f"1 image, float32, evaluation. Relative: time by that of {first.subject.name}; V1 and "
-            "V2: so published (a column\nthat lacks it, in ms). Memory: elements read or written."
+            f"1 image, float32, evaluation. Relative: time by that of {first.subject.name} in the "
+            "same turn; V1 and V2: so\npublished (a column that lacks it, in ms). Memory: elements "
+            "read or written."
         )
         for what, value in found.correlations().items():
             click.echo(f"rank correlation of time with {what}: {value:.3f}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .style import COLOURS, KIND_STYLES, MARKERS
+from .style import COLOURS, KIND_STYLES, MARKERS, plain_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,6 +78,7 @@ def _roof(axes: Axes, times: LayerTimes, ceilings: Ceilings) -> None:
                   textcoords="offset points", ha="left", va="center", fontsize=9)  # fmt: skip
     axes.set_xscale("log")
     axes.set_yscale("log")
+    plain_ticks(axes.xaxis, axes.yaxis)
     axes.set_xlabel("FLOP for each byte (log scale)")
     axes.set_ylabel("GFLOP/s (log scale)")
     axes.grid(alpha=0.3)
@@ -151,6 +152,7 @@ def roof(
                   textcoords="offset points", ha="right", va="bottom", fontsize=9)  # fmt: skip
     lowest = min([heights[0], *(y / 1e9 for _, y in every)]) / 2
     axes.set(xscale="log", yscale="log", ylim=(lowest, 2 * peak / 1e9))
+    plain_ticks(axes.xaxis, axes.yaxis)
     axes.set_xlabel("multiply–adds for each byte (log scale)")
     axes.set_ylabel("multiply–adds a ns (log scale)")
     axes.grid(alpha=0.3)
@@ -193,6 +195,7 @@ def _against(axes: Axes, layers: Sequence[tuple[str, float, float]]) -> None:
         axes.plot(ends, [factor * end for end in ends], color="black", linewidth=1, linestyle=dash)
     axes.set(xscale="log", yscale="log", xlabel="measured, ms (log scale)",
              ylabel="predicted, ms (log scale)")  # fmt: skip
+    plain_ticks(axes.xaxis, axes.yaxis)
     axes.legend(frameon=False, fontsize=9)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .style import COLOURS, KIND_STYLES, MARKERS
+from .style import COLOURS, KIND_STYLES, MARKERS, plain_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,23 +123,13 @@ def accuracy_against_cost(tables: Sequence[Table]) -> Figure:
         axes.plot([], [], "o", color="grey", markerfacecolor="white",
                   label="hollow: not quite the paper's net")  # fmt: skip
     axes.set_xscale("log")
-    _plain_ticks(axes)
+    plain_ticks(axes.xaxis)
     axes.set_xlabel("million multiply-adds, counted here (log scale)")
     axes.set_ylabel("ImageNet top-1 accuracy, %, as published")
     axes.grid(alpha=0.3, which="both")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
-
-
-def _plain_ticks(axes: Axes) -> None:
-    """Label a logarithmic axis so sparsely, and in plain numbers, that nothing overlaps."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    least, most = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < 100 * least else (1,)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _family(label: str) -> str:
@@ -185,6 +175,7 @@ def accuracy_map(points: Sequence[tuple[str, float, float, str, str]]) -> Figure
                       fontsize=9)  # fmt: skip
     axes.set_xscale("log")
     axes.margins(x=0.17)
+    plain_ticks(axes.xaxis)
     axes.set_xlabel("million multiply–adds, counted here (log scale)")
     axes.set_ylabel("ImageNet top-1 accuracy, %, as published")
     axes.grid(alpha=0.3, which="both")

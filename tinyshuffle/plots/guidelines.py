@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
-from .style import COLOURS, MARKERS
+from .style import COLOURS, MARKERS, plain_ticks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -196,15 +197,14 @@ def foretold(found: Rows, across: int = 3) -> Figure:
     }  # fmt: skip
     times = [1e3 * row.spread.median for row in found.rows]
     values = found.correlations()
-    colours = [c for c in COLOURS.values()]
     for axes, (name, (label, x)) in zip(panels.flat, quantities.items(), strict=False):
-        for (family, members), colour, marker in zip(
-            families.items(), colours, MARKERS, strict=False
-        ):
+        looks = zip(cycle(COLOURS.values()), cycle(MARKERS))  # more than there are colours
+        for (family, members), (colour, marker) in zip(families.items(), looks, strict=False):
             axes.scatter([x[i] for i in members], [times[i] for i in members], color=colour,
                          marker=marker, s=36, edgecolor="white", linewidth=0.5,
                          label=family)  # fmt: skip
         axes.set(xscale="log", yscale="log", xlabel=f"{label} (log scale)")
+        plain_ticks(axes.xaxis, axes.yaxis)
         axes.set_title(f"{name}: rank correlation {values[name]:.2f}", fontsize=9)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
@@ -263,6 +263,7 @@ def search_front(seen: Mapping[Genome, Entry], latency: float, winner: Genome) -
                  edgecolor="black", zorder=3, label="found")  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="ms, by the look-up table (log scale)",
              ylabel="multiply-adds, M (log scale)")  # fmt: skip
+    plain_ticks(axes.xaxis, axes.yaxis)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)

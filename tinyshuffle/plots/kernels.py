@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .style import COLOURS, MARKERS
+from .style import COLOURS, MARKERS, plain_ticks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -109,6 +109,7 @@ def speed_bars(
     axes.set_ylim(len(values) - 0.4, -0.6)
     axes.set_xscale("log")
     axes.set_xlim(lowest, 4 * max(values))  # room for the last number
+    plain_ticks(axes.xaxis)
     axes.set_xlabel(f"{unit} (log scale)")
     axes.spines[["top", "right"]].set_visible(False)
     if lines:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 from ..text import visible
 
-__all__ = ["COLOURS", "KIND_STYLES", "MARKERS", "STYLES", "label"]
+__all__ = ["COLOURS", "KIND_STYLES", "MARKERS", "STYLES", "label", "plain_ticks"]
 
 
 def label(text: str) -> str:
@@ -22,6 +23,23 @@ def label(text: str) -> str:
     """
     shown = visible(text, "").replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
+
+
+def plain_ticks(*axes: Axis) -> None:
+    """Label logarithmic axes so sparsely, and in plain numbers, that nothing overlaps.
+
+    Last of all: how many labels there is room for follows from the axis's ends.
+    """
+    from matplotlib.ticker import LogLocator
+
+    for axis in axes:
+        least, most = axis.get_view_interval()
+        decades = most / least
+        subs = (1, 1.5, 2, 3, 5, 7) if decades < 10 else (1, 2, 5) if decades < 100 else (1,)
+        axis.set_major_locator(LogLocator(subs=subs))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+
 
 COLOURS = {
     "blue": "#0072B2",
