@@ -39,6 +39,12 @@ def test_the_public_names_are_there():
         assert hasattr(ts, name)
 
 
+def test_one_version():
+    for name in ("CITATION.cff", "docs/CHANGELOG.md"):
+        text = (README.parent / name).read_text(encoding="utf-8")
+        assert re.search(rf"^(version:|##) {re.escape(ts.__version__)}\b", text, re.MULTILINE), name
+
+
 def test_the_map_names_every_room():
     text = README.read_text(encoding="utf-8")
     places = [

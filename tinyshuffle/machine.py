@@ -6,7 +6,6 @@ the one that is measured.
 
 from __future__ import annotations
 
-import ctypes
 import platform
 import re
 import subprocess
@@ -16,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import psutil
 from threadpoolctl import threadpool_info
 
 from .memory import physical
@@ -146,39 +146,16 @@ def _sysctl(name: str) -> str:
 # ---- what a process takes
 
 
-def resident_memory() -> tuple[int, int] | None:
-    """Return the bytes of memory that this process holds at its peak and now; None if unknown."""
+def resident_memory() -> tuple[int, int]:
+    """Return the bytes of memory that this process holds at its peak and now."""
+    found = psutil.Process().memory_info()
+    if sys.platform == "win32":
+        return found.peak_wset, found.rss
     if sys.platform == "linux":
         # getrusage's ru_maxrss would begin with the peak of the process that started this one
-        status = _read("/proc/self/status")
-        fields = [re.search(rf"^{name}:\s*(\d+) kB", status, re.M) for name in ("VmHWM", "VmRSS")]
-        if fields[0] and fields[1]:
-            return int(fields[0][1]) * 1024, int(fields[1][1]) * 1024
-    if sys.platform == "win32":
-        return _windows_memory()
-    try:
-        import resource
-    except ImportError:
-        return None
+        peak = re.search(r"^VmHWM:\s*(\d+) kB", _read("/proc/self/status"), re.M)
+        return (int(peak[1]) * 1024 if peak else found.rss), found.rss
+    import resource
+
     scale = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-    return peak, peak
-
-
-def _windows_memory() -> tuple[int, int] | None:
-    class Counters(ctypes.Structure):
-        _fields_ = [
-            ("size", ctypes.c_ulong),
-            ("faults", ctypes.c_ulong),
-            ("peak", ctypes.c_size_t),
-            ("now", ctypes.c_size_t),
-            ("others", ctypes.c_size_t * 6),
-        ]
-
-    counters = Counters(size=ctypes.sizeof(Counters))
-    kernel32 = ctypes.windll.kernel32  # type: ignore[attr-defined]
-    kernel32.GetCurrentProcess.restype = ctypes.c_void_p
-    get = kernel32.K32GetProcessMemoryInfo
-    get.argtypes = [ctypes.c_void_p, ctypes.POINTER(Counters), ctypes.c_ulong]
-    done = get(kernel32.GetCurrentProcess(), ctypes.byref(counters), counters.size)
-    return (counters.peak, counters.now) if done else None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale, found.rss

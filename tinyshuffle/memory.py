@@ -8,13 +8,12 @@ nobody has to say when he is done. A thread that has not entered a pool gets fre
 
 from __future__ import annotations
 
-import ctypes
-import os
 import sys
 import threading
 from math import prod
 
 import numpy as np
+import psutil
 
 __all__ = ["Pool", "empty", "physical", "zeros"]
 
@@ -73,14 +72,8 @@ class Pool:
 
 
 def physical() -> int:
-    """Return the machine's memory in bytes, or 0 if the system does not say."""
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if sys.platform == "win32":
-        kilobytes = ctypes.c_ulonglong()
-        if ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes)):
-            return kilobytes.value * 1024
-    return 0
+    """Return the machine's memory in bytes."""
+    return psutil.virtual_memory().total
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
-__all__ = ["brief", "console", "csv_text", "message", "shown", "visible"]
+__all__ = ["bar", "brief", "console", "csv_text", "message", "shown", "visible"]
 
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
@@ -125,3 +126,25 @@ def console(**arguments: Any) -> Console:
     from rich.console import Console
 
     return Console(markup=False, emoji=False, highlight=False, **arguments)
+
+
+def bar(screen: Console, *columns: Any) -> Progress:
+    """Return the one bar of all commands, which only a terminal shows.
+
+    In front of it stands what is done (a task's ``description``), behind it rich's ``columns``, or
+    a text where ``"left"`` names a field of the task's.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        *(
+            TextColumn(f"{{task.fields[{c}]}}", markup=False) if isinstance(c, str) else c
+            for c in columns
+        ),
+        console=screen,
+        transient=True,
+        refresh_per_second=4,
+        disable=screen.quiet or not screen.is_terminal,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from ..text import console as plain_console
+from ..text import bar, console
 from ..words import duration
 
 __all__ = ["Progress"]
@@ -15,18 +15,7 @@ class Progress:
     """A line with a bar and the time left. Use as ``with progress:``."""
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as Bar
-
-        console = plain_console(stderr=True)
-        self._bar = Bar(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[left]}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._bar = bar(console(stderr=True), "left")
         self._task = self._bar.add_task("starting", total=None, left="")
 
     def __enter__(self) -> Progress:

@@ -175,8 +175,7 @@ def _answer(held: dict[str, Any], job: Job, question: Job) -> Any:
         np.savez(path, **side.check())
         return str(path)
     if what == "memory":
-        found = resident_memory()
-        return None if found is None else found[0]
+        return resident_memory()[0]
     raise AssertionError(f"unknown question {what!r}")
 
 
@@ -197,11 +196,11 @@ def main() -> None:
             say({"answer": _ALONE[job["kind"]](job)})
             return
         _import(job["kind"])
-        memory = resident_memory()
+        _, memory = resident_memory()
         if job.get("backend"):
             F.use(job["backend"])
         held = {} if job.get("empty") else {"": _side(job)}
-        say({"answer": {"memory": None if memory is None else memory[1]}})
+        say({"answer": {"memory": memory}})
         for line in sys.stdin:
             say({"answer": _answer(held, job, json.loads(line))})
     except TinyshuffleError as error:

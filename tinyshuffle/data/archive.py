@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from tinyshuffle.errors import TinyshuffleError
 from tinyshuffle.files import expand
 
+from ..text import bar, console
 from ..values import flags
 
 __all__ = ["Source", "data_root", "locate"]
@@ -162,16 +163,10 @@ class _ProgressBar:
     PATIENCE = 10.0
 
     def __init__(self, description: str, hurry: bool) -> None:
-        from rich import progress
-        from rich.console import Console
+        from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
-        self._progress = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
-            progress.TimeRemainingColumn(),
-            console=Console(stderr=True),
+        self._progress = bar(
+            console(stderr=True), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
         )
         self._task = self._progress.add_task(description, total=None)
         self._hurry = hurry

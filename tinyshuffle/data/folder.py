@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import TinyshuffleError
 from ..files import atomic_write, expand
-from ..text import console, message, shown, visible
+from ..text import bar, console, message, shown, visible
 from ..values import flags, whole
 from .archive import data_root
 from .dataset import Dataset, channel_statistics
@@ -172,18 +172,14 @@ def _read(
     kept = data_root() / "folders" / f"{key.hexdigest()[:32]}.npz"
     found = _kept(kept, len(files), side)
     if found is None:
-        from rich.progress import track
-
         images, faults = np.zeros((len(files), side, side, 3), np.uint8), {}
-        screen = console(stderr=True)
-        for i, (path, _) in track(
-            list(enumerate(files)), f"reading {_label(folder)}", console=screen, transient=True,
-            disable=not screen.is_terminal,
-        ):  # fmt: skip
-            try:
-                images[i] = read_image(path, side)
-            except TinyshuffleError as error:
-                faults[i] = message(error)
+        with bar(console(stderr=True)) as shown_bar:
+            task = f"reading {_label(folder)}"
+            for i, (path, _) in enumerate(shown_bar.track(files, description=task)):
+                try:
+                    images[i] = read_image(path, side)
+                except TinyshuffleError as error:
+                    faults[i] = message(error)
         _keep(kept, images, faults)
     else:
         images, faults = found

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any, cast
 
-from ..text import console, visible
+from ..text import bar, console, visible
 from ..values import flags
 from ..words import duration
 
@@ -75,19 +75,8 @@ class Progress:
 
     @flags
     def __init__(self, quiet: bool = False) -> None:
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as Bar
-
         self._console = console(file=output(), quiet=quiet, soft_wrap=True)
-        self._bar = Bar(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[figures]}", markup=False),
-            console=self._console,
-            transient=True,
-            refresh_per_second=4,
-            disable=not self._console.is_terminal,
-        )
+        self._bar = bar(self._console, "figures")
         self._task = self._bar.add_task("starting", total=1.0, figures="")
         self._first: tuple[float, float] | None = None
 
