@@ -12,7 +12,7 @@ import tinyshuffle
 PACKAGE = Path(tinyshuffle.__file__).parent
 ORDER = (
     "errors", "blas", "memory", "text", "words", "values", "files", "checkpoint", "backend", "ops",
-    "kernels", "nn", "optim", "data", "weights", "plan", "parallel", "machine", "models",
+    "kernels", "nn", "optim", "data", "weights", "ranks", "plan", "parallel", "machine", "models",
     "onnx", "compress", "gradcheck", "cost", "bench", "plots", "train", "course", "__init__", "cli",
     "__main__",
 )  # fmt: skip

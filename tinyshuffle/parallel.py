@@ -28,6 +28,7 @@ from .backend import F
 from .errors import TinyshuffleError
 from .nn import BatchNorm2d, Module, Parameter, inference
 from .plan import NoPlan, Plan, Player, cut, fuse, place, states, trace, worthwhile
+from .ranks import Ranks, current
 from .values import flags, whole
 
 __all__ = ["DataParallel", "get_num_threads", "set_num_threads", "usable_cores"]
@@ -119,16 +120,24 @@ class DataParallel(Module):
             try:
                 if not self.training:
                     return self._infer(x)
-                slices = worthwhile(self._plan(x.shape, x.dtype), _slices())
-                player = self._player(x.shape, x.dtype, slices)
+                plan = self._plan(x.shape, x.dtype)
+                ranks = _sharing(plan, len(x))
+                together = ranks is None or ranks.sync_bn
+                mine = x if ranks is None or together else x[ranks.part(len(x))]
+                slices = worthwhile(plan, _slices(), 1 / (1 if ranks is None else ranks.size))
+                player = self._player(mine.shape, x.dtype, slices, 0, False, ranks, together)
             except NoPlan:
                 return self._by_layers(x)
             changes = Module.changes
             with blas.limit(1):
-                out = player.forward(x)
+                out = player.forward(mine)
+            backward: Callable[[np.ndarray], np.ndarray] = player.backward
+            if ranks is not None:
+                out = ranks.gather(out[ranks.part(len(x))] if together else out, len(x))
+                backward = _of_my_images(player, ranks, together)
             # a layer may have changed itself on its way
             layers = self._now.layers if Module.changes == changes else _layers(self.net)
-            self.save(self._unless_changed(player.backward, layers), out.shape)
+            self.save(self._unless_changed(backward, layers), out.shape)
         return out
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
@@ -208,12 +217,20 @@ class DataParallel(Module):
             return self._whole(x)
         if plan.reasons or not plan.by_image or self._now.trains:
             return self._whole(x)
+        ranks = _sharing(plan, len(x))
+        if ranks is None:
+            return self._by_images(x, plan)
+        return ranks.gather(self._by_images(x[ranks.part(len(x))], plan), len(x))
+
+    def _by_images(self, x: np.ndarray, plan: Plan) -> np.ndarray:
+        """Evaluate images by themselves; the plan is for some of them."""
         sharing = worthwhile(plan, _slices(), 1, len(plan.rows)) if len(x) == 1 else 1
         if sharing > 1:
             player = self._player(x.shape, x.dtype, sharing, by_pixels=True)
             with blas.limit(1):
                 return player.forward(x)
-        parts = cut(len(x), worthwhile(plan, len(parts), len(x) / chunk))
+        slices = min(len(x), _slices())
+        parts = cut(len(x), worthwhile(plan, slices, len(x) / plan.shape[0]))
         chunk = min(_chunk(x.shape), parts[-1].stop - parts[-1].start)
         jobs = [
             [
@@ -237,9 +254,11 @@ class DataParallel(Module):
 
     def _whole(self, x: np.ndarray) -> np.ndarray:
         """Evaluate all images together, as something in the net has to see all of them."""
-        player = self._player(x.shape, x.dtype, _slices())
+        ranks = _sharing(self._plan(x.shape, x.dtype), len(x))
+        player = self._player(x.shape, x.dtype, _slices(), ranks=ranks)
         with blas.limit(1):
-            return player.forward(x)
+            out = player.forward(x)
+        return out if ranks is None else ranks.gather(out[ranks.part(len(x))], len(x))
 
     def _plan(self, shape: tuple[int, ...], dtype: Any) -> Plan:
         """The plan for batches of this shape, in the mode that the layers are in."""
@@ -274,13 +293,14 @@ class DataParallel(Module):
 
     def _player(
         self, shape: tuple[int, ...], dtype: Any, slices: int, rank: int = 0,
-        by_pixels: bool = False,
+        by_pixels: bool = False, ranks: Ranks | None = None, together: bool = True,
     ) -> Player:  # fmt: skip
         """The plan for batches of this shape, ready to run; ``rank`` tells several apart."""
         plan = self._plan(shape, dtype)
-        key, players = (shape, np.dtype(dtype), slices, rank, by_pixels), self._now.players
+        players = self._now.players
+        key = shape, np.dtype(dtype), slices, rank, by_pixels, ranks, together
         if key not in players:
-            players[key] = Player(self.net, plan, slices, by_pixels)
+            players[key] = Player(self.net, plan, slices, by_pixels, ranks, together)
         return players[key]
 
     def _after_fork(self) -> None:
@@ -337,6 +357,29 @@ if hasattr(os, "register_at_fork"):
 
 def _slices() -> int:
     return min(get_num_threads(), usable_cores())
+
+
+def _sharing(plan: Plan, n: int) -> Ranks | None:
+    """The ranks among which ``n`` images are shared; None: this process does all of them."""
+    ranks = current()
+    if ranks is None or ranks.size == 1 or n < ranks.size or not plan.by_image:
+        return None
+    return ranks
+
+
+def _of_my_images(
+    player: Player, ranks: Ranks, together: bool
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A way back for the gradient of the whole batch; other ranks' images have NaN."""
+
+    def backward(dy: np.ndarray) -> np.ndarray:
+        part = ranks.part(len(dy))
+        mine = player.backward(dy if together else dy[part])
+        dx = np.full((len(dy), *mine.shape[1:]), np.nan, mine.dtype)
+        dx[part] = mine[part] if together else mine
+        return dx
+
+    return backward
 
 
 def _chunk(shape: tuple[int, ...]) -> int:

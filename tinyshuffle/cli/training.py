@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,6 +34,9 @@ from .group import (
     say,
     without_effect,
 )
+
+if TYPE_CHECKING:
+    from ..ranks import Ranks
 
 
 def _field(name: str, text: str, default: object = None, **arguments: Any) -> Any:
@@ -141,6 +148,8 @@ _LR += "; scaled if --batch-size is given alone"
 )
 @_field("seed", "Of weights, order and augmentation.", metavar="N", type=WHOLE)
 @THREADS
+@click.option("--mpi", is_flag=True, help="This is one of the processes that mpiexec has started.")
+@_field("sync_bn", "With --mpi: normalise over all ranks; no: each alone.", "yes", metavar="yes|no")
 @_field("backend", "numba, numpy.", metavar="NAME")
 @click.option("--name", metavar="NAME", help="Of the run.  [default: recipe, data, model, time]")
 @RUNS_DIR
@@ -154,6 +163,7 @@ def train(
     name: str | None,
     runs_dir: str,
     show: bool,
+    mpi: bool,
     **options: Any,
 ) -> None:
     """Train a net, by default a tiny ShuffleNet V2 on built-in images in about a minute.
@@ -162,32 +172,63 @@ def train(
     machine.json and the checkpoints last.npz and best.npz. Ctrl-C stops after the current step;
     --resume continues as if nothing had happened, to the bit, after a power cut too. A folder of
     your own has a folder of pictures for each class; or train/ and test/, each with those.
+    `mpiexec -n 4 python -m tinyshuffle train --mpi` shares each batch among four processes.
     """
     from .. import train as training
+    from ..parallel import usable_cores
 
+    if not mpi:
+        without_effect("without --mpi", "sync_bn")
     given = {option: value for option, value in options.items() if value is not None}
     if "data_dir" in given:
         given["data_dir"] = str(Path(given["data_dir"]).absolute())
-    if resume is None:
-        if "init" in given and not Path(given["init"]).is_file():
-            given["init"] = str(find_run(given["init"], runs_dir))
-        config = Config.make(recipe, **given)
-        if show:
-            training.check(config)
-            say(config.to_toml())
-            return
-        stem = Path(recipe).stem if recipe else None
-        result = training.train(config, name, runs_dir, prefix=stem)
-    else:
-        others = {"name": name, "recipe": recipe, "show": "" if show else None}
-        for option, value in others.items():
-            if value is not None:
-                raise TinyshuffleError(
-                    f"{f'--{option} {value}'.strip()} contradicts --resume, which takes everything "
-                    "from the run: leave one of them out"
-                )
-        result = training.resume(find_run(resume, runs_dir), **given)
-    click.echo(visible(str(result)), file=output())
+    with _processes() if mpi else nullcontext() as us:
+        if us is not None:
+            given.setdefault("threads", max(1, usable_cores() // us.here))
+        if resume is None:
+            if "init" in given and not Path(given["init"]).is_file():
+                given["init"] = str(find_run(given["init"], runs_dir))
+            config = Config.make(recipe, **given)
+            if show:
+                training.check(config)
+                say(config.to_toml())
+                return
+            stem = Path(recipe).stem if recipe else None
+            result = training.train(config, name, runs_dir, prefix=stem)
+        else:
+            others = {"name": name, "recipe": recipe, "show": "" if show else None}
+            for option, value in others.items():
+                if value is not None:
+                    raise TinyshuffleError(
+                        f"{f'--{option} {value}'.strip()} contradicts --resume, which takes "
+                        "everything from the run: leave one of them out"
+                    )
+            result = training.resume(find_run(resume, runs_dir), **given)
+        if us is None or us.rank == 0:
+            click.echo(visible(str(result)), file=output())
+
+
+@contextmanager
+def _processes() -> Iterator[Ranks]:
+    """Be one of the processes of an MPI run; only the first prints, and no failure leaves others.
+
+    If all fail alike, as of a mistake in the options, that is one sentence too.
+    """
+    from ..ranks import last_words, ranks
+
+    with ranks() as us, last_words(us), warnings.catch_warnings():
+        if us.rank > 0:
+            warnings.simplefilter("ignore")
+        try:
+            yield us
+        except BaseException as error:
+            if us.fails_alone():
+                if not isinstance(error, TinyshuffleError | KeyboardInterrupt):
+                    traceback.print_exc()
+                us.end_all(str(error) or type(error).__name__)
+            if us.rank > 0:
+                raise SystemExit(1) from None
+            raise
 
 
 @cli.command("eval", short_help="Test a trained net.")

@@ -65,6 +65,8 @@ def of_the_batch(player: Player, row: Row) -> Callable[[], None]:
         parts = [part.given(row)[0] for part in player.slices]
         # an array of its own: what the layer saves of it must not be written over
         x = np.concatenate(parts)
+        if player.together is not None:
+            x = player.together.gather(x, player.plan.shape[0])
         saved = player.saved.setdefault(row.layer, [])
         if not row.backward:
             with nullcontext() if player.plan.train else inference():
@@ -86,7 +88,7 @@ def of_the_batch(player: Player, row: Row) -> Callable[[], None]:
                 "depend on that of what goes in alone"
             )
         for part in player.slices:
-            part.array(view)[...] = out if part.alone else out[part.images]
+            part.array(view)[...] = out if part.n == player.plan.shape[0] else out[part.images]
 
     return work
 

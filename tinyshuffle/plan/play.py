@@ -22,6 +22,7 @@ import numpy as np
 
 from ..memory import Pool
 from ..nn import Module
+from ..ranks import Ranks
 from ..values import flags
 from .records import sums_of
 from .slice import Slice
@@ -82,14 +83,29 @@ class Player:
         At most; each has an image at least.
     by_pixels : bool
         In evaluation of one image: each slice has some of its pixels instead.
+    ranks : Ranks, optional
+        Other processes, over which the gradients are added.
+    together : bool
+        The plan's batch is that of all ranks: each runs its own images of it, and sums over the
+        batch are added over all. Otherwise each rank has a batch of its own.
     """
 
     @flags
-    def __init__(self, net: Module, plan: Plan, slices: int, by_pixels: bool = False) -> None:
+    def __init__(
+        self, net: Module, plan: Plan, slices: int, by_pixels: bool = False,
+        ranks: Ranks | None = None, together: bool = True,
+    ) -> None:  # fmt: skip
         self.plan, self.dtype = plan, np.dtype(plan.dtype)
         self.modules = dict(net.named_modules())
         self.by_pixels = by_pixels
-        self.cuts = cut(plan.shape[0], slices if plan.by_image else 1)
+        self.ranks, self.together = ranks, ranks if together else None
+        mine = slice(0, plan.shape[0])
+        if self.together is not None:
+            mine = self.together.part(plan.shape[0])
+        self.cuts = [
+            slice(mine.start + images.start, mine.start + images.stop)
+            for images in cut(mine.stop - mine.start, slices if plan.by_image else 1)
+        ]
         if by_pixels:
             self.cuts *= slices
         self.parameters = {p.name: p for p in net.parameters()}
@@ -98,6 +114,10 @@ class Player:
         ]
         sizes = [prod(plan.buffers[b].shape) for _, b in self.learned]
         self.offsets = [0, *np.cumsum(sizes).tolist()]
+        of_sums = {v.buffer for v in _results_of(plan, "batch_norm_gradients")}
+        places = zip(self.learned, pairwise(self.offsets), strict=True)
+        # the gradients that come of sums over the whole batch, which every rank has
+        self.whole = [slice(*place) for (_, b), place in places if b in of_sums]
         self.gradients = Pool()
         self.flags = np.zeros(0, np.int64)
         alone = len(self.cuts) == 1
@@ -146,6 +166,10 @@ class Player:
             part.write_gradients_to(total)
         given = {"output's gradient": np.ascontiguousarray(dy, self.dtype)}
         self._run(1, given, self.plan.gradient, dx)
+        if self.ranks is not None:
+            for place in self.whole if self.together is not None and self.ranks.rank > 0 else ():
+                total[place] = 0
+            self.ranks.add(total)
         for (p, b), (start, stop) in zip(self.learned, pairwise(self.offsets), strict=True):
             grad = total[start:stop].reshape(self.plan.buffers[b].shape)
             if p._grad is None:
@@ -190,3 +214,9 @@ class Player:
         errors = [e for e in (f.exception() for f in futures) if e is not None]
         for error in sorted(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
             raise error
+
+
+def _results_of(plan: Plan, operation: str) -> Iterator[View]:
+    for row in plan.rows:
+        if row.operation == operation:
+            yield from (v for v in row.results if v is not None)

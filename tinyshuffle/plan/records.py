@@ -145,7 +145,21 @@ class Records:
             if not part.alone:
                 self._add_up(part.arrays[b], total)
             part.arrays[b] = total
+        self._add_over_ranks(list(held))
         return offset
+
+    def _add_over_ranks(self, sums: list[int]) -> None:
+        """Add up sums over the ranks: the first slice does so, and the others take what it has."""
+        part, ranks = self.part, self.part.player.together
+        if ranks is None or not sums:
+            return
+        mine = [part.arrays[b] for b in sums]
+        if part.rank == 0:
+            self._stop(partial(ranks.add, *mine))
+            self._meet()
+        else:
+            self._meet()
+            self._stop(partial(_copy, mine, [part.player.slices[0].arrays[b] for b in sums]))
 
     def _operation(self, row: Row, totals: list[int]) -> None:
         from ..kernels.works import reads, works_of
@@ -208,6 +222,11 @@ class Records:
             fields["sums"] = record.address_of(total)
             fields["x"] = record.address_of(partial) + offset
         self._made.append(fields)
+
+
+def _copy(to: list[np.ndarray], arrays: list[np.ndarray]) -> None:
+    for mine, other in zip(to, arrays, strict=True):
+        mine[...] = other
 
 
 def _places(arrays: list[np.ndarray]) -> list[tuple[int, float]]:

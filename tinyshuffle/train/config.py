@@ -107,6 +107,9 @@ class Config:
         Of the weights, the order of the images and their augmentation.
     threads : int
         By default all. Sums are added in an order that depends on it, so the last bits do too.
+    sync_bn : bool
+        Of several processes (:mod:`tinyshuffle.ranks`): normalise with the statistics of the whole
+        batch; False: each with those of its own images. None: True.
     backend : str
         ``numba`` or ``numpy``.
     data_dir : str
@@ -144,6 +147,7 @@ class Config:
     sizes: tuple[int, ...] = ()
     seed: int = 0
     threads: int = field(default_factory=_threads)
+    sync_bn: bool | None = None
     backend: str = "numba"
     data_dir: str | None = None
 

@@ -15,6 +15,7 @@ import shlex
 import shutil
 import statistics
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import checkpoint, data, nn
+from .. import checkpoint, data, machine, nn
 from ..checkpoint import Checkpoint
 from ..errors import TinyshuffleError
 from ..optim import SGD, Adam, Optimizer
+from ..ranks import current
 from ..values import flags
 from ..words import plural
 from . import record, schedule
@@ -58,7 +60,11 @@ class Trainer:
     @flags
     def __init__(self, config: Config, quiet: bool) -> None:
         self.config = config
+        self.ranks = current()
+        self.leads = self.ranks is None or self.ranks.rank == 0  # who writes and prints
+        self.progress = Progress(quiet or not self.leads)
         self.train_set, self.test_set = load_data(config)
+        self._check_ranks()
         self.side = self.train_set.images.shape[1]
         self.net = build_for(config, self.side, len(self.train_set.classes))
         self.average = Average(self.net, config.ema) if config.ema else None
@@ -70,7 +76,6 @@ class Trainer:
         # has its chance in the next one's.
         self.drop_last = len(self.train_set) >= config.batch_size
         self.steps_per_epoch = max(1, len(self.train_set) // config.batch_size)
-        self.progress = Progress(quiet)
         if config.time_budget is None:
             self._set_epochs(config.epochs, self.steps_per_epoch)
 
@@ -81,6 +86,37 @@ class Trainer:
         self.seconds = 0.0  # since the start, without the time between stop and resume
         self.rows: list[dict[str, Any]] = []
         self._clock = time.perf_counter()
+
+    def _check_ranks(self) -> None:
+        """Refuse ranks that would not train the same net on the same images."""
+        if self.ranks is None:
+            return
+        config = self.config
+        if config.backend == "numpy":
+            raise TinyshuffleError(
+                "backend=numpy was given, with which each rank would do the work of all: leave it "
+                "out, or train without --mpi"
+            )
+        if self.ranks.size > config.batch_size:
+            raise TinyshuffleError(
+                f"batch_size={config.batch_size} was given, and there are {self.ranks.size} ranks: "
+                "give at least an image to each"
+            )
+        self.ranks.sync_bn = config.sync_bn is not False
+        this = machine.describe(config.threads)
+        own = "threads", "data_dir"  # which may differ
+        same = {
+            "a configuration": {k: v for k, v in config.to_dict().items() if k not in own},
+            "versions": this.versions,
+            "training images": _checksum(self.train_set.images, self.train_set.labels),
+            "test images": _checksum(self.test_set.images, self.test_set.labels),
+        }
+        for note in self.ranks.check_alike(same, this.cpu):
+            self.progress.line(f"Warning: {note}")
+
+    def _first(self, value: Any) -> Any:
+        """What rank 0 has: of clocks and files."""
+        return value if self.ranks is None else self.ranks.first(value)
 
     def begin_with(self, init: str | None) -> None:
         """Take the weights of another run or a file, if the configuration says so."""
@@ -121,9 +157,8 @@ class Trainer:
         self.progress.line("measuring how many epochs fit into the time budget …")
         with self.progress.compile_notice(config.backend) as stepped:
             step, test = self._measure(stepped)
-        self._set_epochs(
-            *fitting(config, self.side, self.steps_per_epoch, step, test, self.seconds)
-        )
+        fits = fitting(config, self.side, self.steps_per_epoch, step, test, self.seconds)
+        self._set_epochs(*self._first(fits))
 
     def _measure(self, stepped: Callable[[], None]) -> tuple[dict[int, float], dict[int, float]]:
         """Return the seconds of a step and of a test, for each size of the images."""
@@ -161,6 +196,8 @@ class Trainer:
         net = self.net.state_dict()
         if not all(np.isfinite(array).all() for array in net.values()):
             raise self._diverged("the weights were no longer finite numbers after", -1)
+        if not self.leads:
+            return
         saved = Checkpoint(
             {
                 "config": self.config.to_dict(),
@@ -214,15 +251,19 @@ class Trainer:
 
     def write_log(self) -> None:
         """Write the log. If it is open in a spreadsheet, say, that is no reason to stop."""
+        if not self.leads:
+            return
         with self._warned():
             record.write_log(self.run, self.rows)
 
     def write_tests(self) -> None:
         """Draw where the last weights go wrong, unless that is drawn already."""
-        if all((self.run / name).exists() for name in record.PICTURES):
+        if self._first(all((self.run / name).exists() for name in record.PICTURES)):
             return
         if self.tested is None:
             self.tested = evaluate(self._tested_net, self.test_set, self.loss, size=self.sizes[-1])
+        if not self.leads:
+            return
         with self._warned():
             record.write_tests(self.run, self.test_set, self.tested)
 
@@ -239,11 +280,13 @@ class Trainer:
     def begin(self) -> Result:
         """Train from the first step on: what a run needs is written before that."""
         try:
-            record.write_config(self.run, self.config)
-            record.write_machine(self.run, self.config.threads)
+            if self.leads:
+                record.write_config(self.run, self.config)
+                record.write_machine(self.run, self.config.threads)
             self.save()
         except BaseException:
-            shutil.rmtree(self.run, ignore_errors=True)  # there is nothing to continue
+            if self.leads:
+                shutil.rmtree(self.run, ignore_errors=True)  # there is nothing to continue
             raise
         return self.fit()
 
@@ -251,10 +294,15 @@ class Trainer:
         """Train to the end."""
         config = self.config
         sizes = f" at {', '.join(map(str, config.sizes))} pixels" if config.sizes else ""
+        threads = plural(config.threads, "thread")
+        if self.ranks is not None:
+            weights = _checksum(*self.net.state_dict().values())
+            self.ranks.check_alike({"weights": weights}, "")
+            threads = f"{plural(self.ranks.size, 'rank')} of {threads}"
         self.progress.line(
             f"{config.model} on {config.data}: {len(self.train_set):,} training and "
             f"{len(self.test_set):,} test images, {plural(self.epochs, 'epoch')} of "
-            f"{plural(self.steps_per_epoch, 'step')}{sizes}, {plural(config.threads, 'thread')}; "
+            f"{plural(self.steps_per_epoch, 'step')}{sizes}, {threads}; "
             f"{self.run}"
         )
         if 0 < self._steps_done < self.total_steps:
@@ -314,7 +362,7 @@ class Trainer:
                 sums["images"] / sums["seconds"],
             )
             self._stop_if_asked(signals)
-            if self._too_long(self.seconds):
+            if config.time_budget is not None and self._first(self._too_long(self.seconds)):
                 break
 
     def _step(
@@ -380,6 +428,7 @@ class Trainer:
             "step_seconds": sums["step_seconds"],
             "seconds": self.seconds,
         }
+        row = self._first(row)
         # The best is sought among the epochs at the size that the net is meant for.
         rivals = [r["test_accuracy"] for r in self.rows if r["size"] == self.sizes[-1]]
         best = size == self.sizes[-1] and test.accuracy > max(rivals, default=-1.0)
@@ -434,12 +483,15 @@ class Trainer:
         return passed
 
     def _stop_if_asked(self, signals: Signals) -> None:
-        if signals.received:
+        received = signals.received
+        if self.ranks is not None:  # they may hear of it between different steps
+            received = int(*self.ranks.most(received))
+        if received:
             self.save()
             raise Interrupted(
                 f"stopped after step {self.step} of {self.steps_per_epoch} in epoch "
                 f"{self.epoch + 1}; continue with: {self._resume}",
-                signals.received,
+                received,
             )
 
     def _diverged(self, what: str, offset: int) -> TinyshuffleError:
@@ -450,6 +502,13 @@ class Trainer:
             f"good checkpoint is {self.run / 'last.npz'}"
         )
 
+
+def _checksum(*arrays: np.ndarray) -> int:
+    """A number that tells arrays from others."""
+    found = 0
+    for a in arrays:
+        found = zlib.crc32(np.ascontiguousarray(a).data, found)
+    return found
 
 
 def _optimizer(config: Config, net: nn.Module) -> Optimizer | Groups:

@@ -6,8 +6,8 @@ import dataclasses
 import json
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from .. import checkpoint, nn
 from ..backend import backend
 from ..errors import TinyshuffleError
 from ..parallel import get_num_threads, set_num_threads
+from ..ranks import current
 from ..values import flags
 from .config import Config, check_data_dir, load_data
 from .directory import alone, check_name, check_unbegun, new_run
@@ -66,7 +67,7 @@ def train(
         trainer = Trainer(config, quiet)
         trainer.begin_with(config.init)
         trainer.choose_epochs()
-        with new_run(config, name, Path(runs_dir), prefix) as (trainer.run, again):
+        with _new_run(config, name, Path(runs_dir), prefix) as (trainer.run, again):
             if again:
                 trainer.progress.line(
                     f"{trainer.run} was stopped before its first checkpoint: starting it anew"
@@ -94,6 +95,37 @@ def resume(run: str | Path, quiet: bool = False, **given: Any) -> Result:
         As :func:`train`, and if nothing in the run can be continued.
     """
     run = Path(run)
+    begun = _by_the_first(lambda: _begun(run))
+    with outlive_terminal(), alone(run) if _leads() else nullcontext():
+        return _resume(run, quiet, given) if begun else _start(run, quiet, given)
+
+
+def _leads() -> bool:
+    """Whether this process reads and writes a run's files: of several, the first one does."""
+    ranks = current()
+    return ranks is None or ranks.rank == 0
+
+
+def _by_the_first(work: Callable[[], Any]) -> Any:
+    ranks = current()
+    return work() if ranks is None else ranks.by_the_first(work)
+
+
+@contextmanager
+def _new_run(
+    config: Config, name: str | None, runs_dir: Path, prefix: str | None
+) -> Iterator[tuple[Path, bool]]:
+    """A directory for a new run; see ``directory.new_run``."""
+    ranks = current()
+    if ranks is not None and ranks.rank > 0:
+        yield ranks.first(None)
+        return
+    with new_run(config, name, runs_dir, prefix) as made:
+        yield made if ranks is None else ranks.first(made)
+
+
+def _begun(run: Path) -> bool:
+    """Whether a run has a checkpoint; it has to have a configuration at least."""
     begun = any(run.glob("*.npz"))
     if not begun and not (run / "config.json").exists():
         # and no lock is left in what is not a run
@@ -101,15 +133,14 @@ def resume(run: str | Path, quiet: bool = False, **given: Any) -> Result:
             f"{run} holds no checkpoint to go on from and no configuration to start with: name "
             f"another run, or start it again with the same options and --name {run.name}"
         )
-    with outlive_terminal(), alone(run):
-        return _resume(run, quiet, given) if begun else _start(run, quiet, given)
+    return begun
 
 
 def _start(run: Path, quiet: bool, given: dict[str, Any]) -> Result:
     """Train a run that was stopped before its first checkpoint, from its configuration."""
     path = run / "config.json"
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = _by_the_first(lambda: json.loads(path.read_text(encoding="utf-8")))
         if not isinstance(fields, dict) or not {"model", "data"} <= fields.keys():
             raise ValueError("it lacks model and data")
         config = _agreeing(Config.from_dict(fields), given, run)
@@ -155,7 +186,7 @@ def _written(value: Any) -> str:
 
 
 def _resume(run: Path, quiet: bool, given: dict[str, Any]) -> Result:
-    saved, path, faults = checkpoint.load_newest(run, verify_to_resume)
+    saved, path, faults = _by_the_first(lambda: checkpoint.load_newest(run, verify_to_resume))
     config = _agreeing(Config.from_dict(saved.header["config"]), given, run)
     with _settings(config):
         trainer = Trainer(config, quiet)
@@ -163,6 +194,8 @@ def _resume(run: Path, quiet: bool, given: dict[str, Any]) -> Result:
         trainer.restore(saved)
         for fault in faults:
             trainer.progress.line(f"{fault}; going on from {path}")
+        if not _leads():
+            return trainer.fit()
         if faults and path.name != "last.npz" and os.path.lexists(run / "last.npz"):
             # out of the way, or the next checkpoint would put it in the place of the good one
             os.replace(run / "last.npz", run / "damaged.npz")

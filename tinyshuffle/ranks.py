@@ -1,0 +1,352 @@
+"""The processes of an MPI run: what one of them (a *rank*) says to the others.
+
+All ranks run the same program on the same batches. Each takes its own images of a batch through
+the net, and where the slices of a batch meet, the ranks meet: batch norm's sums and the gradients
+of the parameters are added over all. So every rank has the same loss, the same gradients and, after
+its own step, the same weights.
+
+Sums are added here, in the order of the ranks, and not by MPI, which may choose another order from
+one run to the next: the same number of ranks and threads gives the same bits. Nobody waits for
+ever. A rank that has heard nothing for a while asks around, and the one that does not answer is
+named.
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .errors import TinyshuffleError
+from .files import installed
+from .values import flags
+
+__all__ = ["Ranks", "current", "last_words", "ranks"]
+
+PATIENCE = 300.0
+"""Seconds without a word from a rank. What takes longest alone is to compile the kernels."""
+
+_GRACE = 5.0  # seconds in which the others answer who is still there
+_SPINS = 2_000  # looks at a message before another process may have the core
+_TOGETHER = 2**16  # bytes of all ranks' numbers up to which everybody adds up everything
+
+_current: Ranks | None = None
+
+
+def current() -> Ranks | None:
+    """Return the ranks that this process is one of, inside of :func:`ranks`."""
+    return _current
+
+
+@contextmanager
+@flags
+def ranks(sync_bn: bool = True, patience: float = PATIENCE) -> Iterator[Ranks]:
+    """Let nets share each batch with the other processes of an MPI run, inside a ``with``.
+
+    ``mpiexec -n 4 python program.py`` starts four processes, each of which runs all of the program.
+    A net in training returns the output of the whole batch on every rank; the gradient of the
+    images that its backward pass returns is that of the rank's own images, and NaN for the others.
+
+    Parameters
+    ----------
+    sync_bn : bool
+        Normalise with the statistics of the whole batch, as one process does. Otherwise each rank
+        normalises its own images by themselves, and has running statistics of its own.
+    patience : float
+        Seconds to wait for another rank.
+
+    Raises
+    ------
+    TinyshuffleError
+        If mpi4py is not installed or finds no MPI.
+    """
+    global _current
+    if not installed("mpi4py"):
+        raise TinyshuffleError(
+            "several processes need the packages mpi4py and an MPI: pip install mpi4py mpich"
+        )
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise TinyshuffleError(
+            f"mpi4py finds no MPI ({error}): pip install mpich, or load your cluster's"
+        ) from error
+    before, _current = _current, Ranks(MPI.COMM_WORLD.Dup(), sync_bn, patience)
+    try:
+        yield _current
+    finally:
+        _current = before
+
+
+_LAST_WORDS = """
+import sys
+if not sys.stdin.buffer.read():
+    print("Error: a rank was killed, so all of them have ended: continue from the last checkpoint "
+          "with --resume", file=sys.stderr, flush=True)
+"""
+
+
+@contextmanager
+def last_words(us: Ranks) -> Iterator[None]:
+    """Let a sentence be said if the system kills the ranks, who then cannot say it themselves.
+
+    MPI's starter kills all ranks when one has died. A process outside of their group waits for
+    the first one's end.
+    """
+    if us.rank > 0 or us.size == 1:
+        yield
+        return
+    code = [sys.executable, "-I", "-S", "-c", _LAST_WORDS]
+    with subprocess.Popen(code, stdin=subprocess.PIPE, start_new_session=True) as other:
+        assert other.stdin is not None
+        try:
+            yield
+        finally:
+            other.stdin.write(b"alive")
+            other.stdin.close()
+
+
+class Ranks:
+    """The processes that share each batch.
+
+    Parameters
+    ----------
+    comm : mpi4py communicator
+        That nobody else uses.
+    sync_bn, patience
+        See :func:`ranks`.
+
+    Attributes
+    ----------
+    rank, size : int
+        Which of how many this process is.
+    here : int
+        How many of them run on this machine.
+    """
+
+    @flags
+    def __init__(self, comm: Any, sync_bn: bool = True, patience: float = PATIENCE) -> None:
+        from mpi4py import MPI
+
+        self.comm, self.sync_bn, self.patience = comm, sync_bn, patience
+        self.rank, self.size = comm.Get_rank(), comm.Get_size()
+        self._asking = comm.Dup()
+        self._turn = 0  # how many messages were exchanged: what a silent rank is asked about
+        shared = comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self.here: int = shared.Get_size()
+        shared.Free()
+        self._buffers: dict[int, np.ndarray] = {}
+
+    def part(self, n: int) -> slice:
+        """Return which of ``n`` images are this rank's."""
+        return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
+
+    # ---- numbers
+
+    def add(self, *arrays: np.ndarray) -> None:
+        """Add up arrays over the ranks, in place, in the order of the ranks: all get the sum."""
+        dtype, n = arrays[0].dtype, sum(a.size for a in arrays)
+        mine = self._buffer(0, n, dtype)
+        at = 0
+        for a in arrays:
+            mine[at : at + a.size] = a.reshape(-1)
+            at += a.size
+        if mine.nbytes * self.size <= _TOGETHER:
+            parts = self._buffer(1, n * self.size, dtype)
+            self._wait(self.comm.Iallgather(mine, parts))
+            total = _added(parts.reshape(self.size, n))
+        else:  # each adds up a share, and gives it to all
+            ends = [n * i // self.size for i in range(self.size + 1)]
+            counts = [b - a for a, b in zip(ends[:-1], ends[1:], strict=True)]
+            own = counts[self.rank]
+            parts = self._buffer(1, own * self.size, dtype)
+            places = [i * own for i in range(self.size)]
+            self._wait(
+                self.comm.Ialltoallv(
+                    [mine, (counts, ends[:-1])], [parts, ([own] * self.size, places)]
+                )
+            )
+            share = _added(parts.reshape(self.size, own))
+            total = mine
+            self._wait(self.comm.Iallgatherv(share, [total, (counts, ends[:-1])]))
+        at = 0
+        for a in arrays:
+            a.reshape(-1)[:] = total[at : at + a.size]
+            at += a.size
+
+    def gather(self, mine: np.ndarray, n: int) -> np.ndarray:
+        """Return what all ranks have of ``n`` images, from this rank's part; all get it."""
+        mine = np.ascontiguousarray(mine)
+        whole = np.empty((n, *mine.shape[1:]), mine.dtype)
+        each = mine.size // max(len(mine), 1)
+        ends = [each * (n * i // self.size) for i in range(self.size + 1)]
+        counts = [b - a for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        self._wait(self.comm.Iallgatherv(mine, [whole, (counts, ends[:-1])]))
+        return whole
+
+    def most(self, *values: float) -> list[float]:
+        """Return the largest of each number over the ranks."""
+        mine = np.array(values, np.float64)
+        parts = np.empty((self.size, mine.size))
+        self._wait(self.comm.Iallgather(mine, parts))
+        found: list[float] = parts.max(0).tolist()
+        return found
+
+    # ---- anything else
+
+    def first(self, value: Any) -> Any:
+        """Return what rank 0 has."""
+        data = pickle.dumps(value) if self.rank == 0 else b""
+        size = np.array([len(data)])
+        self._wait(self.comm.Ibcast(size, 0))
+        block = np.empty(int(size[0]), np.uint8)
+        if self.rank == 0:
+            block[:] = np.frombuffer(data, np.uint8)
+        self._wait(self.comm.Ibcast(block, 0))
+        return value if self.rank == 0 else pickle.loads(block.tobytes())
+
+    def all(self, value: Any) -> list[Any]:
+        """Return what each rank has."""
+        mine = np.frombuffer(pickle.dumps(value), np.uint8)
+        counts = np.empty(self.size, np.int64)
+        self._wait(self.comm.Iallgather(np.array([mine.size]), counts))
+        places = np.concatenate([[0], np.cumsum(counts)])
+        block = np.empty(places[-1], np.uint8)
+        self._wait(self.comm.Iallgatherv(mine, [block, (counts, places[:-1])]))
+        return [
+            pickle.loads(block[a:b].tobytes())
+            for a, b in zip(places[:-1], places[1:], strict=True)
+        ]
+
+    def by_the_first(self, work: Callable[[], Any]) -> Any:
+        """Let rank 0 do something for all; return what it returned, or raise what it raised."""
+        done: tuple[Any, BaseException | None] = None, None
+        if self.rank == 0:
+            try:
+                done = work(), None
+            except Exception as error:
+                done = None, error
+        result, failed = self.first(done)
+        if failed is not None:
+            raise failed
+        return result
+
+    def check_alike(self, same: dict[str, Any], cpu: str) -> list[str]:
+        """Refuse ranks that differ in something; return sentences on what changes last bits alone.
+
+        Parameters
+        ----------
+        same : dict
+            By name: what has to be the same on all ranks, such as the data's checksum.
+        cpu : str
+            The processor.
+
+        Raises
+        ------
+        TinyshuffleError
+            Names what differs, and the rank.
+        """
+        everybody = self.all((same, cpu, socket.gethostname()))
+        first, first_cpu, _ = everybody[0]
+        notes = []
+        for rank, (theirs, other, host) in enumerate(everybody):
+            for name, value in theirs.items():
+                if value != first[name]:
+                    raise TinyshuffleError(
+                        f"rank {rank} ({host}) has other {name} than rank 0 ({value}, not "
+                        f"{first[name]}): let all ranks have the same"
+                    )
+            if other != first_cpu:
+                notes.append(
+                    f"rank {rank} ({host}) runs on {other}, and rank 0 on {first_cpu}: the last "
+                    "bits of their weights may drift apart"
+                )
+        return notes
+
+    # ---- waiting
+
+    def _wait(self, request: Any) -> None:
+        """Wait for a message, or name the rank that does not send it."""
+        self._turn += 1
+        test, spins, late = request.Test, 0, 0.0
+        while not test():
+            spins += 1
+            if spins % _SPINS == 0:
+                time.sleep(0)  # another process may want the core
+                now = time.monotonic()
+                late = late or now + self.patience
+                if now > late:
+                    self._give_up()
+
+    def _give_up(self) -> None:
+        """Find out which rank is silent, say so, and end all of them."""
+        from mpi4py import MPI
+
+        here = f"rank {self.rank} ({socket.gethostname()})"
+        said = here.encode()
+        others = [k for k in range(self.size) if k != self.rank]
+        sent = [self._asking.isend(said, k, 7) for k in others]
+        heard, end = {self.rank}, time.monotonic() + _GRACE
+        while time.monotonic() < end:
+            status = MPI.Status()
+            if self._asking.Iprobe(MPI.ANY_SOURCE, 7, status):
+                heard.add(status.Get_source())
+                self._asking.recv(source=status.Get_source(), tag=7)
+            else:
+                time.sleep(0.01)
+        silent = [k for k in range(self.size) if k not in heard]
+        del sent
+        if min(heard) != self.rank:  # which says it
+            time.sleep(_GRACE)
+        if min(heard) == self.rank:
+            who = f"rank {', '.join(map(str, silent))}" if silent else "another rank"
+            print(
+                f"Error: {who} has said nothing for {self.patience:g} s, so all {self.size} ranks "
+                "end: look at its machine, and continue from the last checkpoint with --resume",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+        self._end(1)
+
+    def _end(self, code: int) -> None:
+        from mpi4py import MPI
+
+        sys.stderr.flush()
+        MPI.COMM_WORLD.Abort(code)
+
+    def fails_alone(self) -> bool:
+        """Tell whether only this rank has failed; ranks that fail alike all come here."""
+        request, end = self._asking.Ibarrier(), time.monotonic() + 2.0
+        while not request.Test():
+            if time.monotonic() > end:
+                return True
+            time.sleep(0.01)
+        return False
+
+    def end_all(self, sentence: str) -> None:
+        """Say why, and end every rank."""
+        where = f"rank {self.rank} ({socket.gethostname()})"
+        print(f"Error: {where}: {sentence}", file=sys.stderr, flush=True)
+        self._end(1)
+
+    def _buffer(self, which: int, n: int, dtype: np.dtype) -> np.ndarray:
+        """Memory that stays: MPI registers it with the network once."""
+        held = self._buffers.get(which)
+        nbytes = n * dtype.itemsize
+        if held is None or held.nbytes < nbytes:
+            held = self._buffers[which] = np.empty(nbytes, np.uint8)
+        return held[:nbytes].view(dtype)
+
+
+def _added(parts: np.ndarray) -> np.ndarray:
+    """The sum of the rows of an array, one after the other, in a row of its own."""
+    total = parts[0].copy()
+    for row in parts[1:]:
+        total += row
+    return total
