@@ -34,7 +34,7 @@ PATIENCE = 300.0
 """Seconds without a word from a rank. What takes longest alone is to compile the kernels."""
 
 _GRACE = 5.0  # seconds in which the others answer who is still there
-_SPINS = 2_000  # looks at a message before another process may have the core
+_SPINS = 50  # looks at a message before another process may have the core
 _TOGETHER = 2**16  # bytes of all ranks' numbers up to which everybody adds up everything
 
 _current: Ranks | None = None

@@ -122,6 +122,23 @@ def test_a_layer_that_prints_does_so_each_time(capsys):
     assert lines[-3:] == ["shape (4, 6, 6, 8)"] * 3
 
 
+def test_what_another_thread_draws_meanwhile_is_not_the_nets():
+    """Dask's threads draw for themselves, now and then."""
+    drawn = []
+
+    class Meanwhile(Scales):
+        def forward(self, x):
+            if not drawn:
+                drawn.append(random.random())
+            return F.add(x, x)
+
+        def backward(self, dy):
+            return F.add(dy, dy)
+
+    assert not trace(around(Meanwhile()), X.shape).reasons
+    assert len(drawn) == 1
+
+
 @pytest.mark.parametrize("draw", [random.random, np.random.random_sample])
 def test_what_draws_at_random_runs_by_its_layers(draw):
     net = around(SometimesDoubles(lambda: draw()))

@@ -22,6 +22,7 @@ from tinyshuffle.train.ablation import ABLATIONS, Ablation, Arm, Report, Solved,
 from tinyshuffle.train.ablation import run as trainings
 from tinyshuffle.train.ablation import widths as solving
 from tinyshuffle.train.config import Config
+from tinyshuffle.train.trainings import train_all
 
 CONFIG = Config(epochs=2, batch_size=35, threads=1, backend="numpy", lr=0.01)
 QUICK = Config(epochs=1, batch_size=500, threads=2, sizes=(8,))  # of the built-in images
@@ -224,7 +225,7 @@ def test_sigterm_reaches_what_runs_in_the_pool(tmp_path, monkeypatch):
     monkeypatch.setattr("joblib.Parallel", pool)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt, match="the same command continues"):
-        trainings._run_all([], 2, True)
+        train_all([], 2, True)
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import TinyshuffleError
 from ..train.config import Config
 from .group import (
     DATA_DIR,
@@ -23,6 +20,7 @@ from .group import (
     print_table,
     say,
 )
+from .sweep import DASK, JOBS, cluster
 
 
 @cli.command(short_help="Train a paper's comparison.")
@@ -39,9 +37,9 @@ from .group import (
 @click.option("--epochs", metavar="N", type=WHOLE, help="Instead of the recipe's.")
 @click.option("--data", metavar="NAME", help="Instead of the recipe's.")
 @DATA_DIR
-@click.option("--jobs", metavar="N", type=WHOLE, help="Trainings at a time.  [default: one a core]")
+@JOBS
 @THREADS
-@click.option("--dask", metavar="ADDRESS", help="Of a Dask scheduler: train on its workers.")
+@DASK
 @RUNS_DIR
 def ablate(
     name: str,
@@ -65,7 +63,7 @@ def ablate(
     if "data_dir" in given:
         given["data_dir"] = str(Path(given["data_dir"]).absolute())
     config = Config.make(recipe, **given)
-    with _cluster(dask):
+    with cluster(dask):
         report = training.ablate(name, config, seeds, Path(runs_dir).absolute(), budget, jobs)
     headings, lines = report.table()
     table = new_table(*headings)
@@ -76,28 +74,3 @@ def ablate(
         say(str(verdict))
     say(report.verdict)
     say(report.published)
-
-
-@contextmanager
-def _cluster(address: str | None) -> Iterator[None]:
-    """Let joblib send its work to a Dask cluster, in a ``with``."""
-    if address is None:
-        yield
-        return
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise TinyshuffleError(
-            '--dask needs the package distributed: pip install "dask[distributed]"'
-        ) from error
-    from joblib import parallel_config
-
-    try:
-        client = Client(address, timeout="10s")
-    except (OSError, ValueError) as error:
-        raise TinyshuffleError(
-            f"there is no Dask scheduler at {address} ({error}): start one with dask scheduler, "
-            "and give the address that it prints"
-        ) from error
-    with client, parallel_config(backend="dask"):
-        yield

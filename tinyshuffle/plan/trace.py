@@ -378,15 +378,22 @@ def trace(
         If the input does not fit the net.
     """
     opaque: dict[str, str] = {}
+    draws = 0
     while True:
         try:
             return _Trace(net, opaque, probe).run(shape, dtype, train, weights)
         except _Opaque as found:
+            draws += found.reason == _DRAWS
+            if found.reason == _DRAWS and draws < 3:
+                continue  # another thread may have drawn, such as one of Dask's; a layer does again
             if found.path in opaque:  # it is a row already: who calls it wants numbers
                 found.path = found.path.rpartition(".")[0]
             if not found.path and (probe or "" in opaque):
                 raise NoPlan(f"this net has no plan: {found.reason}") from found
             opaque[found.path] = found.reason
+
+
+_DRAWS = "it draws random numbers"
 
 
 class _Trace:
@@ -561,7 +568,7 @@ def _nobody_draws() -> Iterator[None]:
     try:
         yield
         if (random.getstate(), repr(np.random.get_state())) != (before[0], repr(before[1])):
-            raise _Opaque("", "it draws random numbers")
+            raise _Opaque("", _DRAWS)
     finally:
         random.setstate(before[0])
         np.random.set_state(before[1])

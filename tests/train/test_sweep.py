@@ -1,0 +1,201 @@
+"""Sweeps: every combination once, continued where stopped, failures listed, a paired verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from click.testing import CliRunner
+from joblib import parallel_config
+from train import tiny_run
+
+from tinyshuffle import data, models
+from tinyshuffle.cli import cli
+from tinyshuffle.errors import TinyshuffleError
+from tinyshuffle.train import sweep
+from tinyshuffle.train.sweep import Outcome, Sweep, read_over
+
+RECIPE = """
+data = "shapes"
+epochs = 2
+batch_size = 35
+lr = 0.01
+ema = 0.0
+backend = "numpy"
+threads = 1
+"""
+QUICK = """
+variant = { stage_repeats = [1, 1, 1], conv5_channels = 32 }
+data = "shapes"
+epochs = 1
+batch_size = 1000
+sizes = [8]
+threads = 2
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """A recipe of trainings of a second, in this process."""
+    monkeypatch.setattr(data, "load", tiny_run.load)
+    monkeypatch.setattr(models, "create", tiny_run.create)
+    path = tmp_path / "quick.toml"
+    path.write_text(RECIPE)
+    with parallel_config(backend="sequential"):
+        yield str(path)
+
+
+def test_every_combination_is_trained_once(recipe, tmp_path, monkeypatch):
+    over = {"lr": ["0.01", "0.02"], "cutout": ["0", "2"]}
+    found = sweep(recipe, over, seeds=2, runs_dir=tmp_path, quiet=True)
+    folder = tmp_path / "sweep-quick"
+    runs = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    assert len(runs) == 8 and runs[0] == "lr-0.01-cutout-0-seed0"
+    config = json.loads((folder / "lr-0.02-cutout-2-seed1" / "config.json").read_text())
+    assert (config["lr"], config["cutout"], config["seed"]) == (0.02, 2, 1)
+    assert [o.setting for o in found.outcomes][1] == "lr=0.01, cutout=2"
+    assert all(set(o.accuracies) == {0, 1} for o in found.outcomes)
+    lines = (folder / "report.csv").read_text().splitlines()
+    assert len(lines) == 1 + 8 and (folder / "report.png").stat().st_size > 1000
+    assert "| lr=0.02, cutout=0 | 2 |" in (folder / "report.md").read_text()
+
+    checkpoints = {path: path.read_bytes() for path in folder.glob("*/last.npz")}
+    drawn = []
+    batches = data.batches
+    monkeypatch.setattr(data, "batches", lambda *a, **k: drawn.append(k) or batches(*a, **k))
+    again = sweep(recipe, over, seeds=2, runs_dir=tmp_path, quiet=True)
+    assert again == found and not drawn
+    assert checkpoints == {path: path.read_bytes() for path in folder.glob("*/last.npz")}
+    more = {**over, "lr": ["0.01", "0.02", "0.04"]}
+    assert len(sweep(recipe, more, seeds=2, runs_dir=tmp_path, quiet=True).outcomes) == 6
+    assert all(path.read_bytes() == before for path, before in checkpoints.items())
+
+
+def test_failures_are_listed_and_not_fatal(recipe, tmp_path):
+    result = CliRunner().invoke(cli, [
+        "sweep", recipe, "--over", "lr=0.01,1e30", "--seeds", "1", "--runs-dir", str(tmp_path),
+    ])  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "lr-1e30-seed0 failed: the " in result.stdout
+    assert "failed" in (tmp_path / "sweep-quick" / "report.md").read_text()
+    with pytest.raises(TinyshuffleError, match=r"all 1 training failed, the first: the .*lr"):
+        sweep(recipe, {"lr": ["1e30"]}, seeds=1, runs_dir=tmp_path / "b", quiet=True)
+
+
+def test_a_sweep_that_is_another_is_left_alone(recipe, tmp_path):
+    sweep(recipe, {"lr": ["0.01"]}, seeds=1, runs_dir=tmp_path, quiet=True)
+    with pytest.raises(TinyshuffleError, match=r"belongs to another sweep .epochs is 2, not 3"):
+        sweep(recipe, {"lr": ["0.01"]}, seeds=1, runs_dir=tmp_path, quiet=True, epochs=3)
+
+
+def test_entries_of_the_variant_are_fields(recipe, tmp_path):
+    path = Path(recipe)
+    path.write_text(path.read_text() + "variant = { conv5_channels = 64 }\n")
+    sweep(recipe, {"variant.se": ["true", "false"]}, seeds=1, runs_dir=tmp_path, quiet=True)
+    for word, value in (("true", True), ("false", False)):
+        run = tmp_path / "sweep-quick" / f"variant.se-{word}-seed0"
+        config = json.loads((run / "config.json").read_text())
+        assert config["variant"] == {"conv5_channels": 64, "se": value}
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["lr"], "write it as --over lr=0.05,0.1"),
+        (["lr=0.1,"], "write it as --over lr=0.05,0.1"),
+        (["lr=0.1", "lr=0.2"], "--over lr was given twice"),
+        (["lr=0.1,0.1"], "has a value twice"),
+    ],
+)
+def test_fields_that_cannot_be_read(texts, words):
+    with pytest.raises(TinyshuffleError, match=words):
+        read_over(texts)
+
+
+def test_mistakes(recipe):
+    for over, options, words in (
+        ({}, {}, "give --over"),
+        ({"seed": ["1"]}, {}, "give --seeds N for all"),
+        ({"lr": ["x"]}, {}, "lr='x' was given"),
+        ({"learning": ["1"]}, {}, "'learning' is not a field"),
+        ({"model.x": ["1"]}, {}, "only variant has entries"),
+        ({"lr": ["0.1"]}, {"seeds": 0}, "--seeds 0 was given"),
+        ({"lr": ["0.1"]}, {"seeds": 10**5}, "a sweep has 10,000 at most"),
+    ):
+        with pytest.raises(TinyshuffleError, match=words):
+            sweep(recipe, over, quiet=True, **options)
+
+
+def test_the_verdict_is_paired_by_seed():
+    """Seeds differ by points, and the settings within each by little: only the pairs tell."""
+    a = {0: 0.70, 1: 0.74, 2: 0.78}
+    b = {seed: value - 0.010 - 0.001 * seed for seed, value in a.items()}
+    far = {0: 0.60, 1: 0.60}
+    found = Sweep("", "", [Outcome("b", b), Outcome("a", a), Outcome("c", far),
+                           Outcome("d", {}), Outcome("e", {1: 0.5})], {})  # fmt: skip
+    assert found.best.setting == "a" and found.against_best(found.best)[2] == "best"
+    difference, error, verdict = found.against_best(found.outcomes[0])
+    assert difference == pytest.approx(0.011) and error == pytest.approx(0.001 / 3**0.5)
+    assert verdict == "worse"  # 19 standard errors, where t is 4.30
+    assert found.against_best(found.outcomes[2])[0] == pytest.approx(0.12)  # of two pairs
+    assert found.against_best(found.outcomes[2])[2] == "is not settled"  # 6, where t is 12.71
+    assert found.against_best(found.outcomes[4])[2] == "is not settled"
+    _, lines = found.table()
+    assert [line[-1] for line in lines] == [
+        "worse", "best", "is not settled", "failed", "is not settled"
+    ]
+    assert lines[1][2:4] == ["74.00 %", "2.31"]
+
+
+def start(tmp_path, *options, over="lr=0.05,0.1,0.2,0.4"):
+    (tmp_path / "quick.toml").write_text(QUICK)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tinyshuffle", "sweep", "quick.toml", "--seeds", "3",
+         "--over", over, *options],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_loses_nothing(tmp_path):
+    driver = start(tmp_path)
+    folder = tmp_path / "runs" / "sweep-quick"
+    while len(finished := list(folder.glob("*/worst.png"))) < 4:
+        assert driver.poll() is None, driver.communicate()[0]
+        time.sleep(0.02)
+    driver.kill()
+    driver.wait()
+    before = {run.parent: (run.parent / "last.npz").stat().st_mtime_ns for run in finished}
+    out, _ = (again := start(tmp_path)).communicate(timeout=500)
+    assert again.returncode == 0, out
+    assert "failed" not in out
+    for run, when in before.items():
+        assert (run / "last.npz").stat().st_mtime_ns == when  # not trained a second time
+    logs = [path.read_text().splitlines() for path in folder.glob("*/log.jsonl")]
+    assert len(logs) == 12 and all(len(log) == 1 for log in logs)
+
+
+@pytest.mark.slow
+def test_a_dask_worker_that_is_killed_loses_nothing(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=str(tmp_path)
+    ) as cluster:
+        with cluster.get_client() as client:
+            pids = list(client.run(os.getpid).values())
+        driver = start(tmp_path, "--dask", cluster.scheduler_address, over="lr=0.1,0.2")
+        folder = tmp_path / "runs" / "sweep-quick"
+        while len(list(folder.glob("*/worst.png"))) < 2:
+            assert driver.poll() is None, driver.communicate()[0]
+            time.sleep(0.02)
+        psutil.Process(pids[0]).kill()
+        out, _ = driver.communicate(timeout=500)
+    assert driver.returncode == 0 and "failed" not in out, out
+    assert len(list(folder.glob("*/worst.png"))) == 6
