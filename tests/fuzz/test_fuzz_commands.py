@@ -60,7 +60,7 @@ GOOD: dict[str, list[str]] = {
     "plots": ["figures"], "stem": ["cifar"], "rounds": ["1"], "peers": ["torch"],
     "latency": ["2ms"], "seeds": ["1"], "jobs": ["1"], "project": ["unit"],
     "folder": ["answers"], "seconds": ["5"], "memory": ["2000"], "pattern": ["*x0_25_g1", "mobile"],
-    "data_dir": ["."],
+    "data_dir": ["."], "over": ["lr=0.1,0.2"],
 }  # fmt: skip
 GOOD_NAMES = {"gradcheck": ["relu", "linear"], "ablate": ["shuffle"], "data": ["shapes"],
               "guidelines": ["g1"]}  # fmt: skip
