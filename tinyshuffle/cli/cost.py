@@ -89,7 +89,8 @@ def cost(
     if table is not None:
         reason = "on a table of the papers, whose nets and way of counting are given"
         without_effect(reason, "weights", "input_size", "batch", "dtype", "by", "convention")
-    if table is not None and table.lower() == "errata":
+        table = one_of("--table", table.lower(), (*TABLES, "all", "errata"))
+    if table == "errata":
         without_effect("on the errata, which are no curve", "plot")
         _print_errata(one_of("--format", style, ("table", "markdown")))
         return
