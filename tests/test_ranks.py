@@ -116,7 +116,7 @@ def test_a_run_continues_with_another_number_of_ranks(tmp_path):
     since = time.monotonic()
     out, _ = process.communicate(timeout=60)
     assert time.monotonic() - since < 30
-    assert process.returncode != 0 and out.count("Error: a rank was killed") == 1
+    assert process.returncode != 0 and out.count("Error: one of the ranks has ended") == 1
     assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
     assert len(log.read_text().splitlines()) >= 1
     code, out = run(2, *TINY, "--mpi", "--resume", tmp_path / "run")
@@ -174,6 +174,33 @@ def test_a_silent_rank_is_named():
     code, out = run(3, "-c", SILENT)
     assert code != 0 and time.monotonic() - since < 30
     assert out.count("Error: rank 1 has said nothing for 1 s") == 1, out
+
+
+FAILS = """
+import os
+from tinyshuffle.errors import TinyshuffleError
+from tinyshuffle.ranks import current
+from tinyshuffle.train import loop
+before = loop.Trainer.write_log
+def write_log(self):
+    if current().rank == int(os.environ["FAILING"]):
+        raise TinyshuffleError("the disk is full")
+    before(self)
+loop.Trainer.write_log = write_log
+from train import tiny_run
+tiny_run.install()
+from tinyshuffle.cli import main
+main()
+"""
+
+
+@mpi
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_fails_alone_says_why_and_ends_all(tmp_path, rank):
+    options = ["--epochs", "3", "--batch-size", "35", "--name", "run", "--runs-dir", tmp_path]
+    code, out = run(3, "-c", FAILS, "train", "--mpi", *options, FAILING=str(rank))
+    assert code != 0 and f"Error: rank {rank} (" in out, out
+    assert out.count("the disk is full") == 1, out
 
 
 @mpi

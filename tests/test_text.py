@@ -8,7 +8,7 @@ import io
 import pytest
 
 from tinyshuffle import plots
-from tinyshuffle.text import brief, console, csv_text, message, shown, visible
+from tinyshuffle.text import bar, brief, console, csv_text, message, shown, visible
 
 
 @pytest.mark.parametrize("text", ["\x1b[2J", "\r", "\x07", "\u202e", "\udcff", "\x85", "\u2028"])
@@ -66,3 +66,14 @@ def test_a_figure_shows_names_as_they_are():
     assert [text.get_text().split()[0] for text in legend.get_texts()] == [
         "\\$\\frac\\$", "_run", "a\\x1b[31m",
     ]  # fmt: skip
+
+
+def test_a_bar_is_for_terminals_alone():
+    """And what it says is no markup."""
+    for terminal in (False, True):
+        screen = console(file=io.StringIO(), force_terminal=terminal, width=60)
+        with bar(screen, "left") as progress:
+            progress.add_task("[bold]reading", total=2, completed=1, left="[3 s]")
+        text = screen.file.getvalue()
+        assert ("[bold]reading" in text and "[3 s]" in text) == terminal
+        assert terminal or not text

@@ -13,6 +13,7 @@ named.
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 import subprocess
@@ -88,7 +89,7 @@ def ranks(sync_bn: bool = True, patience: float = PATIENCE) -> Iterator[Ranks]:
 _LAST_WORDS = """
 import sys
 if not sys.stdin.buffer.read():
-    print("Error: a rank was killed, so all of them have ended: continue from the last checkpoint "
+    print("Error: one of the ranks has ended, and so all have: continue from the last checkpoint "
           "with --resume", file=sys.stderr, flush=True)
 """
 
@@ -104,13 +105,11 @@ def last_words(us: Ranks) -> Iterator[None]:
         yield
         return
     code = [sys.executable, "-I", "-S", "-c", _LAST_WORDS]
-    with subprocess.Popen(code, stdin=subprocess.PIPE, start_new_session=True) as other:
-        assert other.stdin is not None
-        try:
-            yield
-        finally:
-            other.stdin.write(b"alive")
-            other.stdin.close()
+    us.speaker = subprocess.Popen(code, stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield
+    finally:
+        us.speak_for_myself()
 
 
 class Ranks:
@@ -143,6 +142,7 @@ class Ranks:
         self.here: int = shared.Get_size()
         shared.Free()
         self._buffers: dict[int, np.ndarray] = {}
+        self.speaker: subprocess.Popen[bytes] | None = None  # see last_words
 
     def part(self, n: int) -> slice:
         """Return which of ``n`` images are this rank's."""
@@ -314,11 +314,19 @@ class Ranks:
             )  # fmt: skip
         self._end(1)
 
+    def speak_for_myself(self) -> None:
+        """Send the process away that would speak if this one were killed."""
+        other, self.speaker = self.speaker, None
+        if other is not None:
+            other.communicate(b"alive")
+
     def _end(self, code: int) -> None:
         from mpi4py import MPI
 
+        self.speak_for_myself()
         sys.stderr.flush()
         MPI.COMM_WORLD.Abort(code)
+        os._exit(code)  # where MPI only asks for the end
 
     def fails_alone(self) -> bool:
         """Tell whether only this rank has failed; ranks that fail alike all come here."""
