@@ -9,6 +9,7 @@ import os
 import signal
 import statistics
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from joblib import parallel_config
@@ -328,3 +329,6 @@ def test_table_and_figure():
     figure = plots.ablation(found.ablation.title, found.accuracies, found.config.data)
     points = [line.get_xdata() for line in figure.axes[0].get_lines()]
     assert [list(p) for p in points] == [[70, 72], [71], [60, 61], [60.5]]
+    first, _ = (bar.get_segments()[0] for bar in figure.axes[0].collections)
+    half = 100 * statistics.stdev([0.70, 0.72]) / math.sqrt(2)
+    np.testing.assert_allclose(first, [[71 - half, 0], [71 + half, 0]])

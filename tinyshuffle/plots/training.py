@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -219,7 +221,7 @@ def compare(runs: dict[str, Sequence[dict[str, Any]]]) -> Figure:
 
 
 def ablation(title: str, accuracies: Mapping[str, Sequence[float]], dataset: str) -> Figure:
-    """Draw the accuracies that an ablation found: each run, and the mean of each net.
+    """Draw accuracies: each run, and each net's mean with its standard error.
 
     Parameters
     ----------
@@ -246,6 +248,10 @@ def ablation(title: str, accuracies: Mapping[str, Sequence[float]], dataset: str
         axes.plot(found, [i] * len(found), "o", color=COLOURS["orange"], alpha=0.8, label=runs)
         mean = sum(found) / len(found)
         axes.plot([mean], [i], "D", color=COLOURS["blue"], label="mean" if i == 0 else None)
+        if len(found) > 1:
+            error = statistics.stdev(found) / math.sqrt(len(found))
+            axes.errorbar(mean, i, xerr=error, fmt="none", color=COLOURS["blue"],
+                          label="its standard error" if i == 0 else None)  # fmt: skip
         axes.annotate(f"{mean:.1f}", (mean, i), (0, 8), textcoords="offset points", ha="center",
                       fontsize=8)  # fmt: skip
     axes.set_yticks(range(len(names)), names)
