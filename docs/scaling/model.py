@@ -13,6 +13,7 @@ import tinyshuffle as ts
 
 # measured here, with nobody else on the machine's cores: docs/performance.md, docs/scaling.md
 IMAGE = 149e-3 / 128  # seconds of an image in a step on one core, V2 0.5x at 32x32
+PREPARED = 4e-6  # of an image that is cropped and mirrored, which each rank does with all
 STEP = 1e-3  # of a step, whatever it has to do
 CALL = 7e-6  # of an exchange in Python, when the others are there already
 ADDING = 8e9  # bytes a second that are added up
@@ -68,7 +69,7 @@ def slowest(ranks: int, meetings: int) -> float:
 def step(images: float, ranks: int, network: tuple[float, float], sync: bool) -> float:
     """Seconds of a step with so many images a rank, each with one core."""
     sums, gradient = sums_and_gradient_of_all
-    compute = STEP + IMAGE * images
+    compute = STEP + IMAGE * images + PREPARED * images * ranks
     meetings = [*sums, gradient] if sync else [gradient]
     talk = sum(exchange(nbytes, ranks, *network) for nbytes in meetings)
     return compute * (1 + slowest(ranks, len(meetings))) + talk
@@ -87,7 +88,7 @@ def table(title: str, images: object) -> None:
         n = images(ranks) if callable(images) else images
         if n < 1:
             break
-        ideal = STEP + IMAGE * n
+        ideal = STEP + (IMAGE + PREPARED) * n
         cells = [
             f"{100 * ideal / step(n, ranks, network, sync):.0f} %"
             for network in NETWORKS.values()
