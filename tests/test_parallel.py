@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -817,3 +818,138 @@ def test_a_net_works_on_after_ctrl_c(monkeypatch):
     y = net(images(6))
     np.testing.assert_array_equal(y, fresh(images(6)))
     np.testing.assert_array_equal(net.backward(y), fresh.backward(y))
+
+
+GLOBAL_GROUPS = 1
+
+
+class Shuffle(nn.Module):
+    """A layer whose setting may stand anywhere."""
+
+    of_the_class = 1
+
+    def __init__(self):
+        self.options, self.numbers, self._private = {"groups": 1}, [1], 1
+
+    def groups(self):
+        return self.options["groups"] * self.numbers[0] * self._private * self.of_the_class
+
+    def forward(self, x):
+        self.save()
+        return F.channel_shuffle(x, self.groups() * GLOBAL_GROUPS)
+
+    def backward(self, dy):
+        self.saved()
+        return F.channel_shuffle_backward(dy, self.groups() * GLOBAL_GROUPS)
+
+
+@pytest.mark.parametrize("where", ["option", "options", "list", "private", "class", "global"])
+def test_a_setting_of_the_users_layer_counts_wherever_it_stands(where, monkeypatch):
+    layer = Shuffle()
+    net = ts.DataParallel(nn.Sequential(layer))
+    x = np.arange(8, dtype=np.float32).reshape(1, 1, 1, 8)
+    assert np.array_equal(net(x), x)
+    for groups in 2, 4, 2:
+        match where:
+            case "option":
+                layer.options["groups"] = groups
+            case "options":
+                layer.options = {"groups": groups}
+            case "list":
+                layer.numbers[0] = groups
+            case "private":
+                layer._private = groups
+            case "class":
+                monkeypatch.setattr(Shuffle, "of_the_class", groups)
+            case "global":
+                monkeypatch.setitem(globals(), "GLOBAL_GROUPS", groups)
+        assert np.array_equal(net(x), F.channel_shuffle(x, groups))
+
+
+def test_settings_of_layers_may_be_numbers_of_numpy():
+    layer = nn.BatchNorm2d(2)
+    net = ts.DataParallel(nn.Sequential(layer)).eval()
+    x = np.ones((1, 1, 1, 2), np.float32)
+    for eps in np.float32(0.0), np.float32(3.0), np.float64(8.0):
+        layer.eps = eps
+        np.testing.assert_allclose(net(x), x / np.sqrt(1 + eps), rtol=1e-6)
+    for name, value in (("eps", "a"), ("momentum", None), ("momentum", 2)):
+        with pytest.raises(TinyshuffleError, match=f"{name}="):
+            setattr(layer, name, value)
+
+
+def test_a_large_array_of_a_layer_is_not_looked_at_in_every_pass():
+    class Table(nn.ReLU):
+        def __init__(self):
+            self.table = np.zeros(2**20)
+
+    net = ts.DataParallel(nn.Sequential(Table()))
+    x = np.float32([[[[-1, 2]]]])
+    net(x)
+    assert list(net._now.plans.values())[0].reasons
+    tracemalloc.start()
+    try:
+        assert np.array_equal(net(x), [[[[0, 2]]]])
+        assert tracemalloc.get_traced_memory()[1] < net.net[0].table.nbytes / 8
+    finally:
+        tracemalloc.stop()
+
+
+def test_players_of_many_shapes_do_not_pile_up():
+    ts.set_num_threads(2)
+    net = ts.DataParallel(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()))
+    before = threading.active_count()
+    for side in range(3, 40):
+        x = np.ones((2, side, side, 3), np.float32)
+        y = net(x)
+        assert net.backward(y).shape == x.shape
+    assert len(net._now.players) <= 8 and threading.active_count() <= before + 8
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "resnet20", "shufflenet_v1_x0_25_g3"])
+def test_the_images_gradient_is_left_out_on_request(name, threads, rng):
+    ts.set_num_threads(threads)
+    net = ts.models.create(name, num_classes=5, stem="cifar") if "net_v" in name else (
+        ts.models.create(name, num_classes=5)
+    )  # fmt: skip
+    x = rng.standard_normal((4, 16, 16, 3)).astype(np.float32)
+
+    def step(**keywords):
+        net.zero_grad()
+        net(x)
+        dx = net.backward(np.ones((4, 5), np.float32), **keywords)
+        return dx, [p.grad.copy() for p in net.parameters()]
+
+    dx, grads = step()
+    nothing, same = step(images=False)
+    again, _ = step()
+    assert nothing is None and np.array_equal(again, dx)
+    for a, b in zip(grads, same, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda net: net([1, 2]), "got a list where a NumPy array"),
+        (lambda net: net(None), "got a NoneType where a NumPy array"),
+        (lambda net: net(np.ones((2, 0, 8, 3), np.float32)), "in which there is nothing"),
+        (lambda net: net.eval()(np.ones((2, 0, 8, 3), np.float32)), "in which there is nothing"),
+        (lambda net: net.plan(None), "shape=None is not possible"),
+        (lambda net: net.plan((-1, 8, 8, 3)), r"shape=\(-1, 8, 8, 3\) is not possible"),
+        (lambda net: net.plan("8x32"), "shape='8x32' is not possible"),
+        (lambda net: ts.DataParallel(None), "got a NoneType where a net"),
+        (lambda net: ts.validate(None, None), "got a NoneType where a net"),
+        (lambda net: ts.validate(net, [1]), "got a list where a NumPy array"),
+        (lambda net: net.backward(np.ones((2, 5), np.float32)), "before forward"),
+        (lambda net: (net(IMAGES), net.backward(np.ones((2, 5), int))), "int64"),
+    ],
+)
+def test_what_is_no_batch_and_no_net_is_refused(call, words):
+    net = ts.models.create("shufflenet_v2_x0_5", num_classes=5, stem="cifar")
+    with pytest.raises(TinyshuffleError, match=words):
+        call(net)
+
+
+IMAGES = np.ones((2, 8, 8, 3), np.float32)

@@ -11,6 +11,7 @@ turns.
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -27,13 +28,15 @@ from . import blas
 from .backend import F
 from .errors import TinyshuffleError
 from .nn import BatchNorm2d, Module, Parameter, inference
-from .plan import NoPlan, Plan, Player, cut, fuse, place, states, trace, worthwhile
+from .ops.arguments import check_real
+from .plan import NoPlan, Plan, Player, cut, fuse, large, place, states, trace, worthwhile
 from .ranks import Ranks, current
 from .values import flags, whole
 
 __all__ = ["DataParallel", "get_num_threads", "set_num_threads", "usable_cores"]
 
 _num_threads: int | None = None
+_SHAPES = 8  # of batches whose players are kept; each has memory of its own
 _KEPT = 3  # states of a net whose plans are kept: in training, in evaluation, and one more
 
 
@@ -96,11 +99,16 @@ class DataParallel(Module):
     ``ts.backend("numpy")`` the layers run themselves, one after the other.
     """
 
-    _OWN = ("net", "_lock", "_made", "_now", "_seen", "_saved", "_saver", "_replaced")
+    _OWN = ("net", "_lock", "_alone", "_made", "_now", "_seen", "_saved", "_saver", "_replaced")
 
     def __init__(self, net: Module) -> None:
+        if not isinstance(net, Module):
+            raise TinyshuffleError(
+                f"got a {type(net).__name__} where a net is expected: a tinyshuffle.nn.Module"
+            )
         self.net = net
         self._lock = threading.RLock()  # one pass at a time, whoever calls
+        self._alone: WeakSet[Module] = WeakSet()  # layers that run themselves, whatever they hold
         self._made: dict[Any, _Plans] = {}  # by what they were made of
         self._now = _Plans()
         self._seen: Any = None  # when the layers were looked at
@@ -110,8 +118,14 @@ class DataParallel(Module):
         """Return the net's output for the batch ``x``; the first axis is the images'."""
         if F.name == "trace":  # this net stands inside of another one
             return self.net(x)
-        if np.ndim(x) == 0 or len(x) == 0:
+        check_real(x)
+        if x.ndim == 0 or len(x) == 0:
             raise TinyshuffleError("the net got an empty batch; give it at least one image")
+        if x.size == 0:
+            raise TinyshuffleError(
+                f"the net got a batch of shape {x.shape}, in which there is nothing; "
+                "give images with at least one pixel and one channel"
+            )
         with self._lock:
             self._saved = None
             if F.name == "numpy":
@@ -131,17 +145,24 @@ class DataParallel(Module):
             changes = Module.changes
             with blas.limit(1):
                 out = player.forward(mine)
-            backward: Callable[[np.ndarray], np.ndarray] = player.backward
+            backward: Callable[[np.ndarray, bool], np.ndarray | None] = player.backward
             if ranks is not None:
                 out = ranks.gather(out[ranks.part(len(x))] if together else out, len(x))
                 backward = _of_my_images(player, ranks, together)
             # a layer may have changed itself on its way
-            layers = self._now.layers if Module.changes == changes else _layers(self.net)
+            layers = self._now.layers
+            if Module.changes != changes:
+                layers = _layers(self.net, self._alone)
             self.save(self._unless_changed(backward, layers), out.shape)
         return out
 
-    def backward(self, dy: np.ndarray) -> np.ndarray:
-        """Add to the parameters' gradients and return the gradient of the batch."""
+    @flags
+    def backward(self, dy: np.ndarray, images: bool = True) -> np.ndarray | None:
+        """Add to the parameters' gradients and return the gradient of the batch.
+
+        Training has no use for that: with ``images=False`` it is not worked out, and None comes
+        back.
+        """
         if F.name == "trace":
             return self.net.backward(dy)
         with self._lock:
@@ -151,29 +172,39 @@ class DataParallel(Module):
                     "call net.train() before the forward pass"
                 )
             waiting = self._saved
+            if waiting is None:
+                raise TinyshuffleError(
+                    "backward was called before forward, or twice after one forward, or the last "
+                    "forward pass was one in evaluation or was refused; call the net in training "
+                    "before each backward"
+                )
             backward, shape = self.saved()
+            self._saved = waiting  # for the right gradient
+            if shape is not None:
+                check_real(dy)
             if shape is not None and np.shape(dy) != shape:
-                self._saved = waiting  # for the right one
                 what = f"has shape {np.shape(dy)}, and the forward pass returned {shape}"
                 if len(np.shape(dy)) == len(shape) and np.shape(dy)[1:] == shape[1:]:
                     what = f"is for {len(dy)} images, and the forward pass had {shape[0]}"
                 raise TinyshuffleError(f"the gradient {what}; give the gradient of that pass")
+            self._saved = None
             with blas.limit(1):
-                return backward(dy)
+                dx: np.ndarray | None = backward(dy, images)
+        return dx if images else None
 
     def _unless_changed(
-        self, backward: Callable[[Any], Any], layers: tuple[Any, ...]
-    ) -> Callable[[Any], Any]:
+        self, backward: Callable[[Any, bool], Any], layers: tuple[Any, ...]
+    ) -> Callable[[Any, bool], Any]:
         """A way back that is refused if the layers are not those of the way forward any more."""
         changes = Module.changes
 
-        def checked(dy: np.ndarray) -> Any:
-            if Module.changes != changes and _layers(self.net) != layers:
+        def checked(dy: np.ndarray, images: bool) -> Any:
+            if Module.changes != changes and _layers(self.net, self._alone) != layers:
                 raise TinyshuffleError(
                     "a layer was exchanged, or its mode or an argument changed, since the forward "
                     "pass; call the net again, and then backward"
                 )
-            return backward(dy)
+            return backward(dy, images)
 
         return checked
 
@@ -194,14 +225,19 @@ class DataParallel(Module):
         >>> net.plan((8, 32, 32, 3), train=False).meetings
         0
         """
-        written = trace(self.net, shape, train=train)
+        sides = [whole(n) for n in shape] if isinstance(shape, list | tuple) else []
+        if len(sides) < 2 or not all(n is not None and n > 0 for n in sides):
+            raise TinyshuffleError(
+                f"shape={shape!r} is not possible: give the batch's, such as (8, 32, 32, 3)"
+            )
+        written = trace(self.net, tuple(sides), train=train)  # type: ignore[arg-type]
         return place(written if as_written else fuse(written))
 
     def _by_layers(self, x: np.ndarray) -> np.ndarray:
         """Let the layers run themselves."""
         if self.training:
             out = self.net(x)
-            self.save(self.net.backward, getattr(out, "shape", None))
+            self.save(lambda dy, _: self.net.backward(dy), getattr(out, "shape", None))
             return out
         with inference():
             return self.net(x)
@@ -241,8 +277,10 @@ class DataParallel(Module):
             for rank, part in enumerate(parts)
         ]
 
+        taken: list[int] | None = [] if len(parts) > 1 else None  # cores
+
         def walk(rank: int) -> list[np.ndarray]:
-            return [player.forward(x[images]) for player, images in jobs[rank]]
+            return [player.forward(x[images], taken) for player, images in jobs[rank]]
 
         if len(parts) == 1:
             with blas.limit(1):
@@ -264,10 +302,13 @@ class DataParallel(Module):
         """The plan for batches of this shape, in the mode that the layers are in."""
         key, plans = (shape, np.dtype(dtype)), self._now.plans
         if key not in plans:
+            _make_room(plans, 4 * _SHAPES)
             try:
-                plans[key] = fuse(trace(self.net, shape, dtype))
+                plans[key] = plan = fuse(trace(self.net, shape, dtype))
+                alone = {row.layer for row in plan.rows if row.operation == "python"}
             except NoPlan as error:  # nor will there be one the next time
-                plans[key] = error
+                plans[key], alone = error, {""}
+            self._let_alone(alone)
         found = plans[key]
         if isinstance(found, NoPlan):
             raise found
@@ -279,17 +320,31 @@ class DataParallel(Module):
             changes, kinds, mutable = self._seen
             if (
                 changes == Module.changes
-                and all(k.forward is f and k.backward is b for k, f, b in kinds)
+                and all(_passes(kind) == passes for kind, passes in kinds)
                 and all(states(module) == before for module, before in mutable)
             ):
                 return
-        layers = _layers(self.net)
+        layers = _layers(self.net, self._alone)
         self._now = self._made.pop(layers) if layers in self._made else _Plans(layers)
         self._now.trains = any(module.training for _, module in self.net._tree(""))
         self._made[layers] = self._now  # the newest is the last
         for old in list(self._made)[: -_KEPT]:
             del self._made[old]
-        self._seen = Module.changes, _kinds(self.net), _mutable(self.net)
+        self._seen = Module.changes, _kinds(self.net), _mutable(self.net, self._alone)
+
+    def _let_alone(self, paths: set[str]) -> None:
+        """Look no more at what these layers hold, and those in them: each pass may change it."""
+        inside = tuple(f"{path}." if path else "" for path in paths)
+        found = {
+            module
+            for path, module in self.net._tree("")
+            if path in paths or (inside and path.startswith(inside))
+        }
+        if not all(module in self._alone for module in found):
+            self._alone.update(found)
+            self._made = {k: plans for k, plans in self._made.items() if plans is not self._now}
+            self._now.layers = _layers(self.net, self._alone)
+            self._made[self._now.layers], self._seen = self._now, None
 
     def _player(
         self, shape: tuple[int, ...], dtype: Any, slices: int, rank: int = 0,
@@ -300,7 +355,10 @@ class DataParallel(Module):
         players = self._now.players
         key = shape, np.dtype(dtype), slices, rank, by_pixels, ranks, together
         if key not in players:
+            if _make_room(players, _SHAPES):
+                gc.collect()  # a player and its slices know each other
             players[key] = Player(self.net, plan, slices, by_pixels, ranks, together)
+        players[key] = players.pop(key)  # the newest is the last
         return players[key]
 
     def _after_fork(self) -> None:
@@ -369,12 +427,14 @@ def _sharing(plan: Plan, n: int) -> Ranks | None:
 
 def _of_my_images(
     player: Player, ranks: Ranks, together: bool
-) -> Callable[[np.ndarray], np.ndarray]:
+) -> Callable[[np.ndarray, bool], np.ndarray | None]:
     """A way back for the gradient of the whole batch; other ranks' images have NaN."""
 
-    def backward(dy: np.ndarray) -> np.ndarray:
+    def backward(dy: np.ndarray, images: bool) -> np.ndarray | None:
         part = ranks.part(len(dy))
-        mine = player.backward(dy if together else dy[part])
+        mine = player.backward(dy if together else dy[part], images)
+        if mine is None:
+            return None
         dx = np.full((len(dy), *mine.shape[1:]), np.nan, mine.dtype)
         dx[part] = mine[part] if together else mine
         return dx
@@ -388,6 +448,16 @@ def _chunk(shape: tuple[int, ...]) -> int:
     return max(1, 32 * 32 * 32 // pixels)
 
 
+def _make_room(kept: dict[Any, Any], shapes: int) -> bool:
+    """Forget what was kept for the oldest shape, if there are that many."""
+    there = list(dict.fromkeys(key[0] for key in kept))
+    if len(there) < shapes:
+        return False
+    for key in [key for key in kept if key[0] == there[0]]:
+        del kept[key]
+    return True
+
+
 class _Plans:
     """The plans of a net whose layers are as they were when these were made, and their players."""
 
@@ -398,12 +468,14 @@ class _Plans:
         self.trains = False  # whether a layer is in training, even if the net is not
 
 
-def _layers(net: Module) -> tuple[Any, ...]:
-    """What a plan depends on: the layers, their arguments, modes and passes, and the weights."""
+def _layers(net: Module, alone: WeakSet[Module]) -> tuple[Any, ...]:
+    """What a plan depends on: the layers, their arguments, modes and passes, and the weights.
+
+    And what users' own layers hold, but for those that stand alone.
+    """
     found: list[Any] = []
     for path, module in net._tree(""):
-        kind = type(module)
-        found.append((path, id(module), kind, kind.forward, kind.backward, module.training))
+        found.append((path, id(module), type(module), module.training, _passes(type(module))))
         for name, value in vars(module).items():
             if isinstance(value, Parameter):
                 found.append((name, id(value), value.shape, value.dtype))
@@ -411,27 +483,67 @@ def _layers(net: Module) -> tuple[Any, ...]:
                 found.append((name, id(value)))
             elif name == "training" or (name == "momentum" and isinstance(module, BatchNorm2d)):
                 pass  # the class may have the one, and a player looks at the other in every pass
-            elif name[0] != "_" and isinstance(value, bool | int | float | str | tuple):
+            elif name[0] != "_" and isinstance(value, _SETTINGS):
                 found.append((name, repr(value)))
+        if _is_watched(module, alone):
+            found.append(_frozen(states(module)))
     return tuple(found)
 
 
-def _kinds(net: Module) -> list[tuple[Any, Any, Any]]:
+_SETTINGS = bool, int, float, str, tuple, list, type(None), np.generic
+
+
+def _passes(kind: type[Module]) -> tuple[Any, ...]:
+    """What the two passes of a class are, and what they read that is nobody's: settings.
+
+    Those of the user's own class and the classes above it, and of the modules that they are in.
+    """
+    found: list[Any] = [kind.forward, kind.backward]
+    if kind.__module__.startswith("tinyshuffle."):
+        return tuple(found)
+    for above in kind.__mro__:
+        if not above.__module__.startswith(("tinyshuffle.", "builtins")):
+            found += [(k, repr(v)) for k, v in vars(above).items() if _is_setting(k, v)]
+    for function in (kind.forward, kind.backward):
+        code, names = getattr(function, "__code__", None), getattr(function, "__globals__", {})
+        if code is not None and not names.get("__name__", "").startswith("tinyshuffle."):
+            read = {k: names[k] for k in code.co_names if k in names}
+            found += [(k, repr(v)) for k, v in read.items() if _is_setting(k, v)]
+    return tuple(found)
+
+
+def _is_setting(name: str, value: Any) -> bool:
+    return not name.startswith("__") and isinstance(value, (*_SETTINGS, dict))
+
+
+def _frozen(value: Any) -> Any:
+    """The same, as a value that never changes."""
+    if isinstance(value, dict):
+        return tuple((name, _frozen(part)) for name, part in value.items())
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _kinds(net: Module) -> list[tuple[type[Module], tuple[Any, ...]]]:
     """The classes of the layers, and what their passes are."""
-    kinds = {type(module) for _, module in net._tree("")}
-    return [(kind, kind.forward, kind.backward) for kind in kinds]
+    return [(kind, _passes(kind)) for kind in {type(module) for _, module in net._tree("")}]
 
 
-def _mutable(net: Module) -> list[tuple[Module, dict[str, Any]]]:
+def _mutable(net: Module, alone: WeakSet[Module]) -> list[tuple[Module, dict[str, Any]]]:
     """The users' own layers that hold what can change inside, and what it holds."""
     return [
         (module, states(module))
         for _, module in net._tree("")
-        if not type(module).__module__.startswith("tinyshuffle.")
+        if _is_watched(module, alone)
         and any(_can_change(value) for value in vars(module).values())
     ]
 
 
+def _is_watched(module: Module, alone: WeakSet[Module]) -> bool:
+    """Whether it is a user's own layer, and what it holds may change what it asks for."""
+    users = not type(module).__module__.startswith("tinyshuffle.")
+    return users and module not in alone and not large(module)
+
+
 def _can_change(value: Any) -> bool:
-    known = bool, int, float, str, tuple, type(None), Module, Parameter
+    known = bool, int, float, str, type(None), Module, Parameter
     return not (isinstance(value, known) or callable(value))

@@ -232,3 +232,12 @@ def test_every_name_of_a_fused_row_has_a_definition_and_a_kernel():
     for name in fused.__all__:
         if name[0].islower():
             assert callable(getattr(kernels, name)), name
+
+
+def test_a_result_that_is_no_number_is_noticed():
+    from tinyshuffle.plan.replay import _difference
+
+    nan, one = np.array([np.nan, 1.0]), np.ones(2)
+    assert _difference([nan], one, 1.0) == _difference([one], nan, 1.0) == np.inf
+    assert _difference([nan], nan.copy(), 1.0) == 0
+    assert _difference([np.array([np.inf, 1.0])], np.array([-np.inf, 1.0]), 1.0) == np.inf

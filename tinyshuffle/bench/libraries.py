@@ -86,7 +86,7 @@ class Ours:
     def _step(self) -> None:
         assert self.sgd is not None
         self.loss(self.net(self.images), self.labels)
-        self.net.backward(self.loss.backward())
+        self.net.backward(self.loss.backward(), images=False)
         self.sgd.step()
         self.sgd.zero_grad()
 

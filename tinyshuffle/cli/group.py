@@ -325,4 +325,4 @@ def save_figure(figure: Any, path: str) -> None:
     """Write a figure, atomically, in the format that its name asks for."""
     with atomic_write(path) as file:
         figure.savefig(file, format=Path(path).suffix.lstrip(".").lower())
-    say(f"drawn: {path}")
+    say(f"drawn: {path}", err=True)  # what is on the standard output may be JSON

@@ -73,7 +73,7 @@ def plan(
     shape = (batch, *input_size, 3)
     found = net.plan(shape, train=not evaluation, as_written=as_written)
     found = found.named(model)
-    slices = min(get_num_threads(), usable_cores()) if timed else 1
+    slices = min(get_num_threads(), usable_cores(), batch) if timed else 1
     seconds = time_rows(net.train(not evaluation), found, slices) if timed else []
     records = found.records()
     for record, time in zip(records, seconds, strict=False):

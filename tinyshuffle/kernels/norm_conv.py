@@ -161,7 +161,8 @@ def _numbers(
     sizes: dict[str, Any] = dict(c=c, o=o, period=period_of(o), x_period=period_of(c))
     if way == _POINTWISE:
         check_channels(x, w, groups)
-        return sizes | dict(m=n * h * wd, groups=groups, block=_rows(c, o))
+        m = n * h * wd
+        return sizes | dict(m=m, groups=groups, block=_rows(m, c, o), y_row=o, w_row=o)
     check_channels(x, w, 1 if w.ndim == 3 else groups)
     sizes |= dict(n=n, h=h, wd=wd)
     if way in (_DEPTHWISE_1, _DEPTHWISE_2):
@@ -299,9 +300,9 @@ def _way(
     return _STEM if images and pair(dilation) == (1, 1) else _ANY
 
 
-def _rows(c: int, o: int) -> int:
-    """How many pixels to take at a time."""
-    return max(4 * ROWS, _BLOCK // max(c, o) // ROWS * ROWS)
+def _rows(m: int, c: int, o: int) -> int:
+    """How many of m pixels to take at a time."""
+    return m if m <= 8 * ROWS else max(4 * ROWS, _BLOCK // max(c, o) // ROWS * ROWS)
 
 
 def _images(n: int, numbers: int) -> int:

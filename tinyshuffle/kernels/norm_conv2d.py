@@ -24,7 +24,7 @@ from .jit import LANES, fused, fused_part, scratch
 from .norm_depthwise import rectify
 from .norm_pointwise import SLACK, panels_of, unpad
 from .record import doubles, floats, record_at
-from .stage import add, folded_weights, gradient_block, stage
+from .stage import add, folded_weights, folding, gradient_block, stage
 from .tile import RECTIFY, ROWS, SHIFT, WRITE, add_weight_gradient, multiply, packed, row_of
 
 __all__ = ["conv", "conv_backward", "stem", "stem_backward"]
@@ -48,12 +48,11 @@ def conv(address, zero):
     st = scratch(sx.size if shuffle > 1 else 0, x)
     table = table_of(r.before, c, r.x_period, x, zero)
     after = table_of(r.behind, o, r.period, x, zero)
-    w = floats(r.w, k * o, zero)
+    scale, shifts = folding(after, o)
     steps, end = k, WRITE
-    folded = folded_weights(w, k, after) if after.size > 0 else w[:0]
-    if folded.size > 0:
-        w, steps, end = folded, k + 1, RECTIFY if behind_relu else SHIFT
-    panels = panels_of(w, groups, steps, og, o, 1, og)
+    if scale.size > 0:
+        steps, end = k + 1, RECTIFY if behind_relu else SHIFT
+    panels = panels_of(floats(r.w, k * o, zero), groups, k, og, o, 1, og, scale, shifts)
     for first in range(0, n, images):
         count = min(images, n - first)
         z, at = sx, first * h * wd
@@ -81,13 +80,16 @@ def conv(address, zero):
                 unpad(here, o, sy, rows, groups, og, row)
             if channels > 0:
                 add_sums(sums, here, r.period)
-            elif after.size > 0 and folded.size == 0:
+            elif after.size > 0 and scale.size == 0:
                 normalise(here, here, after, behind_relu)
 
 
 @fused
 def conv_backward(address, zero):
-    """dx, dw and the sums of the norm in front, of the gradient of what the norm behind made."""
+    """dx, dw and the sums of the norm in front, of the gradient of what the norm behind made.
+
+    If there is no place for dx, it is left out.
+    """
     r = record_at(address)
     n, h, wd, c, o, groups, block, images = r.n, r.h, r.wd, r.c, r.o, r.groups, r.block, r.images
     v, x_row, dy_row, dx_row = r.window, r.x_row, r.dy_row, r.dx_row
@@ -110,7 +112,8 @@ def conv_backward(address, zero):
     table = table_of(r.before, c, r.x_period, x, zero)
     after = table_of(r.behind, o, r.period, x, zero)
     slopes = slopes_of(r.behind, o, after)
-    panels = panels_of(floats(r.w, k * o, zero), groups, og, k, 1, o, og)  # of transposed weights
+    w, nothing = floats(r.w, k * o, zero), x[:0]
+    panels = panels_of(w, groups, og, k, 1, o, og, nothing, nothing)  # of transposed weights
     dw_size = (k + ROWS - 1) // ROWS * ROWS * dw_row
     dw = np.zeros(groups * dw_size, x.dtype)
     for first in range(0, n, images):
@@ -136,6 +139,8 @@ def conv_backward(address, zero):
                 add_weight_gradient(
                     dw, g * dw_size, dw_row, columns, g * k, groups * k, sy, g * og, o, rows, k, og
                 )
+            if r.dx == 0:
+                continue
             for g in range(groups):
                 multiply(
                     to, g * row, groups * row, WRITE, sy, g * og, o,
@@ -147,6 +152,8 @@ def conv_backward(address, zero):
                 sg, columns, line, lines, h, wd, c, ho, wo, v.kh, v.kw, v.sh, v.sw, v.ph, v.pw,
                 v.dh, v.dw, groups,
             )  # fmt: skip
+        if r.dx == 0:
+            continue
         here = dx[at * dx_row : (at + count * h * wd - 1) * dx_row + c]
         if shuffle > 1:
             transpose(st[: count * size], sg[: count * size], c // shuffle, shuffle)
@@ -176,14 +183,16 @@ def stem(address, zero):
     sums[:] = 0
     after = table_of(r.behind, o, r.period, x, zero)
     weights = floats(w, 27 * o, zero)
-    shifts = np.zeros(o, x.dtype)
-    folded = folded_weights(weights, 27, after) if after.size > 0 else weights[:0]
-    if folded.size > 0:
-        weights, shifts = folded, folded[27 * o :]
+    scale, shifts = folding(after, o)
+    if scale.size > 0:
+        weights = folded_weights(weights, 27, scale)
+    else:
+        shifts = np.zeros(o, x.dtype)
     padded = np.zeros((h + 2 * v.ph) * line, x.dtype)
     first, last = r.first, r.last if r.last > 0 else ho  # which rows of an image come out
+    top, bottom = max(0, first * v.sh - v.ph), min(h, (last - 1) * v.sh + 3 - v.ph)  # go in
     for i in range(n):
-        _into_the_frame(padded, x[i * h * wd * 3 :], h, wd, v.ph, v.pw)
+        _into_the_frame(padded, x[i * h * wd * 3 :], top, bottom, wd, v.ph, v.pw)
         here = y[(i * ho + first) * wo * o : (i * ho + last) * wo * o]
         stem_forward(
             here, padded[first * v.sh * line :], weights, shifts, 1, h + 2 * v.ph, wd + 2 * v.pw,
@@ -191,7 +200,7 @@ def stem(address, zero):
         )  # fmt: skip
         if channels > 0:
             add_sums(sums, here, r.period)
-        elif after.size > 0 and folded.size == 0:
+        elif after.size > 0 and scale.size == 0:
             normalise(here, here, after, behind_relu)
         elif behind_relu:
             rectify(here)
@@ -199,7 +208,7 @@ def stem(address, zero):
 
 @fused
 def stem_backward(address, zero):
-    """dx and dw, of the gradient of what the norm behind made."""
+    """dx, if there is a place for it, and dw, of the gradient of what the norm behind made."""
     r = record_at(address)
     n, h, wd, o, v, dy_row = r.n, r.h, r.wd, r.o, r.window, r.dy_row
     ho, wo, line, behind_relu = v.ho, v.wo, 3 * (wd + 2 * v.pw), r.behind.relu != 0
@@ -219,8 +228,10 @@ def stem_backward(address, zero):
     dpadded = scratch(padded.size, x)
     for i in range(n):
         gradient_block(sy, dy, i * ho * wo, dy_row, y, ho * wo, o, after, slopes, behind_relu)
-        _into_the_frame(padded, x[i * h * wd * 3 :], h, wd, v.ph, v.pw)
+        _into_the_frame(padded, x[i * h * wd * 3 :], 0, h, wd, v.ph, v.pw)
         stem_weights(dw, sy, padded, 1, hp, wp, ho, wo, v.sh, v.sw)
+        if r.dx == 0:
+            continue
         dpadded[:] = 0
         stem_images(dpadded, sy, wt, o, 1, hp, wp, ho, wo, v.sh, v.sw)
         for p in range(h):
@@ -235,10 +246,10 @@ def stem_backward(address, zero):
 
 
 @fused_part
-def _into_the_frame(padded, x, h, wd, ph, pw):
-    # an image (H, W, 3), in a frame of zeros that is there already
+def _into_the_frame(padded, x, top, bottom, wd, ph, pw):
+    # some rows of pixels of an image (H, W, 3), in a frame of zeros that is there already
     line = 3 * (wd + 2 * pw)
-    for p in range(h):
+    for p in range(top, bottom):
         to, of = padded[(p + ph) * line + pw * 3 :], x[p * wd * 3 :]
         for k in range(wd * 3):
             to[k] = of[k]

@@ -28,7 +28,7 @@ from .depthwise import (
 )
 from .jit import LANES, fused, fused_part, scratch
 from .record import doubles, floats, record_at
-from .stage import add, folded_weights, gradient_block, stage
+from .stage import add, folded_weights, folding, gradient_block, stage
 
 __all__ = [
     "depthwise",
@@ -61,12 +61,13 @@ def depthwise(address, zero):
     sx = scratch(images * h * wd * c, x)
     st = scratch(sx.size if shuffle > 1 else 0, x)
     zeros = np.zeros(wd * c, x.dtype)
-    shifts = zeros
     table = table_of(r.before, c, r.period, x, zero)
     after = table_of(r.behind, c, r.period, x, zero)
-    folded = folded_weights(w, 9, after) if after.size > 0 else w[:0]
-    if folded.size > 0:
-        w, shifts = folded, folded[9 * c :]
+    scale, shifts = folding(after, c)
+    if scale.size > 0:
+        w = folded_weights(w, 9, scale)
+    else:
+        shifts = zeros
     line, last_line = r.first, r.last if r.last > 0 else ho  # which rows of an image come out
     for first in range(0, n, images):
         count = min(images, n - first)
@@ -84,7 +85,7 @@ def depthwise(address, zero):
             here = here[line * wo * c : last_line * wo * c]  # of one image
         if channels > 0:
             add_sums(sums, here, r.period)
-        elif after.size > 0 and folded.size == 0:
+        elif after.size > 0 and scale.size == 0:
             normalise(here, here, after, behind_relu)
         elif behind_relu:
             rectify(here)

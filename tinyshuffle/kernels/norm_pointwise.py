@@ -20,11 +20,13 @@ from .batch_norm import (
 from .channel_shuffle import transpose
 from .jit import fused, fused_part, scratch
 from .record import doubles, floats, record_at
-from .stage import add, folded_weights, gradient_block, stage
+from .stage import add, folding, gradient_block, stage
 from .tile import (
+    PANEL,
     RECTIFY,
     ROWS,
     SHIFT,
+    VECTOR,
     WRITE,
     add_weight_gradient,
     multiply,
@@ -35,16 +37,18 @@ from .tile import (
 
 __all__ = ["SLACK", "panels_of", "pointwise", "pointwise_backward", "unpad"]
 
+_FIRST_LEVEL = 2**13  # numbers of laid-out weights that stay in the first-level cache
 SLACK = 64  # numbers behind a scratch array that a tile may read
 
 
 @fused_part
-def panels_of(w, groups, k, n, k_step, n_step, group_step):
-    # the right factors of all groups, packed: (groups, K · packed(N))
-    size = k * packed(n)
+def panels_of(w, groups, k, n, k_step, n_step, group_step, scale, shifts):
+    # the right factors of all groups, packed: (groups, (K or K + 1) · packed(N))
+    size = (k + 1 if scale.size > 0 else k) * packed(n)
     panels = scratch(groups * size, w)
     for g in range(groups):
-        pack(panels[g * size :], w[g * group_step :], k, n, k_step, n_step)
+        here, factors, terms = w[g * group_step :], scale[g * n :], shifts[g * n :]
+        pack(panels[g * size :], here, k, n, k_step, n_step, factors, terms)
     return panels
 
 
@@ -63,8 +67,9 @@ def pointwise(address, zero):
     """y = conv(norm(x)) and its sums; or y = norm(conv(x)) with a norm behind, and no sums."""
     r = record_at(address)
     m, c, o, groups, block, shuffle = r.m, r.c, r.o, r.groups, r.block, r.before.shuffle
-    x_row, relu, behind_relu = r.x_row, r.before.relu != 0, r.behind.relu != 0
-    x, y = floats(r.x, (m - 1) * x_row + c, zero), floats(r.y, m * o, zero)
+    x_row, y_row, w_row = r.x_row, r.y_row, r.w_row
+    relu, behind_relu = r.before.relu != 0, r.behind.relu != 0
+    x, y = floats(r.x, (m - 1) * x_row + c, zero), floats(r.y, (m - 1) * y_row + o, zero)
     channels = o if r.sums != 0 else 0
     sums = doubles(r.sums, 3 * channels).reshape(3, channels)
     sums[:] = 0
@@ -74,12 +79,17 @@ def pointwise(address, zero):
     sy = scratch((block + ROWS) * groups * row_of(og), x)
     table = table_of(r.before, c, r.x_period, x, zero)
     after = table_of(r.behind, o, r.period, x, zero)
-    w = floats(r.w, cg * o, zero)
+    w = floats(r.w, (cg - 1) * w_row + o, zero)
     row, k, end = row_of(og), cg, WRITE
-    folded = folded_weights(w, cg, after) if after.size > 0 else w[:0]
-    if folded.size > 0:
-        w, k, end = folded, cg + 1, RECTIFY if behind_relu else SHIFT
-    panels = panels_of(w, groups, k, og, o, 1, og)
+    scale, shifts = folding(after, o)
+    if scale.size > 0:
+        k, end = cg + 1, RECTIFY if behind_relu else SHIFT
+    few = m <= block  # pixels: then weights are laid out as many columns at a time as a cache holds
+    columns = min(og, max(1, _FIRST_LEVEL // (k * PANEL)) * PANEL) if few else og
+    if few:
+        panels = scratch(k * packed(columns), x)
+    else:
+        panels = panels_of(w, groups, cg, og, w_row, 1, og, scale, shifts)
     for first in range(0, m, block):
         rows = min(block, m - first)
         a, at, a_row = sx, 0, c
@@ -87,21 +97,30 @@ def pointwise(address, zero):
             a, at, a_row = x, first * x_row, x_row
         else:
             stage(sx, st, x, first * x_row, x_row, rows, c, table, relu, shuffle)
-        here = y[first * o : (first + rows) * o]
+        here = y[first * y_row : (first + rows - 1) * y_row + o]
         direct = row == og and rows % ROWS == 0
         share = (rows + groups - 1) // groups  # of the next block, to be fetched with each group
         for g in range(groups):
-            panel, next_ = panels[g * k * packed(og) :], first + block + g * share
-            multiply(
-                here if direct else sy, g * row, groups * row, end, a, at + g * cg, a_row, panel, 0,
-                rows, cg, og, (x, y), (next_ * x_row, next_ * o), share * max(c, o),
-            )  # fmt: skip
+            next_ = first + block + g * share
+            for start in range(0, og, columns):
+                j = max(0, min(start, og - VECTOR))  # a short rest overlaps with those in front
+                n = min(columns, og - j)
+                panel = panels if few else panels[g * k * packed(og) :]
+                if few:
+                    i = g * og + j
+                    pack(panel, w[i:], cg, n, w_row, 1, scale[i:], shifts[i:])
+                multiply(
+                    here if direct else sy, g * row + j, y_row if direct else groups * row, end,
+                    a, at + g * cg, a_row, panel, 0, rows, cg, n,
+                    (x, y), (next_ * x_row, next_ * y_row), share * max(c, o),
+                )  # fmt: skip
         if not direct:
-            unpad(here, o, sy, rows, groups, og, row)
+            unpad(here, y_row, sy, rows, groups, og, row)
         if channels > 0:
             add_sums(sums, here, r.period)
-        elif after.size > 0 and folded.size == 0:
-            normalise(here, here, after, behind_relu)
+        elif after.size > 0 and scale.size == 0:
+            for pixel in range(0, rows * y_row, y_row):
+                normalise(here[pixel : pixel + o], here[pixel : pixel + o], after, behind_relu)
 
 
 @fused
@@ -123,8 +142,8 @@ def pointwise_backward(address, zero):
     sy = scratch((block + ROWS) * o + SLACK, x)
     sd = scratch((block + ROWS) * groups * row_of(cg), x)
     row, dw_row = row_of(cg), packed(og)
-    w = floats(r.w, cg * o, zero)
-    panels = panels_of(w, groups, og, cg, 1, o, og)  # of the transposed weights
+    w, nothing = floats(r.w, cg * o, zero), x[:0]
+    panels = panels_of(w, groups, og, cg, 1, o, og, nothing, nothing)  # of the transposed weights
     table = table_of(r.before, c, r.x_period, x, zero)
     after = table_of(r.behind, o, r.period, x, zero)
     slopes = slopes_of(r.behind, o, after)

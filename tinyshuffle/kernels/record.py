@@ -60,7 +60,8 @@ RECORD = np.dtype([
     # tensors of images: where they lie, and how many numbers apart their pixels start
     ("x", _INT), ("x_row", _INT), ("x2", _INT), ("x2_row", _INT), ("y", _INT),
     ("dy", _INT), ("dy_row", _INT), ("dx", _INT), ("dx_row", _INT), ("more", _INT),
-    ("w", _INT), ("dw", _INT), ("sums", _INT), ("sums2", _INT),
+    ("y_row", _INT),
+    ("w", _INT), ("w_row", _INT), ("dw", _INT), ("sums", _INT), ("sums2", _INT),
     ("before", NORM), ("behind", NORM),
     ("n", _INT), ("h", _INT), ("wd", _INT), ("m", _INT), ("c", _INT), ("o", _INT),
     ("groups", _INT), ("stride", _INT),

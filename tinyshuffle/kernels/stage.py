@@ -8,28 +8,36 @@ from .batch_norm import backward, normalise
 from .channel_shuffle import transpose
 from .jit import fused_part, scratch
 
-__all__ = ["add", "folded_weights", "gradient_block", "stage"]
+__all__ = ["add", "folded_weights", "folding", "gradient_block", "stage"]
 
 _LARGE = 1e18  # a factor or a shift that is not folded into weights
 
 
 @fused_part
-def folded_weights(w, k, table):
-    """The weights (K, O) of a convolution and the batch norm behind it, and a row of shifts.
+def folding(table, o):
+    """What a norm multiplies the weights in front of it by, for each channel, and adds behind them.
 
     Nothing, if that makes them so large that sums might be infinite which are not without the norm.
     """
-    o = w.size // k
-    centre, scale, shift = table[0], table[2], table[3]
-    out = scratch((k + 1) * o, w)
+    if table.size == 0:
+        return table[2, :0], table[3, :0]
+    scale, shifts = table[2, :o], scratch(o, table)
+    for j in range(o):
+        shifts[j] = np.float64(table[3, j]) - np.float64(table[0, j]) * scale[j]
+    for j in range(o):
+        if not max(abs(scale[j]), abs(shifts[j])) < _LARGE:
+            return scale[:0], shifts[:0]
+    return scale, shifts
+
+
+@fused_part
+def folded_weights(w, k, scale):
+    """The weights (K, O) of a convolution times the scale (O,) of a norm."""
+    o = scale.size
+    out = scratch(k * o, w)
     for i in range(k):
         for j in range(o):
             out[i * o + j] = w[i * o + j] * scale[j]
-    for j in range(o):
-        out[k * o + j] = np.float64(shift[j]) - np.float64(centre[j]) * scale[j]
-    for j in range(o):
-        if not max(abs(scale[j]), abs(out[k * o + j])) < _LARGE:
-            return out[:0]
     return out
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "RECTIFY",
     "SHIFT",
     "WRITE",
+    "PANEL",
     "ROWS",
     "VECTOR",
     "add_weight_gradient",
@@ -56,6 +57,8 @@ def _shape() -> tuple[int, int]:
 
 
 ROWS, VECTOR = _shape()
+PANEL = 3 * VECTOR  # columns of a tile at most
+_AHEAD = 16  # rows of a matrix that are fetched before they are packed
 
 
 @exact_part
@@ -202,13 +205,24 @@ def copy_vector(to: np.ndarray, i: int, of: np.ndarray, j: int) -> None:
     to[i : i + VECTOR] = of[j : j + VECTOR]
 
 
+def multiply_vector(to: np.ndarray, i: int, by: np.ndarray, j: int) -> None:
+    """Multiply the VECTOR numbers to[i], … by those from by[j] on."""
+    to[i : i + VECTOR] *= by[j : j + VECTOR]
+
+
 @type_callable(copy_vector)
+@type_callable(multiply_vector)
 def _type_copy(context: Any) -> Callable:
     return lambda to, i, of, j: types.none
 
 
+@lower_builtin(multiply_vector, types.Array, types.Integer, types.Array, types.Integer)
+def _lower_multiply(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return _lower_copy(context, builder, sig, args, times=True)
+
+
 @lower_builtin(copy_vector, types.Array, types.Integer, types.Array, types.Integer)
-def _lower_copy(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+def _lower_copy(context: Any, builder: Any, sig: Any, args: Any, times: bool = False) -> Any:
     dtype = sig.args[0].dtype
     vector = ir.VectorType(context.get_value_type(dtype), VECTOR).as_pointer()
 
@@ -218,29 +232,54 @@ def _lower_copy(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.bitcast(builder.gep(data, [at]), vector)
 
     numbers = builder.load(pointer(2), align=dtype.bitwidth // 8)
+    if times:
+        numbers = builder.fmul(numbers, builder.load(pointer(0), align=dtype.bitwidth // 8))
     builder.store(numbers, pointer(0), align=dtype.bitwidth // 8)
     return context.get_dummy_value()
 
 
 @exact_part
-def pack(panels, w, k, n, k_step, n_step):
-    """Lay a (K, N) matrix with the given distances between its numbers into panels."""
+def pack(panels, w, k, n, k_step, n_step, scale, shifts):
+    """Lay a (K, N) matrix with the given distances between its numbers into panels.
+
+    If there is a ``scale`` (N,), column j is multiplied by scale[j], and ``shifts`` (N,) is one
+    more row.
+    """
+    folds = scale.size > 0
     to, vector, left = 0, 0, packed(n) // VECTOR
     while left > 0:
         vectors = _next(left)
         width = vectors * VECTOR
-        for v in range(vectors):
-            first = _column(vector + v, n)
-            there = min(VECTOR, n - first)
-            if n_step == 1 and there == VECTOR:
+        panel = panels[to:]
+        if n_step == 1 and n >= VECTOR:  # row by row, as they lie in memory
+            start, last = _column(vector, n), _column(vector + vectors - 1, n)
+            for i in range(k):
+                row, at = i * k_step, i * width
+                prefetch(w, row + _AHEAD * k_step + start)
+                copy_vector(panel, at, w, row + start)
+                if vectors == 3:
+                    copy_vector(panel, at + VECTOR, w, row + start + VECTOR)
+                copy_vector(panel, at + width - VECTOR, w, row + last)
+            if folds:
                 for i in range(k):
-                    copy_vector(panels, to + i * width + v * VECTOR, w, i * k_step + first)
-            else:
-                for j in range(VECTOR):
-                    column, source = panels[to + v * VECTOR + j :], w[(first + j) * n_step :]
-                    for i in range(k):
-                        column[i * width] = source[i * k_step] if j < there else 0
-        to += width * k
+                    at = i * width
+                    multiply_vector(panel, at, scale, start)
+                    if vectors == 3:
+                        multiply_vector(panel, at + VECTOR, scale, start + VECTOR)
+                    if vectors > 1:
+                        multiply_vector(panel, at + width - VECTOR, scale, last)
+        else:
+            for j in range(width):
+                first = _column(vector + j // VECTOR, n) + j % VECTOR
+                factor = scale[first] if folds and first < n else 1
+                for i in range(k):
+                    number = w[first * n_step + i * k_step] * factor if first < n else 0
+                    panel[i * width + j] = number
+        if folds:
+            for j in range(width):
+                first = _column(vector + j // VECTOR, n) + j % VECTOR
+                panel[k * width + j] = shifts[first] if first < n else 0
+        to += width * (k + 1 if folds else k)
         vector += vectors
         left -= vectors
 

@@ -15,6 +15,7 @@ from .batch_norm import backward_sums_work, backward_work, normalise_work, sums_
 from .branches import add_work, copy_work
 from .channel_scale import channel_scale_backward_work, channel_scale_work
 from .channel_shuffle import channel_shuffle_work
+from .linear import one_row_work
 from .meeting import (
     concat_shuffle_backward_work,
     concat_shuffle_work,
@@ -151,6 +152,9 @@ def _pointwise_backward(
 
 
 def _linear(y: Array, x: Array, w: Array, b: Array | None = None) -> list[Work | None]:
+    if len(x) == 1:
+        product = one_row_work(y, x, w)
+        return [product] if b is None else [product, bias_work(y, b)]
     # a pointwise convolution of images of one pixel
     return _conv(_images(y), _images(x), w[None, None], b)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf, isfinite, prod, sqrt
 from typing import Any
 
@@ -184,6 +185,22 @@ class _Statistics:
         vars(instance)[self.name] = value
 
 
+class _Number:
+    """A number that may be set to another one; whatever does not fit is refused."""
+
+    def __init__(self, fits: Callable[[float], bool], wanted: str, called: str = "") -> None:
+        self.fits, self.wanted, self.called = fits, wanted, called
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name, self.called = name, self.called or name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else vars(instance)[self.name]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        vars(instance)[self.name] = number(value, self.called, self.fits, self.wanted)
+
+
 class _Count(_Statistics):
     """A whole number, kept as an array, as PyTorch does."""
 
@@ -219,11 +236,12 @@ class BatchNorm2d(Module):
 
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     running_mean, running_var, num_batches_tracked = _Statistics(), _Statistics(), _Count()
+    eps = _Number(lambda e: 0 <= e < inf, "a finite number, 0 or more")
+    momentum = _Number(lambda m: 0 <= m <= 1, "a number from 0 to 1")
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         self.num_features = num_features = integer(num_features, "num_features")
-        self.eps = number(eps, "eps", lambda e: 0 <= e < inf, "a finite number, 0 or more")
-        self.momentum = number(momentum, "momentum", lambda m: 0 <= m <= 1, "a number from 0 to 1")
+        self.eps, self.momentum = eps, momentum
         self.weight, self.bias = _ones((num_features,)), _zeros((num_features,))
         self.running_mean = np.zeros(num_features, np.float32)
         self.running_var = np.ones(num_features, np.float32)
@@ -471,8 +489,10 @@ class Dropout(Module):
 
     """
 
+    p = _Number(lambda p: 0 <= p < 1, "0 <= p < 1", "dropout p")
+
     def __init__(self, p: float = 0.5, rng: np.random.Generator | None = None) -> None:
-        self.p = number(p, "dropout p", lambda p: 0 <= p < 1, "0 <= p < 1")
+        self.p = p
         self.rng = rng or np.random.default_rng()
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -480,7 +500,10 @@ class Dropout(Module):
         if not self.training:
             self.save(None)
             return x
-        assert self.rng is not None
+        if not isinstance(self.rng, np.random.Generator):
+            raise TinyshuffleError(
+                f"rng={self.rng!r} of a Dropout is not possible; use np.random.default_rng(0)"
+            )
         mask = F.dropout_mask(self.rng, x.shape, self.p, x.dtype)
         self.save(mask)
         return F.dropout(x, mask)
@@ -531,14 +554,13 @@ class LocalResponseNorm(Module):
     ``alpha`` is divided by ``size``. Krizhevsky et al. 2012, section 3.3, who do not divide.
     """
 
+    alpha, beta, k = (_Number(isfinite, "a finite number") for _ in range(3))
+
     def __init__(
         self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
     ) -> None:
         self.size = integer(size, "size")
-        self.alpha, self.beta, self.k = (
-            number(value, name, isfinite, "a finite number")
-            for name, value in (("alpha", alpha), ("beta", beta), ("k", k))
-        )
+        self.alpha, self.beta, self.k = alpha, beta, k
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         self.save(x)

@@ -5,7 +5,7 @@ from .memory import place
 from .play import Player, clocked, cut, worthwhile
 from .replay import Validation, validate
 from .table import Buffer, Event, Plan, Row, View, views
-from .trace import NoPlan, states, trace
+from .trace import NoPlan, large, states, trace
 
 __all__ = [
     "Buffer",
@@ -19,6 +19,7 @@ __all__ = [
     "clocked",
     "cut",
     "fuse",
+    "large",
     "place",
     "states",
     "trace",

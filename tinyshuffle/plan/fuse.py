@@ -92,6 +92,11 @@ class _Table:
                     return i, row
         return None
 
+    def sums_over(self, view: View, operation: str) -> tuple[int, Row] | None:
+        """The only row that adds up sums of just this view, and no part of it."""
+        found = [(i, r) for i, r in self.read_by(view) if r.operation == operation]
+        return found[0] if len(found) == 1 and found[0][1].arguments[0] == view else None
+
     def put(self, i: int, row: Row, *absorbed: int) -> None:
         """Put a row in place ``i``, for that row and the absorbed ones."""
         parts: list[Row] = []
@@ -106,18 +111,21 @@ class _Table:
         ))  # fmt: skip
 
     def edit(self, i: int, old: View, new: View, **keywords: Any) -> None:
-        """Let a row read ``new`` where it read ``old``."""
+        """Let a row read ``new`` where it read ``old``, a whole buffer, or some channels of it."""
         row = self._leave(i)
 
         def swap(value: Any) -> Any:
-            if value == old:
-                return new
+            if isinstance(value, View):
+                if value.buffer != old.buffer:
+                    return value
+                return View(new.buffer, value.shape, new.start + value.start)
             if isinstance(value, tuple) and hasattr(value, "_fields"):
                 return type(value)(*map(swap, value))
             return type(value)(map(swap, value)) if isinstance(value, list | tuple) else value
 
-        arguments = tuple(swap(a) for a in row.arguments)
-        self._enter(i, replace(row, arguments=arguments, keywords=row.keywords | keywords))
+        self._enter(i, replace(
+            row, arguments=swap(row.arguments), keywords=row.keywords | keywords
+        ))  # fmt: skip
 
 
 # ---- rules
@@ -211,7 +219,7 @@ def norm_conv(table: _Table, i: int) -> None:
         return
     geometry = _geometry(row, forward=True)
     (y,) = row.results
-    sums = next(((j, r) for j, r in table.read_by(y) if r.operation == "batch_norm_sums"), None)
+    sums = table.sums_over(y, "batch_norm_sums")
     if not geometry or sums is None:
         return
     x, w = row.arguments[:2]
@@ -267,7 +275,7 @@ def again(table: _Table, i: int) -> None:
     (f, forward), (b, backward) = readers
     conv = backward.arguments
     assert isinstance(conv, ConvBackward)
-    if conv.x != z or conv.plus is not None:
+    if conv.x != z or forward.arguments[0] != z or conv.plus is not None:
         return
     dx, absorbed = backward.results[0], []
     if n.shuffle > 1:
@@ -329,10 +337,9 @@ def concat_shuffle_backward(table: _Table, i: int) -> None:
     dy, (dz,) = shuffle[1].arguments[0], shuffle[1].results
     absorbed, xs, norms, sums = [shuffle[0]], list[Any](), list[Any](), list[Any]()
     for d in row.results:
-        found = table.read_by(d)
-        mine = [(j, r) for j, r in found if r.operation == "batch_norm_backward_sums"]
-        if len(mine) == 1:
-            j, r = mine[0]
+        mine = table.sums_over(d, "batch_norm_backward_sums")
+        if mine:
+            j, r = mine
             _, x, *known, eps = r.arguments
             absorbed.append(j)
             xs.append(x)
@@ -386,15 +393,15 @@ def norm_add_relu_backward(table: _Table, i: int) -> None:
         return
     dy, y = row.arguments
     (dz,) = row.results
-    sums = [r for r in table.read_by(dz) if r[1].operation == "batch_norm_backward_sums"]
-    if len(sums) != 1 or sums[0][1].arguments[0] != dz or sums[0][1].keywords.get("relu"):
+    sums = table.sums_over(dz, "batch_norm_backward_sums")
+    if sums is None or sums[1].keywords.get("relu"):
         return
-    _, x, *known, eps = sums[0][1].arguments
+    _, x, *known, eps = sums[1].arguments
     n = Norm._make([*known, eps, False, 1])
     table.put(i, replace(
         row, operation="norm_add_relu_backward", arguments=(dy, y, x, n),
-        results=(dz, *sums[0][1].results),
-    ), sums[0][0])  # fmt: skip
+        results=(dz, *sums[1].results),
+    ), sums[0])  # fmt: skip
 
 
 def plus(table: _Table, i: int) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from itertools import pairwise
 from math import prod
@@ -24,9 +24,10 @@ from ..memory import Pool
 from ..nn import Module
 from ..ranks import Ranks
 from ..values import flags
+from .cores import own_core
 from .records import sums_of
 from .slice import Slice
-from .table import Event, Plan, View
+from .table import Buffer, Event, Plan, View
 
 __all__ = ["Player", "clocked", "cut", "worthwhile"]
 
@@ -130,6 +131,7 @@ class Player:
         self.slices: list[Slice] = []
         for rank in range(len(self.cuts)):
             self.slices.append(Slice(self, rank))
+        self.held = {i: self._holder(plan.buffers[i]) for i in self.slices[0].inside}
         self.start()
 
     def start(self) -> None:
@@ -145,27 +147,35 @@ class Player:
 
     # ---- the two passes
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        """Return the output for the batch ``x``."""
+    def forward(self, x: np.ndarray, taken: list[int] | None = None) -> np.ndarray:
+        """Return the output for the batch ``x``.
+
+        ``taken`` are the cores on which other players run at the same time for the same caller.
+        """
         self.saved.clear()
         y = np.empty(self.plan.output.shape, self._dtype_of(self.plan.output))
-        for part in self.slices:
-            part.look_at_the_net()
-        self._run(0, {"input": np.ascontiguousarray(x)}, self.plan.output, y)
+        self._look_at_the_net()
+        if len(self.cuts) > 1:
+            taken = []
+        self._run(0, {"input": np.ascontiguousarray(x)}, self.plan.output, y, taken)
         return y
 
-    def backward(self, dy: np.ndarray) -> np.ndarray:
-        """Add to the parameters' gradients and return that of the images."""
+    @flags
+    def backward(self, dy: np.ndarray, images: bool = True) -> np.ndarray | None:
+        """Add to the parameters' gradients and return that of the images, if it is asked for."""
         if self.plan.no_backward is not None:
             raise self.plan.no_backward
         assert self.plan.gradient is not None
-        dx = np.empty(self.plan.gradient.shape, self._dtype_of(self.plan.gradient))
+        index = self.plan.gradient.buffer
+        dx = None
+        if images or not all(part.records.can_do_without(index) for part in self.slices):
+            dx = np.empty(self.plan.gradient.shape, self._dtype_of(self.plan.gradient))
         with self.gradients:
             total = self.gradients.take((self.offsets[-1],), self.dtype)
         for part in self.slices:
             part.write_gradients_to(total)
         given = {"output's gradient": np.ascontiguousarray(dy, self.dtype)}
-        self._run(1, given, self.plan.gradient, dx)
+        self._run(1, given, self.plan.gradient, dx, None if len(self.cuts) == 1 else [])
         if self.ranks is not None:
             for place in self.whole if self.together is not None and self.ranks.rank > 0 else ():
                 total[place] = 0
@@ -176,24 +186,51 @@ class Player:
                 p._grad = grad
             else:
                 p._grad += grad
-        return dx
+        return dx if images else None
+
+    def _look_at_the_net(self) -> None:
+        """Take up parameters and running statistics that were put in the place of others."""
+        known = self.slices[0].inside
+        new = [i for i, (names, name) in self.held.items() if names.get(name) is not known[i]]
+        for part in self.slices:
+            part.records.set_momenta()
+            for index in new:
+                part.replace(index)
+
+    def _holder(self, b: Buffer) -> tuple[dict[str, Any], str]:
+        """Whose attribute a parameter or a running statistic is, and which."""
+        if b.role == "parameter":
+            return vars(self.parameters[b.name]), "_data"
+        path, _, name = b.name.rpartition(".")
+        return vars(self.modules[path]), name
 
     def _dtype_of(self, view: View) -> str:
         return self.plan.buffers[view.buffer].dtype
 
     # ---- threads
 
-    def _run(self, which: int, given: dict[str, np.ndarray], wanted: View, to: np.ndarray) -> None:
+    def _own_core(self, part: Slice, taken: list[int] | None) -> AbstractContextManager[None]:
+        """Keep a slice on its core through a pass, if that is short and calls nothing in Python.
+
+        In a long pass the system moves threads itself where that is needed, and threads that a
+        layer in Python may start are not to stay on one core.
+        """
+        return nullcontext() if taken is None or part.records.python else own_core(taken)
+
+    def _run(
+        self, which: int, given: dict[str, np.ndarray], wanted: View, to: np.ndarray | None,
+        taken: list[int] | None,
+    ) -> None:  # fmt: skip
         """Run a pass, the first slice in this thread, and write what is wanted to an array."""
         from ..kernels.meet import APART
 
         self.flags = np.zeros((len(self.cuts) + 1) * APART, np.int64)
         events = _events.get()
-
         def work(rank: int) -> None:
             part = self.slices[rank]
             try:
-                part.run(which, given, wanted, to, events)
+                with self._own_core(part, taken):
+                    part.run(which, given, wanted, to, events)
             except BaseException:
                 self.flags[-APART] = 1  # nobody waits for a slice that will not come
                 raise
@@ -204,13 +241,14 @@ class Player:
                 ranks = range(1, len(self.cuts))
                 futures = [self.threads.submit(work, rank) for rank in ranks]
             work(0)
-            wait(futures)
+            for future in futures:
+                future.exception()  # waits for it
         except threading.BrokenBarrierError:
             pass  # another slice has failed, and its exception says why
         finally:
             if futures and not all(f.done() for f in futures):
                 self.flags[-APART] = 1
-            wait(futures)
+                wait(futures)
         errors = [e for e in (f.exception() for f in futures) if e is not None]
         for error in sorted(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
             raise error

@@ -42,6 +42,10 @@ class Patch:
         """Let the records speak of another array."""
         self.words[self.at] = array.__array_interface__["data"][0] + self.offsets
 
+    def point_nowhere(self) -> None:
+        """Let the records have no such array."""
+        self.words[self.at] = 0
+
 
 class Records:
     """The records of a slice.
@@ -94,6 +98,19 @@ class Records:
         """Run records until the last, or until one that is Python's; see ``kernels.play``."""
         stopped: int = self._kernel(self.base, self.size, first, last, flags, rank, self._zero)
         return stopped
+
+    def can_do_without(self, buffer: int) -> bool:
+        """Whether the images' gradient is this buffer's, and the kernel that writes it can do less.
+
+        That is the backward pass of a net's first convolution.
+        """
+        from ..kernels.norm_conv2d import conv_backward, stem_backward
+
+        if buffer not in self.patches or len(self.patches[buffer].at[0]) != 1:
+            return False
+        only = self._made[self.patches[buffer].at[0][0]]
+        kernels = [w.kernel for w in self.works if w.record is only]
+        return bool(kernels) and kernels[0] in (conv_backward, stem_backward)
 
     def set_momenta(self) -> None:
         """Take up the momentum of each batch norm's running statistics, which may change."""

@@ -175,24 +175,14 @@ class Slice:
 
     # ---- a pass
 
-    def look_at_the_net(self) -> None:
-        """Take up parameters and running statistics that were put in the place of others."""
-        self.records.set_momenta()
-        for index, array in self.inside.items():
-            b = self.plan.buffers[index]
-            if b.role == "parameter":
-                if self.player.parameters[b.name]._data is array:
-                    continue
-            else:
-                path, _, name = b.name.rpartition(".")
-                if vars(self.player.modules[path]).get(name) is array:
-                    continue
-            new = self._of_the_net(b)
-            self.records.patches[index].point_to(new)
-            self.inside[index] = new
-            for other, held in enumerate(self.arrays):
-                if held is array:  # itself, and what is tracked in place
-                    self.arrays[other] = new
+    def replace(self, index: int) -> None:
+        """Take up an array of the net that was put in the place of another."""
+        old, new = self.inside[index], self._of_the_net(self.plan.buffers[index])
+        self.records.patches[index].point_to(new)
+        self.inside[index] = new
+        for other, held in enumerate(self.arrays):
+            if held is old:  # itself, and what is tracked in place
+                self.arrays[other] = new
 
     def write_gradients_to(self, total: np.ndarray) -> None:
         """Let the gradients of the whole batch be written to these numbers."""
@@ -201,22 +191,26 @@ class Slice:
             self.gradients = total
 
     def run(
-        self, which: int, given: dict[str, np.ndarray], wanted: View, to: np.ndarray,
+        self, which: int, given: dict[str, np.ndarray], wanted: View, to: np.ndarray | None,
         events: list[Event] | None,
     ) -> None:  # fmt: skip
-        """Run one of the two passes."""
+        """Run one of the two passes; with no array for what is wanted, it is left out."""
         plan, records = self.plan, self.records
         for index, role in self.callers:
             if role in given:
                 self._use(index, given[role][self.images] if plan.by_image else given[role])
-        mine = to[self.images] if plan.by_image else to
-        if wanted.buffer in self.outside and plan.buffers[wanted.buffer].role == "activation":
+        mine = None if to is None else to[self.images] if plan.by_image else to
+        if mine is None:
+            records.patches[wanted.buffer].point_nowhere()
+        elif wanted.buffer in self.outside and plan.buffers[wanted.buffer].role == "activation":
             self._use(wanted.buffer, mine)
         first, last = (0, records.split) if which == 0 else (records.split, len(records))
         if events is None:
             self._play(first, last)
         else:
             self._play_clocked(which, last, events)
+        if mine is None:
+            return
         result = self.array(wanted)
         if result is not mine and not (self.player.by_pixels and self.rank > 0):
             mine[...] = result

@@ -242,9 +242,12 @@ class Plan:
     @cached_property
     def by_image(self) -> bool:
         """Whether a slice of the images gives that slice of every activation."""
-        images = self.shape[:1]
+        of_images = {b.index for b in self.buffers if b.role in ("input", "output's gradient")}
+        for row in self.rows:
+            if any(view.buffer in of_images for view in row.reads):
+                of_images |= {view.buffer for view in row.writes}
         return all(
-            b.shape[:1] == images
+            b.shape[:1] == self.shape[:1] and b.index in of_images
             for b in self.buffers
             if b.role == "activation" and b.last >= 0
         )

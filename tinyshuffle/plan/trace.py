@@ -33,7 +33,9 @@ from ..ops.pool import winner_type
 from ..values import flags
 from .table import Buffer, Plan, Row, View
 
-__all__ = ["NeedsNumbers", "NoPlan", "Tensor", "states", "trace"]
+__all__ = ["NeedsNumbers", "NoPlan", "Tensor", "large", "states", "trace"]
+
+_LARGE = 2**20  # bytes of an array that are not compared before every pass
 
 
 class NeedsNumbers(Exception):
@@ -165,6 +167,8 @@ def _seen(value: Any) -> Any:
         return value.view
     if isinstance(value, np.ndarray):
         raise NeedsNumbers("an array that no operation has made")
+    if isinstance(value, list) and all(type(v) is int for v in value):  # a shape, a stride
+        return tuple(value)
     if isinstance(value, list | tuple):
         return type(value)(_seen(v) for v in value)
     if isinstance(value, dict):
@@ -336,7 +340,10 @@ class _Weight(Parameter):
         return self.tensor
 
     def accumulate(self, grad: Any) -> None:
+        self._check_shape(grad)
         if self.sum is None:
+            if self.tracer.buffers[grad.view.buffer].role == "gradient":
+                raise NeedsNumbers("one gradient of two parameters")
             self.tracer.rename(grad, "gradient", self.name)
             self.sum = grad
         else:  # several layers share it
@@ -443,7 +450,14 @@ class _Trace:
         memo: dict[int, Any] = {}
         for p in self.net.parameters():
             memo[id(p)] = _Weight(p, self.tracer, dtype or p.dtype)
-        bones: Module = copy.deepcopy(self.net, memo)
+        for path, module in self.net._tree(""):
+            for array in large(module):
+                memo[id(array)] = array
+                self.opaque.setdefault(path, "it holds an array too large to look at every time")
+        try:
+            bones: Module = copy.deepcopy(self.net, memo)
+        except Exception as error:  # a lock, an open file
+            raise NoPlan(f"this net has no plan: it cannot be copied ({error})") from error
         if train is not None:
             for _, module in bones._tree(""):
                 module.training = train
@@ -527,6 +541,16 @@ class _Trace:
             return dx
 
         return forward, backward
+
+
+def large(module: Module) -> list[np.ndarray]:
+    """Return the arrays of a layer, its weights and statistics apart, that are large."""
+    mine = vars(module).items()
+    return [
+        value
+        for name, value in mine
+        if type(value) is np.ndarray and value.nbytes > _LARGE and name not in module.buffers
+    ]
 
 
 def states(module: Module) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from .. import checkpoint, data, machine, nn
 from ..checkpoint import Checkpoint
 from ..errors import TinyshuffleError
 from ..optim import SGD, Adam, Optimizer
+from ..parallel import DataParallel
 from ..ranks import current
 from ..values import flags
 from ..words import plural
@@ -367,7 +368,7 @@ class Trainer:
 
     def _step(
         self,
-        net: nn.Module,
+        net: DataParallel,
         optim: Optimizer | Groups,
         x: np.ndarray,
         labels: np.ndarray,
@@ -384,7 +385,7 @@ class Trainer:
         dlogits = self.loss.backward()
         if mixed is not None:
             dlogits = share * dlogits + (1 - share) * self.other_loss.backward()
-        net.backward(dlogits)
+        net.backward(dlogits, images=False)
         if self._held:
             for p in optim.params:
                 if p.name.rpartition(".")[0] in self._held:

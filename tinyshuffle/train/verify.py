@@ -18,6 +18,7 @@ from .. import checkpoint, data, memory, models, nn
 from ..checkpoint import Checkpoint
 from ..cost.profile import profile
 from ..errors import TinyshuffleError
+from ..parallel import DataParallel
 from .config import MOST_EPOCHS, Config
 from .record import COLUMNS, SUMS
 
@@ -32,7 +33,7 @@ class _Wrong(Exception):
     """What is wrong, as the end of a sentence."""
 
 
-def build(config: Config, num_classes: int) -> nn.Module:
+def build(config: Config, num_classes: int) -> DataParallel:
     """Return the net of a configuration, with its first weights, which nobody has drawn yet.
 
     Raises
@@ -53,7 +54,7 @@ def build(config: Config, num_classes: int) -> nn.Module:
     return net
 
 
-def build_for(config: Config, side: int, num_classes: int) -> nn.Module:
+def build_for(config: Config, side: int, num_classes: int) -> DataParallel:
     """Return the net that a configuration trains on images of ``side`` pixels.
 
     Raises
