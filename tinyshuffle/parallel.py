@@ -320,7 +320,8 @@ class DataParallel(Module):
             changes, kinds, mutable = self._seen
             if (
                 changes == Module.changes
-                and all(_passes(kind) == passes for kind, passes in kinds)
+                and all(k.forward is passes[0] and k.backward is passes[1] for k, passes in kinds)
+                and all(_passes(k) == passes for k, passes in kinds if len(passes) > 2)
                 and all(states(module) == before for module, before in mutable)
             ):
                 return
@@ -498,9 +499,9 @@ def _passes(kind: type[Module]) -> tuple[Any, ...]:
 
     Those of the user's own class and the classes above it, and of the modules that they are in.
     """
-    found: list[Any] = [kind.forward, kind.backward]
     if kind.__module__.startswith("tinyshuffle."):
-        return tuple(found)
+        return kind.forward, kind.backward
+    found: list[Any] = [kind.forward, kind.backward, "settings"]
     for above in kind.__mro__:
         if not above.__module__.startswith(("tinyshuffle.", "builtins")):
             found += [(k, repr(v)) for k, v in vars(above).items() if _is_setting(k, v)]
