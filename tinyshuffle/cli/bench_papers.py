@@ -11,7 +11,7 @@ import click
 from .bench import FORMAT, bench, case_of, draw, milliseconds, options_of, print_machine
 from .group import PATH, PLOT, THREADS, new_table, one_of, positive, print_table
 
-_QUICK = click.option("--quick", is_flag=True, help="Less of everything, in under a minute.")
+_QUICK = click.option("--quick", is_flag=True, help="Less of everything.")
 
 
 @bench.command(short_help="The papers' nets: time, and what foretells it.")
