@@ -3,7 +3,7 @@
     python docs/transfer.py FOLDER
 
 writes FOLDER/eight (2,000 and 250 pictures of each class but cat and dog, to train and to test
-with), FOLDER/two (100 and 500 of cat and dog) and FOLDER/ten (150 and 50 of each class).
+with), FOLDER/two (100 and 500 of cat and dog) and FOLDER/ten (40 and 30 of each class).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
     others = tuple(name for name in classes if name not in TWO)
     write(folder / "eight", others, {"train": 2000, "test": 250})
     write(folder / "two", TWO, {"train": 100, "test": 500})
-    write(folder / "ten", classes, {"train": 150, "test": 50})
+    write(folder / "ten", classes, {"train": 40, "test": 30})
 
 
 if __name__ == "__main__":
