@@ -389,7 +389,7 @@ def test_options_without_effect_are_refused(tiny):
 
 def test_cost_refuses_what_cannot_be():
     assert "did you mean alexnet" in refused("cost", "alexnett")
-    assert "there are: v1-1" in refused("cost", "--table", "v9")
+    assert "--table v9 is unknown: use v1-1" in refused("cost", "--table", "v9")
     assert "give one of the two" in refused("cost")
     assert "give 1 or more" in refused("cost", "alexnet", "--batch", 0)
     assert "there are: paper" in refused("cost", "alexnet", "--convention", "flops")

@@ -43,8 +43,9 @@ MOST_TERMS = (2**31 - 1) // (2 * 255 * 127)
 def int8_range(low: float, high: float) -> tuple[np.float32, int]:
     """Return the scale and the zero point of numbers from ``low`` to ``high``, and of 0.
 
-    >>> int8_range(0, 25.5), int8_range(-1, 1)[1]
-    ((np.float32(0.1), 0), 128)
+    >>> scale, zero = int8_range(-5.1, 20.4)
+    >>> round(float(scale), 6), zero
+    (0.1, 51)
     """
     low, high = min(float(low), 0.0), max(float(high), 0.0)
     if not np.isfinite(high - low):
