@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cache
 from math import prod
-from typing import Any
+from typing import Any, Literal, overload
 from weakref import WeakSet
 
 import numpy as np
@@ -155,6 +155,12 @@ class DataParallel(Module):
                 layers = _layers(self.net, self._alone)
             self.save(self._unless_changed(backward, layers), out.shape)
         return out
+
+    @overload
+    def backward(self, dy: np.ndarray, images: Literal[True] = True) -> np.ndarray: ...
+
+    @overload
+    def backward(self, dy: np.ndarray, images: bool) -> np.ndarray | None: ...
 
     @flags
     def backward(self, dy: np.ndarray, images: bool = True) -> np.ndarray | None:
