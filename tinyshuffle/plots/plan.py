@@ -38,7 +38,7 @@ def memory(plan: Plan) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch, Rectangle
 
-    figure = Figure(figsize=(7.2, 5.4), dpi=120)
+    figure = Figure(figsize=(5, 5), dpi=120)
     figure.set_layout_engine("constrained")
     above, below = figure.subplots(2, 1, height_ratios=(1, 3), sharex=True)
     live = [n / MEBIBYTE for n in plan.live_bytes]
