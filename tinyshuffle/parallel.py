@@ -28,6 +28,7 @@ from . import blas
 from .backend import F
 from .errors import TinyshuffleError
 from .nn import BatchNorm2d, Module, Parameter, inference
+from .nn.check import check_net
 from .ops.arguments import check_real
 from .plan import NoPlan, Plan, Player, cut, fuse, large, place, states, trace, worthwhile
 from .ranks import Ranks, current
@@ -102,10 +103,7 @@ class DataParallel(Module):
     _OWN = ("net", "_lock", "_alone", "_made", "_now", "_seen", "_saved", "_saver", "_replaced")
 
     def __init__(self, net: Module) -> None:
-        if not isinstance(net, Module):
-            raise TinyshuffleError(
-                f"got a {type(net).__name__} where a net is expected: a tinyshuffle.nn.Module"
-            )
+        check_net(net)
         self.net = net
         self._lock = threading.RLock()  # one pass at a time, whoever calls
         self._alone: WeakSet[Module] = WeakSet()  # layers that run themselves, whatever they hold

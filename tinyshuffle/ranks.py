@@ -210,6 +210,7 @@ class Ranks:
         if self.rank == 0:
             block[:] = np.frombuffer(data, np.uint8)
         self._wait(self.comm.Ibcast(block, 0))
+        # what this very program has sent, as mpi4py's own bcast would; no file comes this way
         return value if self.rank == 0 else pickle.loads(block.tobytes())
 
     def all(self, value: Any) -> list[Any]:
@@ -220,7 +221,7 @@ class Ranks:
         places = np.concatenate([[0], np.cumsum(counts)])
         block = np.empty(places[-1], np.uint8)
         self._wait(self.comm.Iallgatherv(mine, [block, (counts, places[:-1])]))
-        return [
+        return [  # see first: another rank's words, and nobody else's
             pickle.loads(block[a:b].tobytes())
             for a, b in zip(places[:-1], places[1:], strict=True)
         ]

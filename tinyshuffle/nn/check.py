@@ -1,4 +1,4 @@
-"""Does this array fit this layer? If not, say what it looks like and what to do."""
+"""Is this a net, and does this array fit this layer? If not, say what it is and what to do."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ import numpy as np
 
 from ..errors import TinyshuffleError
 from ..ops.arguments import check_array
+from .module import Module
 
-__all__ = ["check_images", "check_rows"]
+__all__ = ["check_images", "check_net", "check_rows"]
+
+
+def check_net(net: object) -> None:
+    """Raise unless ``net`` is one."""
+    if not isinstance(net, Module):
+        raise TinyshuffleError(
+            f"got a {type(net).__name__} where a net is expected: a tinyshuffle.nn.Module"
+        )
 
 
 def check_images(x: np.ndarray, channels: int, dtype: np.dtype, layer: object) -> None:

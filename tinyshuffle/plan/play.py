@@ -131,6 +131,10 @@ class Player:
         self.slices: list[Slice] = []
         for rank in range(len(self.cuts)):
             self.slices.append(Slice(self, rank))
+        gradient = plan.gradient
+        self.can_leave_out = gradient is not None and all(  # the images' gradient
+            part.records.can_do_without(gradient.buffer) for part in self.slices
+        )
         self.held = {i: self._holder(plan.buffers[i]) for i in self.slices[0].inside}
         self.start()
 
@@ -155,8 +159,6 @@ class Player:
         self.saved.clear()
         y = np.empty(self.plan.output.shape, self._dtype_of(self.plan.output))
         self._look_at_the_net()
-        if len(self.cuts) > 1:
-            taken = []
         self._run(0, {"input": np.ascontiguousarray(x)}, self.plan.output, y, taken)
         return y
 
@@ -166,16 +168,15 @@ class Player:
         if self.plan.no_backward is not None:
             raise self.plan.no_backward
         assert self.plan.gradient is not None
-        index = self.plan.gradient.buffer
         dx = None
-        if images or not all(part.records.can_do_without(index) for part in self.slices):
+        if images or not self.can_leave_out:
             dx = np.empty(self.plan.gradient.shape, self._dtype_of(self.plan.gradient))
         with self.gradients:
             total = self.gradients.take((self.offsets[-1],), self.dtype)
         for part in self.slices:
             part.write_gradients_to(total)
         given = {"output's gradient": np.ascontiguousarray(dy, self.dtype)}
-        self._run(1, given, self.plan.gradient, dx, None if len(self.cuts) == 1 else [])
+        self._run(1, given, self.plan.gradient, dx)
         if self.ranks is not None:
             for place in self.whole if self.together is not None and self.ranks.rank > 0 else ():
                 total[place] = 0
@@ -219,9 +220,11 @@ class Player:
 
     def _run(
         self, which: int, given: dict[str, np.ndarray], wanted: View, to: np.ndarray | None,
-        taken: list[int] | None,
+        taken: list[int] | None = None,
     ) -> None:  # fmt: skip
         """Run a pass, the first slice in this thread, and write what is wanted to an array."""
+        if len(self.cuts) > 1:  # the slices' own cores
+            taken = []
         from ..kernels.meet import APART
 
         self.flags = np.zeros((len(self.cuts) + 1) * APART, np.int64)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..errors import TinyshuffleError
 from ..nn import Module
+from ..nn.check import check_net
 from ..ops.arguments import check_real
 from . import fused
 from .fuse import fuse
@@ -77,10 +77,7 @@ def validate(net: Module, x: np.ndarray) -> Validation:
     >>> validate(net, np.ones((2, 8, 8, 3), np.float32)).passed
     True
     """
-    if not isinstance(net, Module):
-        raise TinyshuffleError(
-            f"got a {type(net).__name__} where a net is expected: a tinyshuffle.nn.Module"
-        )
+    check_net(net)
     check_real(x)
     twin = copy.deepcopy(getattr(net, "net", net))
     player = Player(twin, fuse(trace(twin, x.shape, x.dtype)), 1)
