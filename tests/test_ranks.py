@@ -115,7 +115,7 @@ def test_a_run_continues_with_another_number_of_ranks(tmp_path):
     victim.kill()
     since = time.monotonic()
     out, _ = process.communicate(timeout=60)
-    assert time.monotonic() - since < 30
+    assert time.monotonic() - since < 60
     assert process.returncode != 0 and out.count("Error: one of the ranks has ended") == 1
     assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
     assert len(log.read_text().splitlines()) >= 1
@@ -172,7 +172,7 @@ with ranks() as us:
 def test_a_silent_rank_is_named():
     since = time.monotonic()
     code, out = run(3, "-c", SILENT)
-    assert code != 0 and time.monotonic() - since < 30
+    assert code != 0 and time.monotonic() - since < 60
     assert out.count("Error: rank 1 has said nothing for 1 s") == 1, out
 
 

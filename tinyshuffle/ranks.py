@@ -34,6 +34,7 @@ __all__ = ["Ranks", "current", "last_words", "ranks"]
 PATIENCE = 300.0
 """Seconds without a word from a rank. What takes longest alone is to compile the kernels."""
 
+_FORWARDED = 2.0  # seconds that MPI's starter has to print what was said, before it kills itself
 _GRACE = 5.0  # seconds in which the others answer who is still there
 _SPINS = 50  # looks at a message before another process may have the core
 _TOGETHER = 2**16  # bytes of all ranks' numbers up to which everybody adds up everything
@@ -304,8 +305,8 @@ class Ranks:
                 time.sleep(0.01)
         silent = [k for k in range(self.size) if k not in heard]
         del sent
-        if min(heard) != self.rank:  # which says it
-            time.sleep(_GRACE)
+        if min(heard) != self.rank:  # which says it and ends all
+            time.sleep(2 * _GRACE)
         if min(heard) == self.rank:
             who = f"rank {', '.join(map(str, silent))}" if silent else "another rank"
             print(
@@ -326,6 +327,7 @@ class Ranks:
 
         self.speak_for_myself()
         sys.stderr.flush()
+        time.sleep(_FORWARDED)
         MPI.COMM_WORLD.Abort(code)
         os._exit(code)  # where MPI only asks for the end
 
