@@ -43,6 +43,8 @@ BROKEN = [
     ("channel_scale._scale", 0, "rest"),
     ("channel_scale._scale_backward", 0, "rest"),
     ("channel_scale._scale_backward", 1, "rest"),
+    ("roi_align._read", 0, "rest"),
+    ("roi_align._write", 0, "rest"),
 ]
 
 
@@ -164,6 +166,11 @@ def pairs(family):
             note(backend.relu6(3 * x))
             note(backend.channel_scale(x, s))
             note(backend.channel_scale_backward(x, x, s))
+            boxes, image = np.array([[1.0, 2, 9, 20], [0, 3, 11, 7]]), np.array([1, 0])
+            for kind in "roi_align", "ps_roi_align":
+                under = getattr(backend, kind)(x, boxes, image, 2, 0.25)
+                back = getattr(backend, f"{kind}_backward")
+                note(under, back(under, x, boxes, image, 2, 0.25))
         if backend is kernels:
             ours = results
     return zip(ours, results, strict=True)

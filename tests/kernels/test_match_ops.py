@@ -507,6 +507,40 @@ def test_meetings(dtype, seed, layout, n, h, w, c1, c2):
           scale=np.abs(x3).max())  # fmt: skip
 
 
+# ---- detection
+
+
+@few
+@given(
+    dtypes, seeds, st.sampled_from(LAYOUTS), batches, sides, sides, st.integers(1, 20),
+    st.integers(1, 4), st.integers(1, 3), st.integers(0, 6),
+)  # fmt: skip
+def test_maps_under_boxes(dtype, seed, layout, n, h, w, c, p, samples, count):
+    rng = np.random.default_rng(seed)
+    corner, sides_ = rng.uniform(-8, 40, (count, 2)), rng.uniform(0, 40, (count, 2))
+    boxes = np.concatenate([corner, corner + sides_], axis=1).astype(np.float32)
+    image = rng.integers(0, n, count)
+    for name, channels in ("roi_align", c), ("ps_roi_align", c * p * p):
+        (x,) = normal(seed, (n, h, w, channels))
+        where = boxes, image, p, 0.25, samples
+        (y,) = check(name, dtype, x, *where, layout=layout)
+        (dy,) = normal(seed + 1, y.shape)
+        check(f"{name}_backward", dtype, dy, x, *where, layout=layout)
+
+
+@few
+@given(dtypes, seeds, st.sampled_from(LAYOUTS), st.integers(0, 60), st.floats(0, 1))
+def test_who_stays(dtype, seed, layout, count, threshold):
+    rng = np.random.default_rng(seed)
+    corner = rng.integers(0, 9, (count, 2))
+    boxes = np.concatenate([corner, corner + rng.integers(0, 9, (count, 2))], axis=1)
+    scores = (rng.integers(0, 9, count) / 8).astype(np.float32)
+    for limit in None, 3:
+        given_ = boxes.astype(np.float32), scores, threshold, limit
+        (ours,) = check("nms", dtype, *given_, layout=layout)
+        np.testing.assert_array_equal(ours, ops.nms(*given_))
+
+
 # ---- the two modules as wholes
 
 

@@ -64,6 +64,7 @@ from .meeting import (
     norm_add_relu,
     norm_add_relu_backward,
 )
+from .nms import nms
 from .norm_conv import conv_norm, norm_conv, norm_conv_backward, normalised
 from .pointwise import pointwise_conv2d, pointwise_conv2d_backward, pointwise_conv2d_cost
 from .pool import (
@@ -77,4 +78,5 @@ from .pool import (
     max_pool2d_backward,
     max_pool2d_cost,
 )
+from .roi_align import ps_roi_align, ps_roi_align_backward, roi_align, roi_align_backward
 from .sgd import sgd_step

@@ -48,6 +48,21 @@ from .batch_norm import (
     batch_norm_sums,
     batch_norm_track,
 )
+from .binary_cross_entropy import (
+    binary_cross_entropy,
+    binary_cross_entropy_backward,
+    binary_cross_entropy_cost,
+)
+from .boxes import (
+    anchors,
+    anchors_cost,
+    box_decode,
+    box_decode_cost,
+    box_encode,
+    box_encode_cost,
+    box_iou,
+    box_iou_cost,
+)
 from .branches import (
     add,
     add_backward,
@@ -84,6 +99,7 @@ from .local_response_norm import (
     local_response_norm_backward,
     local_response_norm_cost,
 )
+from .nms import nms, nms_cost
 from .pad_end import pad_end, pad_end_backward, pad_end_cost
 from .pointwise import pointwise_conv2d, pointwise_conv2d_backward, pointwise_conv2d_cost
 from .pool import (
@@ -97,4 +113,13 @@ from .pool import (
     max_pool2d_backward,
     max_pool2d_cost,
 )
+from .roi_align import (
+    ps_roi_align,
+    ps_roi_align_backward,
+    ps_roi_align_cost,
+    roi_align,
+    roi_align_backward,
+    roi_align_cost,
+)
 from .sgd import sgd_step
+from .smooth_l1 import smooth_l1, smooth_l1_backward, smooth_l1_cost
