@@ -56,8 +56,8 @@ def run(lesson: str, strip: bool) -> dict:
 
 def test_every_exercise_is_written_and_every_lesson_has_three_to_five():
     assert list(CODE) == list(EXERCISES)
-    counts = [sum(key.startswith(f"{n:02}.") for key in CODE) for n in range(1, 13)]
-    assert len(SOURCES) == 12 and all(3 <= count <= 5 for count in counts)
+    counts = [sum(key.startswith(f"{n:02}.") for key in CODE) for n in range(1, 14)]
+    assert len(SOURCES) == 13 and all(3 <= count <= 5 for count in counts)
 
 
 @every_exercise
@@ -139,6 +139,16 @@ def wrong_code(key: str, old: str, new: str):
         ("08.3", "channel_shuffle_backward", "channel_shuffle", "shuffled once more"),
         ("10.1", " / len(labels)", "", "divide by N"),
         ("12.2", "axis + 1", "axis", "own side does not count"),
+        ("13.1", "min(x.min(), 0), max(x.max(), 0)  #", "x.min(), x.max()  #", "has to hold 0"),
+        ("13.1", "/ 255", "/ 256", "have 255 steps"),
+        ("13.2", "qx.astype(np.int32) @ qw.astype(np.int32)", "qx @ qw", "the sum wraps"),
+        ("13.2", " - zx * qw.sum(axis=0, dtype=np.int32)", "", "the zero point is forgotten"),
+        ("13.2", "zx * qw.sum(axis=0, dtype=np.int32)", "zx", "each of the products"),
+        ("13.3", "abs(w)", "(w)", "compare absolute values"),
+        ("13.4", "sigma[:r, None] * vt[:r]", "vt[:r]", "singular values are forgotten"),
+        ("13.5", "return T *", "return", "the factor T is forgotten"),
+        ("13.5", "softmax(z / T)", "softmax(z)", "the student's are, too"),
+        ("13.5", " - logits.max(axis=1, keepdims=True)", "", "overflows"),
     ],
 )  # fmt: skip
 def test_mistakes_in_the_solutions_themselves(key, old, new, named):
@@ -258,6 +268,24 @@ PADDED = "np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))"
         ("06.3", BACK.format(THROUGH, "layers[::-1]", "d + dy"), "masked as well"),
         ("12.2", "def bytes_apart(shape, axis): return np.zeros(shape).strides[axis]",
          "eight are a float64"),
+        ("13.1", """def to_bytes(x):
+    a, b = min(x.min(), 0), max(x.max(), 0)
+    scale = np.float32((b - a) / 255)
+    return np.rint(x / scale), scale, np.rint(-a / scale)""", "the zero point is not added"),
+        ("13.2", "def byte_sums(qx, zx, qw): return (qx - zx) @ qw.astype(int)",
+         "a byte minus a byte"),
+        ("13.2", "def byte_sums(qx, zx, qw): return (qx.astype(np.int16) - zx) @ qw",
+         "16 bits hold nothing above"),
+        ("13.3", """def prune(weights, share):
+    return [np.where(abs(w) > np.quantile(abs(w), share), w, 0) for w in weights]""",
+         "its own threshold"),
+        ("13.3", """def prune(weights, share):
+    flat = np.concatenate([w.ravel() for w in weights])
+    keep = np.sort(abs(flat))[::-1][round(share * flat.size) - 1]
+    return [w * (abs(w) >= keep) for w in weights]""", "not what is kept"),
+        ("13.4", """def nearest(w, r):
+    u, s, v = np.linalg.svd(w)
+    return u[:, :r] * s[:r] @ v.T[:r, : w.shape[1]]""", "do not transpose it"),
     ],
 )  # fmt: skip
 def test_mistakes_as_students_write_them(key, text, named):

@@ -106,7 +106,7 @@ def find(key: str) -> Exercise:
     """Return the exercise with this key."""
     every = _all()
     if key not in every:
-        near = difflib.get_close_matches(str(key), every, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(str(key).zfill(4), every, n=1, cutoff=0.5)
         raise TinyshuffleError(
             f"there is no exercise {key!r}: "
             + (f"did you mean {near[0]!r}?" if near else "ts.course.exercises() lists them")

@@ -13,6 +13,7 @@ from . import (
     kernels,
     roofline,
     shuffle,
+    smaller,
     training,
     unit_v1,
     unit_v2,
@@ -31,6 +32,7 @@ _LESSONS = (
     training,
     history,
     kernels,
+    smaller,
 )
 
 EXERCISES: dict[str, Exercise] = {
