@@ -17,16 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from tinyshuffle.data import archive, cifar, folder, shapes
+from tinyshuffle.data import archive, cifar, coco, folder, scenes, shapes
 from tinyshuffle.data.batches import batches, mix, normalise, num_batches, shrink
+from tinyshuffle.data.boxes import BoxDataset, Objects, box_batches
 from tinyshuffle.data.dataset import Dataset, from_arrays
 from tinyshuffle.errors import TinyshuffleError
 
 from ..values import flags
 
 __all__ = [
-    "NAMES", "SIDE", "Dataset", "batches", "classes", "describe", "from_arrays", "is_folder",
-    "load", "mix", "normalise", "num_batches", "shrink",
+    "NAMES", "SIDE", "BoxDataset", "Dataset", "Objects", "batches", "box_batches", "classes",
+    "coco", "describe", "from_arrays", "is_folder", "load", "mix", "normalise", "num_batches",
+    "scenes", "shrink",
 ]  # fmt: skip
 
 CIFAR = {source.name: source for source in (cifar.CIFAR10, cifar.CIFAR100, cifar.CIFAR100_COARSE)}

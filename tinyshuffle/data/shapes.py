@@ -142,12 +142,12 @@ def _frame(
     return (cos * x + sin * y) * (stretch * side), (cos * y - sin * x) / stretch
 
 
-def _cover(distance: Field, radius: np.ndarray | float) -> Field:
+def cover(distance: Field, radius: np.ndarray | float) -> Field:
     """How much of each pixel a shape covers, 0..1."""
     return np.clip(0.5 - distance * radius, 0, 1)
 
 
-def _wave(x: Field) -> Field:
+def wave(x: Field) -> Field:
     """0 and 1 in turn, one period a unit, with short ramps between."""
     return np.clip(abs(x - np.floor(x) - 0.5) * 6 - 1, 0, 1)
 
@@ -158,8 +158,8 @@ def _texture(rng: np.random.Generator, n: int) -> Field:
     t = np.zeros((n, SIZE, SIZE), np.float32)
     _, gradient, stripes, checks, speckle = _split(rng, n, 5)
     t[gradient] = np.clip(x[gradient] * 0.2 + 0.5, 0, 1)
-    t[stripes] = _wave(x[stripes])
-    t[checks] = abs(_wave(x[checks]) - _wave(y[checks]))
+    t[stripes] = wave(x[stripes])
+    t[checks] = abs(wave(x[checks]) - wave(y[checks]))
     t[speckle] = rng.random((len(speckle), SIZE // 2, SIZE // 2)).repeat(2, 1).repeat(2, 2)
     return t
 
@@ -169,7 +169,7 @@ def _split(rng: np.random.Generator, n: int, parts: int) -> list[np.ndarray]:
     return np.array_split(rng.permutation(n), parts)
 
 
-def _colour(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
+def colour(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
     """HSV, with the hue in turns, to RGB: (N, 1, 1) each to (3, N, 1, 1)."""
     hue = hue + np.array([0, 2 / 3, 1 / 3], np.float32).reshape(3, 1, 1, 1)
     ramp = np.clip(abs((hue - np.floor(hue)) * 6 - 3) - 1, 0, 1)
@@ -180,9 +180,9 @@ def _paint(rng: np.random.Generator, hue: np.ndarray, value: np.ndarray) -> np.n
     """Texture between two shades of a hue, (3, N, 32, 32)."""
     n = len(hue)
     saturation = _uniform(rng, n, 0.25, 0.9)
-    shade = _colour(hue, saturation, value)
+    shade = colour(hue, saturation, value)
     hue = hue + _uniform(rng, n, -0.06, 0.06)
-    other = _colour(hue, saturation, value * _uniform(rng, n, 0.7, 0.9))
+    other = colour(hue, saturation, value * _uniform(rng, n, 0.7, 0.9))
     return shade + (other - shade) * _texture(rng, n)
 
 
@@ -195,7 +195,7 @@ def _pictures(shape: int, n: int, rng: np.random.Generator) -> np.ndarray:
         return hue + _uniform(rng, n, 0.15, 0.85)
 
     def any_colour() -> np.ndarray:
-        return _colour(another_hue(), _uniform(rng, n, 0.25, 0.9), _uniform(rng, n, 0.2, 1))
+        return colour(another_hue(), _uniform(rng, n, 0.25, 0.9), _uniform(rng, n, 0.2, 1))
 
     # Ground and shape differ in brightness too, either way round.
     swap = rng.random((n, 1, 1)) < 0.5
@@ -208,15 +208,15 @@ def _pictures(shape: int, n: int, rng: np.random.Generator) -> np.ndarray:
         distance = np.empty_like(x)
         for family, i in zip(families, _split(rng, n, len(families)), strict=True):
             distance[i] = family(x[i], y[i])
-        picture += (any_colour() - picture) * _cover(distance, radius)
+        picture += (any_colour() - picture) * cover(distance, radius)
 
     radius = _uniform(rng, n, 9, 13)
     distance = families[shape](*_frame(rng, radius, 16.5 - radius, np.pi / 4))
     figure = _paint(rng, another_hue(), np.where(swap, dark, light))
-    picture += (figure - picture) * _cover(distance, radius)
+    picture += (figure - picture) * cover(distance, radius)
 
     x, _ = _frame(rng, np.ones((n, 1, 1), np.float32), 10.0)
-    bar = _cover(abs(x) - _uniform(rng, n, -2, 1), 1.0)  # half its width: some have no bar
+    bar = cover(abs(x) - _uniform(rng, n, -2, 1), 1.0)  # half its width: some have no bar
     picture += (any_colour() - picture) * bar
 
     x, _ = _frame(rng, np.full((n, 1, 1), SIZE / 2, np.float32), 4.0)
