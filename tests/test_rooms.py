@@ -13,8 +13,8 @@ PACKAGE = Path(tinyshuffle.__file__).parent
 ORDER = (
     "errors", "blas", "memory", "text", "words", "values", "files", "checkpoint", "backend", "ops",
     "kernels", "nn", "optim", "data", "weights", "ranks", "plan", "parallel", "machine", "models",
-    "onnx", "compress", "gradcheck", "cost", "bench", "plots", "train", "course", "__init__", "cli",
-    "__main__",
+    "onnx", "compress", "gradcheck", "cost", "bench", "plots", "train", "detect", "course",
+    "__init__", "cli", "__main__",
 )  # fmt: skip
 """From the ground up: each may import those in front of it."""
 
