@@ -44,7 +44,8 @@ def test_a_wrong_one_in_front_and_one_behind():
     assert scores.statistics["map"] == pytest.approx((51 + 50 * 2 / 3) / 101)
     assert scores.by_class.tolist() == [pytest.approx(scores.statistics["map"]), -1]
     other = average_precision(dataset(ONE), [found(three, [0, 1, 0], [0.9, 0.8, 0.7])])
-    assert other.statistics["map"] == pytest.approx(1)  # the wrong one is of a class that has no object
+    # now the wrong one is of a class that has no object
+    assert other.statistics["map"] == pytest.approx(1)
 
 
 def test_found_twice_is_wrong_once():
