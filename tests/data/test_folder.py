@@ -66,7 +66,9 @@ def test_a_seeded_split(tmp_path: Path) -> None:
     assert not np.array_equal(other.images, train.images)
 
 
-@pytest.mark.parametrize("names", [("train", "test"), ("train", "val"), ("training", "validation")])
+@pytest.mark.parametrize("names", [("train", "test"), ("train", "val"), ("training", "validation"),
+                                   ("Train", "TEST"), ("training_set", "test_set"),
+                                   ("train-data", "Valid data")])  # fmt: skip
 def test_given_parts(names: tuple[str, str], tmp_path: Path) -> None:
     make(tmp_path / "data" / names[0], 3)
     make(tmp_path / "data" / names[1], 2, ("green", "red"))
@@ -145,12 +147,32 @@ def test_broken_files(tmp_path: Path) -> None:
             lambda p: (make(p / "train", 2), make(p / "test", 0)),
             "test has no picture of the class",
         ),
+        (
+            lambda p: (make(p, 3), make(p / "Test", 3)),
+            "has the folder 'Test' and none called 'train' beside it",
+        ),
     ],
 )
 def test_folders_that_are_none(make_it, message: str, tmp_path: Path) -> None:
     make_it(tmp_path / "a")
     with pytest.raises(ts.TinyshuffleError, match=message):
         ts.data.load(str(tmp_path / "a"))
+
+
+def test_a_train_is_a_class_too(tmp_path: Path) -> None:
+    path = make(tmp_path / "a", 3)
+    (path / "red").rename(path / "train")
+    assert module.load(path, side=8)[0].classes == ("blue", "green", "train")
+
+
+@pytest.mark.parametrize("name", [".thumbnails", "__MACOSX", "@eaDir"])
+def test_what_programs_put_beside_pictures_is_left_out(name: str, tmp_path: Path) -> None:
+    """As a class it would be one more, and in a class the same pictures a second time."""
+    path = make(tmp_path / "a", 5)
+    make(path / name, 2, ("red",))
+    make(path / "red" / name, 2, ("red",))
+    train, test = module.load(path, side=8)
+    assert train.classes == tuple(COLOURS) and len(train) + len(test) == 15
 
 
 def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

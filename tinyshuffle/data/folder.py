@@ -1,7 +1,8 @@
 """Your own pictures: a folder with a folder for each class.
 
 Each class's folder holds its pictures, of any size and kind that Pillow opens, in subfolders too.
-If the classes lie in folders called ``train`` and ``test`` (or ``val``), these are the two sets;
+If the classes lie in folders called ``train`` and ``test`` (or ``val``, ``Training_Set`` and the
+like), these are the two sets;
 else a fifth of each class, drawn from a seed, is kept for testing. Pictures are turned upright, the
 square in their middle is scaled once, and the result is kept in the cache directory until a file
 changes. A file that is no picture is named and left out, or refused.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -35,7 +37,9 @@ NAMED = 5  # of the files that are no pictures, so many are named
 VERSION = 1  # of what is kept
 
 TRAIN_NAMES = ("train", "training")
-TEST_NAMES = ("test", "val", "valid", "validation")
+TEST_NAMES = ("test", "testing", "val", "valid", "validation")
+NO_CLASSES = ("__MACOSX", "@eaDir")
+"""Folders that archives and file servers put between one's own, as hidden ones are."""
 NO_PICTURES = (".txt", ".md", ".json", ".csv", ".xml", ".db", ".ini", ".html", ".npz")
 """Files that lie beside pictures and need not be spoken of."""
 
@@ -132,15 +136,40 @@ def _parts(folder: Path) -> list[Path]:
         raise TinyshuffleError(
             f"there is no folder {folder}: give one that has a folder of pictures for each class"
         )
-    for train in TRAIN_NAMES:
-        for test in TEST_NAMES:
-            if (folder / train).is_dir() and (folder / test).is_dir():
-                return [folder / train, folder / test]
-    return [folder]
+    by_role: dict[str, Path] = {}
+    for path in sorted(p for p in folder.iterdir() if p.is_dir()):
+        by_role.setdefault(_role(path.name), path)
+    train, test = (
+        next((by_role[name] for name in names if name in by_role), None)
+        for names in (TRAIN_NAMES, TEST_NAMES)
+    )
+    if test is None:
+        return [folder]  # "train" alone may be a class, beside cars and buses
+    if train is None:
+        raise TinyshuffleError(
+            f"{folder} has the folder {shown(test.name)} and none called 'train' beside it: put "
+            "the classes for training into one, or give another folder"
+        )
+    return [train, test]
+
+
+def _role(name: str) -> str:
+    """Return what a folder is called, however it is written.
+
+    >>> _role("Test"), _role("training_set"), _role("val data")
+    ('test', 'training', 'val')
+    """
+    plain = re.sub("[-_ ]", "", name.casefold())
+    return plain.removesuffix("set").removesuffix("data")
+
+
+def _beside(name: str) -> bool:
+    """Whether a file or folder only lies beside pictures."""
+    return name.startswith(".") or name in NO_CLASSES
 
 
 def _classes(folder: Path) -> list[str]:
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not _beside(p.name))
     if len(names) < 2:
         raise TinyshuffleError(
             f"{folder} has {len(names)} folders in it, and needs one for each class, two at least, "
@@ -155,7 +184,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file() and not path.name.startswith(".")
+        if path.is_file() and not any(map(_beside, path.relative_to(folder).parts))
         and path.suffix.lower() not in NO_PICTURES
     )  # fmt: skip
 
