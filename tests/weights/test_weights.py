@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -173,8 +174,8 @@ def test_a_checkpoint_of_a_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pickle", "message"),
     [
-        (b"\x80\x02cos\nsystem\n", r"holds os.system, which is no tensor"),
-        (b"\x80\x02ctorchvision.models\nResNet\n", r"holds torchvision.models.ResNet, which"),
+        (b"\x80\x02cos\nsystem\n", r"holds os.system, and a file of weights has tensors"),
+        (b"\x80\x02ctorchvision.models\nResNet\n", r"holds torchvision.models.ResNet, and"),
         (b"\x80\x02].", "no dictionary of names and tensors"),
         (b"\x80\x02}", "its pickle is cut off"),
     ],
@@ -212,6 +213,30 @@ def test_a_flipped_bit_is_seen(name: str, tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(ts.TinyshuffleError, match="has a wrong check sum"):
         ts.weights.read(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["net/code/__torch__/net.py", "net/data.pkl"], "holds a program, in TorchScript, and"),
+        (["a/data.pkl", "b/data.pkl"], "has two pickles, 'a/data.pkl' and 'b/data.pkl'"),
+    ],
+)
+def test_other_archives(names: list[str], message: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        for name in names:
+            compress = zipfile.ZIP_DEFLATED if name.endswith(".py") else zipfile.ZIP_STORED
+            archive.writestr(name, b"\x80\x02}.", compress)
+    with pytest.raises(ts.TinyshuffleError, match=message):
+        ts.weights.read(tmp_path / "a.pt")
+
+
+def test_another_stem_is_told(tmp_path: Path) -> None:
+    """The names are the same, and only the shapes differ."""
+    large, small = (ts.nn.Sequential(ts.nn.Conv2d(3, 8, k), ts.nn.Linear(8, 2)) for k in (7, 3))
+    ts.weights.write(large.initialise(0), tmp_path / "a.npz")
+    with pytest.raises(ts.TinyshuffleError, match=r"\(7, 7, 3, 8\) there .* with its stem \(imag"):
+        ts.weights.load(small.initialise(0), tmp_path / "a.npz")
 
 
 def test_compressed_arrays_are_refused(tmp_path: Path) -> None:

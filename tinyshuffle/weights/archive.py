@@ -15,7 +15,7 @@ from struct import unpack_from
 
 import numpy as np
 
-from .pickled import Damaged
+from .pickled import Damaged, Refused
 
 __all__ = ["array", "members", "most_directory"]
 
@@ -53,12 +53,16 @@ def members(file: mmap.mmap) -> dict[str, memoryview]:
 
     Raises
     ------
+    Refused
+        If there is a program in it.
     Damaged
         If it is no archive, a part is compressed or damaged, or two have the same name.
     """
     view, found = memoryview(file), {}
     with zipfile.ZipFile(_Short(file)) as archive:  # type: ignore[call-overload]
         for info in archive.infolist():
+            if info.filename.endswith(".py"):
+                raise Refused("a program, in TorchScript")
             if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
                 raise Damaged(
                     f"{info.filename!r} in it is compressed, and would have to be unpacked first: "

@@ -83,9 +83,9 @@ def read_state(path: str | os.PathLike[str]) -> State:
         raise
     except Refused as error:
         raise TinyshuffleError(
-            f"{path} holds {message(error)}, which is no tensor, ordered dictionary or number, "
-            "and nothing of it was run: save the state alone, with torch.save(net.state_dict(), "
-            "path), or as .safetensors"
+            f"{path} holds {message(error)}, and a file of weights has tensors, ordered "
+            "dictionaries and numbers only; nothing of it was run: save the state alone, with "
+            "torch.save(net.state_dict(), path), or as .safetensors"
         ) from None
     except OSError as error:
         raise TinyshuffleError(

@@ -28,7 +28,9 @@ Raw = tuple[np.ndarray, bool]
 
 def read_zip(parts: dict[str, memoryview]) -> Any:
     """Return what was saved, with a :data:`Raw` for each tensor."""
-    (name,) = (name for name in parts if name.rpartition("/")[2] == "data.pkl")
+    name, *more = (name for name in parts if name.rpartition("/")[2] == "data.pkl")
+    if more:
+        raise Damaged(f"it has two pickles, {name!r} and {more[0]!r}")
     folder = name.removesuffix("data.pkl")
     value, _, _ = loads(parts[name])
     order = bytes(parts.get(f"{folder}byteorder", b"little"))
