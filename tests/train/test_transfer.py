@@ -112,6 +112,16 @@ def test_a_file_of_weights(begun: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "three").exists()
 
 
+def test_the_stem_of_files_of_weights(tmp_path: Path) -> None:
+    """The run keeps it: a net that is read again computes what it was trained with."""
+    ts.weights.write(ts.models.create(NET, 3, seed=1, **SMALL), tmp_path / "a.npz")
+    fields = {"init": str(tmp_path / "a.npz"), "freeze": "all-but-head", "stem": "imagenet"}
+    net = ts.load(train(config(**fields), "one", tmp_path, quiet=True).run).net
+    assert net.conv1[0].stride == (2, 2)
+    assert 'stem = "imagenet"' in config(**fields).to_toml() and "stem" not in config().to_toml()
+    assert ts.load(train(config(), "two", tmp_path, quiet=True).run).net.conv1[0].stride == (1, 1)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_part_of_the_learning_rate(optimizer: str, begun: Path, tmp_path: Path) -> None:
     """With none of it, all but the last layer stand still; the run can be continued."""
@@ -137,6 +147,7 @@ def test_a_part_of_the_learning_rate(optimizer: str, begun: Path, tmp_path: Path
         ({"init": "x", "unfreeze_at": 2}, "unfreeze_at=2 was given: .* without freeze"),
         ({"init": "x", "freeze": "head"}, "freeze='head' was given: it must be one of stem, stag"),
         ({"init": "x", "freeze": "stem", "unfreeze_at": 0}, "unfreeze_at=0 .* 1 or more"),
+        ({"stem": "mnist"}, "stem='mnist' was given: it must be cifar or imagenet"),
         ({"init": "x", "body_lr": 2.0}, "body_lr=2.0 was given: it must be 0 to 1"),
     ],
 )

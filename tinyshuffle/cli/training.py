@@ -98,6 +98,8 @@ _LR += "; scaled if --batch-size is given alone"
     "--strict", is_flag=True, default=None,
     help="Refuse a folder with files that are no pictures; else they are named and left out.",
 )
+@_field("stem", "First layers as for images of 32 pixels (cifar) or 224 (imagenet).", "cifar",
+        metavar="NAME")
 @_field("init", "Begin with the weights of a run, or of a file.", "random weights",
         metavar="RUN|FILE", type=PATH)
 @_field("freeze", "Hold still: stem, stages, all-but-head; with --init.", "nothing", metavar="WHAT")

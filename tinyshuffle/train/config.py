@@ -24,6 +24,7 @@ from . import schedule
 
 __all__ = ["Config"]
 
+STEMS = ("cifar", "imagenet")
 FREEZES = ("stem", "stages", "all-but-head")
 FOLDER = "a folder"
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -69,6 +70,9 @@ class Config:
         Of a folder's pictures, to which they are scaled; None: 64.
     strict : bool
         Refuse a folder with files that are no pictures, which are left out otherwise.
+    stem : str
+        How much the net's first layers make the images smaller: ``cifar``, as for 32 pixels, or
+        ``imagenet``, as for 224, which files of weights are for; None: cifar.
     init : str
         A run's directory, or a file of weights, to begin with; None: random weights.
     freeze : str
@@ -126,6 +130,7 @@ class Config:
     data: str = "shapes"
     side: int | None = None
     strict: bool | None = None
+    stem: str | None = None
     init: str | None = None
     freeze: str | None = None
     unfreeze_at: int | None = None
@@ -330,6 +335,7 @@ class Config:
             object.__setattr__(self, "data_dir", str(expand(self.data_dir, "data_dir")))
         if self.init is not None:
             object.__setattr__(self, "init", os.path.abspath(expand(self.init, "init")))
+        need(self.stem in (None, *STEMS), "stem", " or ".join(STEMS))
         need(self.freeze in (None, *FREEZES), "freeze", f"one of {', '.join(FREEZES)}")
         for name, of in (("freeze", "init"), ("body_lr", "init"), ("unfreeze_at", "freeze")):
             need(

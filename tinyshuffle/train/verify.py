@@ -42,8 +42,9 @@ def build(config: Config, num_classes: int) -> DataParallel:
         If the machine has not as much memory as the weights would take.
     """
     net = models.create(
-        config.model, num_classes=num_classes, stem="cifar", seed=config.seed, **config.variant
-    )
+        config.model, num_classes=num_classes, stem=config.stem or "cifar", seed=config.seed,
+        **config.variant,
+    )  # fmt: skip
     needed = sum(math.prod(p.shape) * p.dtype.itemsize for p in net.parameters())
     there = memory.physical()
     if there and needed > there:

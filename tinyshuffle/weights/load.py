@@ -135,6 +135,7 @@ def _check(given: dict[str, np.ndarray], mine: dict[str, tuple[int, ...]], path:
     if wrong:
         raise TinyshuffleError(
             f"{path} is of another net: {'; '.join(wrong)}; build the net that it was saved from"
+            + (", and with its stem (imagenet or cifar)" if shapes else "")
         )
     for name, array in given.items():
         if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
