@@ -11,6 +11,10 @@ from torch.nn import functional
 
 import tinyshuffle as ts
 from tinyshuffle.backend import F
+from tinyshuffle.data import Objects
+from tinyshuffle.detect.detector import AFTER, BEFORE, BINS, KINDS, Detector
+from tinyshuffle.detect.losses import NAMES, Losses
+from tinyshuffle.detect.targets import Choice, choose
 
 TOLERANCE = 1e-9
 
@@ -102,3 +106,119 @@ def test_losses_of_each_number(seed, beta):
     for mine, right in pairs:
         for one, other in zip(mine, right, strict=True):
             np.testing.assert_allclose(one, other, atol=TOLERANCE, rtol=0)
+
+
+# ---- both stages of a detector, from the maps on
+
+
+def decode(t, anchors):
+    """Offsets to boxes, in PyTorch, as corners."""
+    size, centre = anchors[:, 2:] - anchors[:, :2], (anchors[:, 2:] + anchors[:, :2]) / 2
+    middle, half = centre + t[:, :2] * size, torch.exp(t[:, 2:].clamp(max=4.135166556742356)) / 2
+    return torch.cat([middle - half * size, middle + half * size], dim=1)
+
+
+def proposals(objectness, offsets, anchors, side):
+    """The best boxes of one picture, one after the other."""
+    best = torch.argsort(objectness, descending=True, stable=True)[:BEFORE]
+    boxes = decode(offsets[best], anchors[best]).clamp(0, side)
+    stay, others = [], []
+    for i in range(len(boxes)):
+        a, good = boxes[i], True
+        for j in stay:
+            b = boxes[j]
+            w = (torch.minimum(a[2:], b[2:]) - torch.maximum(a[:2], b[:2])).clamp(min=0).prod()
+            union = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - w
+            good = good and not bool(w > 0.7 * union)
+        (stay if good else others).append(i)
+    return boxes[(stay + others)[:AFTER] if len(stay) < AFTER else stay[:AFTER]]
+
+
+class Given:
+    """A body that returns the maps that it was given, and keeps their gradient."""
+
+    def __init__(self, maps):
+        self.maps = maps
+
+    def __call__(self, x):
+        return self.maps
+
+    def backward(self, dy, images=True):
+        self.gradient = dy
+        return np.zeros(())
+
+
+@pytest.fixture(params=KINDS)
+def stages(request):
+    """A detector in float64 whose body returns random maps, and those."""
+    rng = np.random.default_rng(7)
+    net = Detector(request.param, "vgg_like_13m", 3, 32).astype("float64")
+    net.anchors = net.anchors.astype(np.float64)
+    channels = net.body(np.zeros((2, 32, 32, 3))).shape[-1]
+    maps = rng.standard_normal((2, 4, 4, channels))
+    object.__setattr__(net, "body", Given(maps))
+    return net, maps
+
+
+def test_proposals(stages):
+    net, _ = stages
+    _, objectness, offsets = net.maps(np.zeros((2, 32, 32, 3)))
+    mine = net.propose(objectness, offsets)
+    for i in range(2):
+        theirs = proposals(*map(torch.tensor, (objectness[i], offsets[i], net.anchors)), 32)
+        np.testing.assert_allclose(mine[i], theirs.numpy(), atol=TOLERANCE, rtol=0)
+
+
+def test_losses_and_their_gradients(stages):
+    net, maps = stages
+    corners = np.array([[2, 3, 17, 20], [10, 8, 31, 30]])
+    objects = [Objects(corners, np.array([0, 2])), Objects(corners[:1], np.array([1]))]
+    losses = Losses(net)
+    kept = []
+
+    def few(found):
+        """A quarter of the boxes: the twin reads them point by point."""
+        c = choose(net, found, objects, np.random.default_rng(0))
+        own = vars(c)
+        kept.append(Choice(**{
+            name: value[::4] if len(value) == len(c.boxes) and name != "anchors" else value
+            for name, value in own.items()
+            if name in ("boxes", "image", "labels", "box_offsets")
+        } | {name: own[name] for name in ("anchors", "targets", "offsets")}))  # fmt: skip
+        return kept[0]
+
+    value = losses(np.zeros((2, 32, 32, 3)), few)
+    losses.backward()
+    (c,) = kept
+    assert (c.labels > 0).any() and (c.targets > 0).any()
+
+    y = torch.tensor(maps, requires_grad=True)
+    last = maps.shape[-1] - 5 * net.per_pixel
+    z = y[..., last : last + net.per_pixel].reshape(-1)[torch.tensor(c.anchors)]
+    t = y[..., last + net.per_pixel :].reshape(-1, 4)[torch.tensor(c.anchors)]
+    read = roi_align(
+        y[..., :last], c.boxes, c.image, BINS, 1 / net.stride, 2, net.kind == "light-head"
+    )
+    weights = {p.name: torch.tensor(p.data, requires_grad=True) for p in net.head.parameters()}
+    prefix = next(iter(weights)).partition("fc.")[0]
+    flat = read.permute(0, 3, 1, 2).flatten(1)
+    hidden = torch.relu(flat @ weights[f"{prefix}fc.weight"] + weights[f"{prefix}fc.bias"])
+    out = hidden @ weights[f"{prefix}out.weight"] + weights[f"{prefix}out.bias"]
+    mine, hit = torch.tensor(c.targets > 0), torch.tensor(c.labels > 0)
+    right = [
+        functional.binary_cross_entropy_with_logits(z, torch.tensor(c.targets)),
+        functional.smooth_l1_loss(
+            t[mine], torch.tensor(c.offsets)[mine], reduction="sum", beta=1 / 9
+        ) / len(z),
+        functional.cross_entropy(out[:, :4], torch.tensor(c.labels)),
+        functional.smooth_l1_loss(
+            out[hit][:, 4:], torch.tensor(c.box_offsets)[hit], reduction="sum"
+        ) / len(out),
+    ]  # fmt: skip
+    sum(right).backward()
+    for name, theirs in zip(NAMES, right, strict=True):
+        assert abs(losses.values[name] - theirs.item()) < TOLERANCE, name
+    assert abs(value - sum(right).item()) < TOLERANCE
+    np.testing.assert_allclose(net.body.gradient, y.grad.numpy(), atol=TOLERANCE, rtol=0)
+    for p in net.head.parameters():
+        np.testing.assert_allclose(p.grad, weights[p.name].grad.numpy(), atol=TOLERANCE, rtol=0)

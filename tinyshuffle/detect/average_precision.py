@@ -26,7 +26,9 @@ import numpy as np
 from ..data import BoxDataset
 from ..errors import TinyshuffleError
 
-__all__ = ["AREAS", "STATISTICS", "THRESHOLDS", "Detections", "Scores", "average_precision"]
+__all__ = [
+    "AREAS", "STATISTICS", "THRESHOLDS", "Detections", "Scores", "average_precision", "overlap",
+]  # fmt: skip
 
 Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
 """What was found in a picture: boxes (K, 4), labels (K,), scores (K,)."""
@@ -169,7 +171,7 @@ def _match(
     right = np.zeros((len(THRESHOLDS), len(boxes)), bool)
     ignored = np.zeros_like(right)
     taken = np.zeros((len(THRESHOLDS), len(theirs)), bool)
-    iou, rows = _overlap(boxes, theirs, crowd), np.arange(len(THRESHOLDS))
+    iou, rows = overlap(boxes, theirs, crowd), np.arange(len(THRESHOLDS))
     for d in range(len(boxes) if len(theirs) else 0):
         free = (iou[d] >= thresholds) & (~taken | crowd)  # (thresholds, G)
         for which, ends in ((~apart, right), (apart, ignored)):
@@ -184,8 +186,8 @@ def _match(
     return _Matched(scores, right, ignored, int((~apart).sum()))
 
 
-def _overlap(boxes: np.ndarray, theirs: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """IoU (D, G); with a crowd, the part of the detection that lies in it."""
+def overlap(boxes: np.ndarray, theirs: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+    """Return the IoU (D, G); with a crowd, the part of the detection that lies in it."""
     low = np.maximum(boxes[:, None, :2], theirs[:, :2])
     both = (np.minimum(boxes[:, None, 2:], theirs[:, 2:]) - low).clip(0).prod(axis=-1)
     own = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)[:, None]
