@@ -14,3 +14,4 @@ def test_a_missing_peer_is_one_sentence(monkeypatch):
         peers.check_peer("torch", "step")
     with pytest.raises(ts.TinyshuffleError, match="^PyTorch, which writes .* --peer onnxruntime$"):
         peers.check_peer("onnxruntime", "inference")
+    peers.check_peer("onnxruntime", "inference", by_hand=False)

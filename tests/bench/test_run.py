@@ -51,6 +51,12 @@ def test_json():
     assert ours["name"] == "tinyshuffle" and record["machine"]["cpu"]
 
 
+def test_a_variant_is_measured_and_named():
+    (record,) = json.loads(bench("step", *TINY, "--variant", "se=true", "--format", "json"))
+    assert record["variant"] == {"se": True}
+    assert "shufflenet_v1_x0_25_g1 se=True" in bench("layers", *TINY, "--variant", "se=true")
+
+
 def test_layers(tmp_path):
     figure = tmp_path / "roofline.png"
     out = bench("layers", *TINY, "--by", "layer", "--plot", figure)
@@ -95,6 +101,8 @@ def test_startup():
         (("layers", "--by", "hour"), "--by hour is unknown: use layer, unit, stage, type"),
         (("step", "--peer", "tensorflow"), "--peer tensorflow is unknown: use torch, onnxruntime"),
         (("step", "--peer", "onnxruntime"), "ONNX Runtime does not train"),
+        (("step", "--variant", "color=red"), "shufflenet_v2_x0_5 has no variant 'color'; it takes"),
+        (("layers", "--variant", "se=perhaps"), "se"),
         (("step", "--stem", "large"), "--stem large is unknown: use cifar, imagenet"),
         (("step", "--format", "xml"), "--format xml is unknown"),
         (("step", "--batch", 1, "--input-size", 8), "batch norm in training needs more than one"),
@@ -106,8 +114,10 @@ def test_mistakes_are_one_sentence(arguments, words):
 
 def test_a_net_without_a_peer_is_refused_before_anything_runs(monkeypatch):
     monkeypatch.setattr("tinyshuffle.bench.peers.installed", lambda name: True)
-    sentence = refused("step", "--peer", "torch", "--model", "resnet18")
-    assert sentence.startswith("there is no peer for resnet18")
+    monkeypatch.setattr(run, "alone", None)
+    nets = ("--model", "googlenet", "--variant", "aux_logits=true")
+    sentence = refused("step", "--peer", "torch", *nets)
+    assert sentence.startswith("no peer can be made of GoogLeNet: in training it returns (128, 30)")
 
 
 # ---- workers

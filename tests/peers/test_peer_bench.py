@@ -103,3 +103,14 @@ def test_a_peer_with_another_net_is_no_peer(monkeypatch: pytest.MonkeyPatch) -> 
         Progress() as progress,
     ):
         guidelines.measure_guidelines(["g2"], ["torch"], 1, effort, progress)
+
+
+def test_a_net_that_nobody_wrote_in_pytorch() -> None:
+    peers = [word for peer in PEERS for word in ("--peer", peer)]
+    model = ["--model", "mobilenet_v2_x0_15"]
+    command = ["bench", "inference", *peers, *model, "--format", "json", *SMALL]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 0, result.output
+    (record,) = json.loads(result.stdout)
+    assert len(record["sides"]) == 1 + len(PEERS)
+    assert all(side["differences"]["logits"] < 1e-3 for side in record["sides"][1:])

@@ -6,7 +6,8 @@ anything is timed. Images and labels are drawn from one seed on every side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,20 @@ def settle(net: DataParallel, size: int | Sequence[int], channels: int = 3) -> N
         norm.momentum = momentum
 
 
+@contextmanager
+def _without_dropout(layers: Iterable[Any]) -> Iterator[None]:
+    """Let the dropout layers of any side drop nothing: no two libraries draw the same masks."""
+    dropouts = [layer for layer in layers if type(layer).__name__ == "Dropout"]
+    shares = [layer.p for layer in dropouts]
+    for layer in dropouts:
+        layer.p = 0.0
+    try:
+        yield
+    finally:
+        for layer, p in zip(dropouts, shares, strict=True):
+            layer.p = p
+
+
 class Ours:
     """tinyshuffle."""
 
@@ -97,8 +112,9 @@ class Ours:
         out = {"logits": self.net(self.images[:CHECKED])}
         if training:
             self.net.train()
-            out["loss"] = np.array(self.loss(self.net(self.images), self.labels))
-            self.net.backward(self.loss.backward())
+            with _without_dropout(self.net.modules()):
+                out["loss"] = np.array(self.loss(self.net(self.images), self.labels))
+                self.net.backward(self.loss.backward())
             squares = [np.vdot(g, g) for p in self.net.parameters() if (g := p.grad) is not None]
             out["gradient's norm"] = np.sqrt(sum(squares))
             self.net.zero_grad()
@@ -146,8 +162,9 @@ class Torch:
         with self.torch.inference_mode():
             out = {"logits": self.net.eval()(self.images[:CHECKED]).numpy()}
         if training:
-            loss = self.loss(self.net.train()(self.images), self.labels)
-            loss.backward()
+            with _without_dropout(self.net.modules()):
+                loss = self.loss(self.net.train()(self.images), self.labels)
+                loss.backward()
             squares = [float((p.grad**2).sum()) for p in self.net.parameters()]
             out["loss"] = loss.detach().numpy()
             out["gradient's norm"] = np.sqrt(sum(squares))

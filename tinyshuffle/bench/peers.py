@@ -1,12 +1,21 @@
-"""Which peers there are, and which of their nets stands for which of ours."""
+"""Which peers there are, and what stands for our nets there.
+
+ShuffleNets V1 and V2 stand in :mod:`~tinyshuffle.bench.peer_torch` as a PyTorch user would write
+them. All other nets, and all variants, are translated from what their layers ask for: to PyTorch by
+:mod:`~tinyshuffle.bench.peer_graph`, and for ONNX Runtime by :func:`tinyshuffle.onnx.export`.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from ..errors import TinyshuffleError
 from ..files import installed
+
+if TYPE_CHECKING:
+    from ..nn import Module
 
 __all__ = ["PEERS", "check_peer", "installed_peers", "torch_arguments", "torch_net"]
 
@@ -19,8 +28,11 @@ _WHY = {
 }
 
 
-def check_peer(peer: str, task: str) -> None:
-    """Say in a sentence why a peer cannot take part, if it cannot."""
+def check_peer(peer: str, task: str, by_hand: bool = True) -> None:
+    """Say in a sentence why a peer cannot take part, if it cannot.
+
+    Of a net that is not written ``by_hand`` in PyTorch, ONNX Runtime's is written without PyTorch.
+    """
     if peer not in PEERS:
         raise TinyshuffleError(f"--peer {peer} is unknown: use {', '.join(PEERS)}")
     if peer == "onnxruntime" and task == "step":
@@ -28,7 +40,7 @@ def check_peer(peer: str, task: str) -> None:
             "ONNX Runtime does not train: use `bench inference`, or --peer torch"
         )
     for package in _NEEDS[peer]:
-        if not installed(package):
+        if not installed(package) and (by_hand or package in (peer, "onnx")):
             what = PEERS[peer] if package == peer else _WHY[package]
             raise TinyshuffleError(
                 f"{what} is not installed; pip install {package}, or leave out --peer {peer}"
@@ -40,27 +52,48 @@ def installed_peers() -> list[str]:
     return [peer for peer, needs in _NEEDS.items() if all(map(installed, needs))]
 
 
-def torch_arguments(model: str) -> dict[str, Any]:
-    """Return the arguments of the PyTorch net that has the layers of our ``model``.
+def torch_arguments(model: str, variant: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the arguments of the net in ``peer_torch`` that has the layers of our ``model``.
 
-    >>> torch_arguments("shufflenet_v1_x1_0_g8")
+    None says that there is no such net.
+
+    >>> torch_arguments("shufflenet_v1_x1_0_g8", {})
     {'width': 1.0, 'groups': 8}
     """
     found = re.fullmatch(r"shufflenet_v(?:1_x(0_5|1_0)_g([138])|2_x(\d_\d))", model)
-    if found is None:
-        raise TinyshuffleError(
-            f"there is no peer for {model}: there are for shufflenet_v2_x* and "
-            "shufflenet_v1_x{0_5,1_0}_g{1,3,8}; take one of these, or leave out --peer"
-        )
+    if found is None or variant:
+        return None
     width1, groups, width2 = found.groups()
     arguments: dict[str, Any] = {"width": float((width1 or width2).replace("_", "."))}
     return arguments | ({"groups": int(groups)} if groups else {})
 
 
-def torch_net(model: str, num_classes: int, stem: str) -> Any:
-    """Build the PyTorch net that has the layers of our ``model``."""
+def torch_net(
+    net: Module,
+    shape: tuple[int, ...],
+    train: bool,
+    model: str,
+    variant: Mapping[str, Any],
+    **options: Any,
+) -> Any:
+    """Build the PyTorch net that has the layers of ``net``, with weights of its own.
+
+    Parameters
+    ----------
+    net : Module
+    shape : (N, H, W, C)
+    train : bool
+    model, variant
+        What ``net`` was created from.
+    **options
+        ``num_classes`` and ``stem``.
+    """
+    arguments = torch_arguments(model, variant)
+    if arguments is None:
+        from .peer_graph import torch_graph
+
+        return torch_graph(net, shape, train)
     from . import peer_torch
 
-    arguments = torch_arguments(model)
-    net = peer_torch.ShuffleNetV1 if "groups" in arguments else peer_torch.ShuffleNetV2
-    return net(num_classes=num_classes, stem=stem, **arguments)
+    build = peer_torch.ShuffleNetV1 if "groups" in arguments else peer_torch.ShuffleNetV2
+    return build(**arguments, **options)

@@ -123,7 +123,7 @@ def compare_prediction(
     rounds : int
     progress : Progress
     """
-    net: dict[str, Any] = {"num_classes": case.job("")["classes"], "stem": case.stem}
+    net = {"num_classes": case.classes, "stem": case.stem} | case.variant
     shape = case.batch, case.height, case.width, 3
     prediction = roofline(case.model, shape, speeds, **net)
     found = measure_layers(case, rounds, progress)

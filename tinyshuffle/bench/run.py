@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import numpy as np
 
 from ..errors import TinyshuffleError
 from ..machine import Machine
+from ..models import create
 from .ceilings import Ceilings
 from .layers import LayerTimes
 from .libraries import height_and_width
+from .peer_graph import plan_for_peers
 from .peers import PEERS, check_peer, torch_arguments
 from .process import OURS, Worker, alone, cleared
 from .progress import Progress
@@ -50,6 +52,8 @@ class Case:
     threads : int
     stem : {"cifar", "imagenet"}
         Ten classes or a thousand go with it.
+    variant : dict
+        What else the model is told.
     """
 
     task: str
@@ -58,6 +62,7 @@ class Case:
     size: int | tuple[int, int]
     threads: int
     stem: str
+    variant: dict[str, Any] = field(default_factory=dict)
 
     @property
     def height(self) -> int:
@@ -69,21 +74,45 @@ class Case:
         """Of an image."""
         return height_and_width(self.size)[1]
 
+    @property
+    def train(self) -> bool:
+        """Whether it is a training step."""
+        return self.task == "step"
+
+    @property
+    def classes(self) -> int:
+        """That the net tells apart."""
+        return 10 if self.stem == "cifar" else 1000
+
+    @property
+    def name(self) -> str:
+        """Of the net, with its variant."""
+        return " ".join([self.model, *(f"{key}={value}" for key, value in self.variant.items())])
+
+    def check_peers(self, peers: Sequence[str]) -> None:
+        """Say in a sentence why one of the peers cannot take part, if one cannot."""
+        by_hand = torch_arguments(self.model, self.variant) is not None
+        for peer in peers:
+            check_peer(peer, self.task, by_hand)
+        if peers and not by_hand:
+            net = create(self.model, self.classes, self.stem, **self.variant)
+            plan_for_peers(net, (self.batch, self.height, self.width, 3), self.train)
+
     def job(self, kind: str, **more: Any) -> dict[str, Any]:
         """Return the job for a worker of this kind."""
         return {
             "kind": kind,
-            "train": self.task == "step",
-            "classes": 10 if self.stem == "cifar" else 1000,
+            "train": self.train,
+            "classes": self.classes,
             "weights": "",
             **asdict(self),
             **more,
         }
 
     def __str__(self) -> str:
-        what = "training step" if self.task == "step" else "inference"
+        what = "training step" if self.train else "inference"
         return (
-            f"{what}, {self.model}, {self.batch} images of {self.height}x{self.width}, "
+            f"{what}, {self.name}, {self.batch} images of {self.height}x{self.width}, "
             f"{self.stem} stem, float32"
         )
 
@@ -183,18 +212,16 @@ def compare_sides(
     TinyshuffleError
         If a peer is missing, has no such net, or computes something else.
     """
-    for peer in peers:
-        check_peer(peer, case.task)
-        torch_arguments(case.model)
+    case.check_peers(peers)
     with tempfile.TemporaryDirectory(prefix="tinyshuffle-bench-") as folder, ExitStack() as stack:
         files = Path(folder)
         weights = str(files / "weights.npz")
-        progress.phase(f"{case.model}: weights and kernels")
+        progress.phase(f"{case.name}: weights and kernels")
         machine = alone(case.job("settle", path=weights), OURS)["machine"]
 
         def start(kind: str, **more: Any) -> tuple[Worker, int | None]:
             name = PEERS.get(kind, OURS)
-            progress.phase(f"{case.model}: starting {name}")
+            progress.phase(f"{case.name}: starting {name}")
             worker = Worker(name, case.job(kind, weights=weights, **more))
             stack.callback(worker.close)
             memory = worker.ready()["memory"]
@@ -214,7 +241,7 @@ def compare_sides(
         for peer in peers:
             if peer == "torch":
                 both = [(*start(peer, format=name), name) for name in FORMATS]
-                progress.phase(f"{case.model}: PyTorch's better memory format")
+                progress.phase(f"{case.name}: PyTorch's better memory format")
                 probe = take_turns([worker for worker, _, _ in both], range(3), burst)
                 medians = [spread([s for b in bursts for s in b]).median for bursts in probe]
                 best = int(np.argmin(medians))
@@ -225,7 +252,7 @@ def compare_sides(
                 alone(case.job("export", weights=weights, path=net), "ONNX's export")
                 chosen.append((*start(peer, onnx=net), ""))
         workers = [worker for worker, _, _ in chosen]
-        times = take_turns(workers, progress.rounds(case.model, rounds), burst)
+        times = take_turns(workers, progress.rounds(case.name, rounds), burst)
         sides = [
             Side(worker.name, name, bursts, worker.ask("memory"), memory)
             for (worker, memory, name), bursts in zip(chosen, times, strict=True)
@@ -281,7 +308,7 @@ class Layers:
 
 def measure_layers(case: Case, rounds: int, progress: Progress, seconds: float = 1.0) -> Layers:
     """Time the layers of a net in ``rounds`` runs, and the machine's ceilings for ``seconds``."""
-    progress.phase(f"{case.model}: ceilings, kernels, layers")
+    progress.phase(f"{case.name}: ceilings, kernels, layers")
     answer = alone(case.job("layers", rounds=rounds, seconds=seconds), OURS)
     return Layers(
         case,

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import models
+from .. import models, onnx
 from ..backend import F
 from ..errors import TinyshuffleError
 from ..machine import describe, resident_memory
 from ..parallel import DataParallel, set_num_threads
 from . import ceilings, libraries
-from .peers import torch_net
+from .peers import torch_arguments, torch_net
 
 __all__ = ["main"]
 
@@ -65,9 +65,17 @@ def _torch_net(job: Job) -> Any:
 
         net, state = blocks(job["blocks"]), build(job["blocks"]).state_dict()
     else:
-        net, state = torch_net(job["model"], job["classes"], job["stem"]), _load(job["weights"])
+        ours, state = _net(job | {"weights": ""}), _load(job["weights"])
+        net = torch_net(
+            ours.net, _shape(job), job["train"], job["model"], job["variant"],
+            num_classes=job["classes"], stem=job["stem"],
+        )  # fmt: skip
     load_state(state, net)
     return net
+
+
+def _shape(job: Job) -> tuple[int, ...]:
+    return job["batch"], *libraries.height_and_width(job["size"]), 3
 
 
 def _load(path: str) -> dict[str, np.ndarray]:
@@ -87,8 +95,13 @@ def _settle(job: Job) -> dict[str, Any]:
 
 
 def _export(job: Job) -> dict[str, Any]:
-    images, _ = libraries.draw(job["batch"], job["size"], job["classes"], job.get("channels", 3))
-    libraries.export(_torch_net(job), images, job["path"])
+    """Write the net for ONNX Runtime: PyTorch does, of a net that was written in it by hand."""
+    if "blocks" in job or torch_arguments(job["model"], job["variant"]) is not None:
+        shape = job["batch"], job["size"], job["classes"], job.get("channels", 3)
+        libraries.export(_torch_net(job), libraries.draw(*shape)[0], job["path"])
+    else:
+        size = libraries.height_and_width(job["size"])
+        onnx.export(_net(job), job["path"], input_size=size)
     return {}
 
 

@@ -18,6 +18,7 @@ from .group import (
     THREADS,
     WHOLE,
     cli,
+    key_values,
     new_table,
     one_of,
     positive,
@@ -42,6 +43,10 @@ def options_of(model: str, rounds: int, several: bool) -> Any:
             "--model", "models", metavar="NAME", multiple=several, default=None if several
             else model, help=f"One of `models`{', or several times' * several}.  "
             f"[default: {model}]",
+        ),
+        click.option(
+            "--variant", metavar="KEY=VALUE", multiple=True, callback=key_values,
+            help="What else the model shall be told, such as se=true; may be repeated.",
         ),
         click.option("--batch", metavar="N", type=WHOLE, default=128, help="[default: 128]"),
         click.option("--input-size", metavar="N", type=SIZE, default="32",
@@ -101,6 +106,7 @@ def inference(**options: Any) -> None:
 def _compare(
     task: str,
     models: Sequence[str],
+    variant: dict[str, str] | None,
     peers: Sequence[str],
     batch: int,
     input_size: tuple[int, int],
@@ -110,19 +116,16 @@ def _compare(
     style: str,
 ) -> None:
     from ..bench import compare_sides
-    from ..bench.peers import check_peer, torch_arguments
     from ..bench.progress import Progress
 
     one_of("--format", style, ("table", "json"))
     positive("--rounds", rounds, 100_000)
     cases = [
-        case_of(task, model, batch, input_size, stem, threads)
+        case_of(task, model, variant, batch, input_size, stem, threads)
         for model in models or ["shufflenet_v2_x0_5"]
     ]
-    for peer in peers:  # before the first of several nets is measured, not after
-        check_peer(peer, task)
-        for case in cases:
-            torch_arguments(case.model)
+    for case in cases:  # before the first of several nets is measured, not after
+        case.check_peers(peers)
     with Progress() as progress:
         results = [
             compare_sides(case, list(dict.fromkeys(peers)), rounds, progress) for case in cases
@@ -135,7 +138,7 @@ def _compare(
         "of the net",
     )  # fmt: skip
     for result in results:
-        table.add_row(result.case.model)
+        table.add_row(result.case.name)
         for side in result.sides:
             times, cells = side.spread, ["", ""]
             if side is not result.sides[0]:
@@ -180,6 +183,7 @@ def layers(
     inference: bool,
     plot: str | None,
     models: str,
+    variant: dict[str, str] | None,
     batch: int,
     input_size: tuple[int, int],
     stem: str | None,
@@ -202,7 +206,7 @@ def layers(
     one_of("--by", by, ("layer", "unit", "stage", "type"))
     positive("--rounds", rounds, 100_000)
     task = "inference" if inference else "step"
-    case = case_of(task, models, batch, input_size, stem, threads)
+    case = case_of(task, models, variant, batch, input_size, stem, threads)
     with Progress() as progress:
         found = measure_layers(case, rounds, progress)
     times, ceilings = found.times, found.ceilings
@@ -261,6 +265,7 @@ def layers(
 @options_of("shufflenet_v2_x0_5", 3, several=False)
 def startup(
     models: str,
+    variant: dict[str, str] | None,
     batch: int,
     input_size: tuple[int, int],
     stem: str | None,
@@ -278,7 +283,7 @@ def startup(
 
     one_of("--format", style, ("table", "json"))
     positive("--rounds", rounds, 100_000)
-    case = case_of("step", models, batch, input_size, stem, threads)
+    case = case_of("step", models, variant, batch, input_size, stem, threads)
     with Progress() as progress:
         found = measure_startup(case, rounds, progress)
     if style == "json":
@@ -303,6 +308,7 @@ def startup(
 def case_of(
     task: str,
     model: str,
+    variant: dict[str, str] | None,
     batch: int,
     input_size: tuple[int, int],
     stem: str | None,
@@ -310,6 +316,7 @@ def case_of(
 ) -> Any:
     from ..bench import Case
     from ..cost import profile
+    from ..models import read_variant
     from ..parallel import get_num_threads
 
     positive("--batch", batch)
@@ -320,8 +327,9 @@ def case_of(
         one_of("--stem", stem, ("cifar", "imagenet"))
     stem = stem or ("cifar" if max(input_size) < 64 else "imagenet")
     # refuses an unknown name, and images that are too small for the net
-    profile(model, (1, *input_size, 3), stem=stem)
-    return Case(task, model, batch, input_size, threads or get_num_threads(), stem)
+    told = read_variant(model, variant or {})
+    profile(model, (1, *input_size, 3), stem=stem, **told)
+    return Case(task, model, batch, input_size, threads or get_num_threads(), stem, told)
 
 
 def milliseconds(seconds: float) -> str:

@@ -127,6 +127,7 @@ def roofline(
     remeasure: bool,
     plot: str | None,
     models: str,
+    variant: dict[str, str] | None,
     batch: int,
     input_size: tuple[int, int],
     stem: str | None,
@@ -147,7 +148,7 @@ def roofline(
 
     one_of("--format", style, ("table", "json"))
     positive("--rounds", rounds, 100_000)
-    case = case_of("inference", models, batch, input_size, stem, threads)
+    case = case_of("inference", models, variant, batch, input_size, stem, threads)
     with Progress() as progress:
         speeds = this_machine(min(batch, case.threads), case.threads, remeasure, progress)
         found = compare_prediction(case, speeds, rounds, progress)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DATA_DIR", "FIGURE", "INPUT_SIZE", "NUMBER", "PATH", "PLOT", "RUNS_DIR", "SIZE", "THREADS",
-    "WEIGHTS", "WHOLE", "cli", "find_run", "main", "new_table", "one_of", "positive",
+    "WEIGHTS", "WHOLE", "cli", "find_run", "key_values", "main", "new_table", "one_of", "positive",
     "print_table", "save_figure", "say", "without_effect",
 ]  # fmt: skip
 
@@ -260,6 +260,19 @@ WEIGHTS = click.option(
 PLOT = click.option(
     "--plot", metavar="FILE", type=FIGURE, help="Draw it (.png, .svg or .pdf)."
 )
+
+
+def key_values(ctx: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> Any:
+    """KEY=VALUE pairs as a dictionary of texts; the model's own types decide what they mean."""
+    found: dict[str, str] = {}
+    for text in texts:
+        key, _, value = (part.strip() for part in text.partition("="))
+        if not key or not value:
+            raise click.BadParameter(f"{text!r} is not of the form KEY=VALUE, such as se=true")
+        if found.get(key, value) != value:
+            raise click.BadParameter(f"{key} was given twice, as {found[key]!r} and {value!r}")
+        found[key] = value
+    return found or None
 
 
 def find_run(run: str, runs_dir: str) -> Path:

@@ -28,6 +28,7 @@ from .group import (
     WHOLE,
     cli,
     find_run,
+    key_values,
     new_table,
     positive,
     print_table,
@@ -55,19 +56,6 @@ def _sizes(ctx: click.Context, option: click.Parameter, text: str | None) -> Any
         raise click.BadParameter(str(error)) from None
 
 
-def _variant(ctx: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> Any:
-    """KEY=VALUE pairs as a dictionary of texts; the model's own types decide what they mean."""
-    variant: dict[str, str] = {}
-    for text in texts:
-        key, _, value = (part.strip() for part in text.partition("="))
-        if not key or not value:
-            raise click.BadParameter(f"{text!r} is not of the form KEY=VALUE, such as se=true")
-        if variant.get(key, value) != value:
-            raise click.BadParameter(f"{key} was given twice, as {variant[key]!r} and {value!r}")
-        variant[key] = value
-    return variant or None
-
-
 def _of_each_data(name: str) -> str:
     return ", ".join(f"{fields[name]} for {data}" for data, fields in DEFAULTS.items())
 
@@ -90,7 +78,7 @@ _LR += "; scaled if --batch-size is given alone"
     "nothing",
     metavar="KEY=VALUE",
     multiple=True,
-    callback=_variant,
+    callback=key_values,
 )
 @_field("data", f"{', '.join(DEFAULTS)}.", metavar="NAME|FOLDER")
 @_field("side", "Of a folder's pictures, in pixels.", "64", metavar="N", type=WHOLE)
