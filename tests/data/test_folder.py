@@ -255,12 +255,28 @@ def test_arrays_of_other_kinds() -> None:
         (np.zeros((2, 8, 8), np.uint8), [0, 2], ("a", "b"), "labels from 0 to 2 and 2 classes"),
         (np.zeros((2, 8, 8), np.uint8), ["a", "z"], ("a", "b"), "label 'z' is none of the classes"),
         (np.zeros((2, 8, 8), np.uint8), [0.0, 1.0], None, "labels of float64"),
+        (np.zeros((2, 8, 8), np.uint8), [0, 1], "ab", "names='ab' was given: it must be"),
+        (np.zeros((2, 8, 8), np.uint8), [0, 1], ("a", "a"), "for each class, all different"),
+        (np.zeros((0, 8, 8), np.uint8), [], ("a", "b"), "was given no image"),
     ],
 )
 def test_arrays_that_cannot_be(x, y, names, message: str) -> None:
     with pytest.raises(ts.TinyshuffleError, match=message), warnings.catch_warnings():
         warnings.simplefilter("error")
         ts.data.from_arrays(x, y, names)
+
+
+@pytest.mark.parametrize("kind", ["several.gif", "several.tif", "exif.jpg"])
+def test_what_is_read_says_nothing_and_is_closed(kind: str, tmp_path: Path) -> None:
+    picture, path = Image.new("RGB", (20, 20), (0, 200, 0)), tmp_path / kind
+    if kind == "exif.jpg":
+        picture.save(path, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x12\0\x02\0\0\0\x04abcd")
+    else:
+        picture.save(path, save_all=True, append_images=[Image.new("RGB", (20, 20))])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        pixels = ts.data.images.read_image(path, 8)
+    assert not said and pixels[4, 4, 1] > 190
 
 
 @pytest.mark.slow

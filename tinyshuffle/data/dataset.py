@@ -173,7 +173,13 @@ def from_arrays(
                 f"the label {shown(unknown[0])} is none of the classes {', '.join(classes[:9])}"
             )
         labels = np.array([places[label] for label in labels.tolist()], np.int64)
+    if isinstance(names, str) or len(set(classes)) < len(classes):
+        raise TinyshuffleError(
+            f"names={shown(names)} was given: it must be a name for each class, all different"
+        )
     check_images(pixels, "from_arrays")
+    if not len(pixels):
+        raise TinyshuffleError("from_arrays was given no image: give one or more")
     if like is None:
         mean, std = channel_statistics(pixels)
         std = np.where(std > 0, std, np.float32(1))  # a channel that is the same everywhere

@@ -52,17 +52,20 @@ def open_image(image: Any, enough: int | None = None) -> Image:
     name = repr(str(image)) if isinstance(image, (str, os.PathLike)) else "this picture"
     try:
         with warnings.catch_warnings():
-            # Pillow only warns of pictures that would fill the memory, unless they are huge
+            # of what it reads all the same, such as damaged EXIF, Pillow does not say the name
+            warnings.simplefilter("ignore", UserWarning)
+            # and it only warns of pictures that would fill the memory, unless they are huge
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             if isinstance(image, np.ndarray):
                 pixels = _bytes(image)
                 one_channel = pixels.shape[2:] == (1,)
                 image = Image.fromarray(pixels[..., 0] if one_channel else pixels)
-            elif not isinstance(image, Image.Image):
-                image = Image.open(image)
+            if isinstance(image, Image.Image):
+                return _rgb(ImageOps.exif_transpose(image))
+            with Image.open(image) as opened:  # one of several pictures keeps its file open
                 if enough is not None:
-                    image.draft(None, (enough, enough))
-            return _rgb(ImageOps.exif_transpose(image))
+                    opened.draft(None, (enough, enough))
+                return _rgb(ImageOps.exif_transpose(opened))
     except Image.UnidentifiedImageError as error:
         raise TinyshuffleError(
             f"{name} is not an image that Pillow can open: give a PNG, JPEG, WebP or the like"
