@@ -24,10 +24,10 @@ def expand(path: str | os.PathLike[str], name: str = "") -> Path:
     Raises
     ------
     TinyshuffleError
-        If it is empty, holds a NUL, or names a user that this machine does not know.
+        If it is no path, is empty, holds a NUL, or names a user that this machine does not know.
     """
-    text = os.fspath(path)
-    said = f"{name}={shown(text)}" if name else shown(text)
+    text = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
+    said = f"{name}={shown(path)}" if name else shown(path)
     if not text.strip() or "\0" in text:
         raise TinyshuffleError(
             f"{said} is no path: write a directory or file, such as ~/data"

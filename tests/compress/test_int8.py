@@ -108,3 +108,7 @@ def test_what_cannot_be_made_bytes():
         quantise(net, images(2, 0))
     with pytest.raises(TinyshuffleError, match="no image"):
         quantise(net, images(0, 0))
+    with pytest.raises(TinyshuffleError, match="no finite numbers"):
+        quantise(net, images(2, 0) * np.float32(np.nan))
+    with pytest.raises(TinyshuffleError, match="got a int where a net is expected"):
+        quantise(3, images(2, 0))

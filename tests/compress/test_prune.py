@@ -32,3 +32,8 @@ def test_the_smallest_become_zero(share):
 def test_a_share_is_from_0_to_1(share):
     with pytest.raises(TinyshuffleError, match="from 0 to 1"):
         prune(ts.nn.Linear(2, 2), share)
+
+
+def test_what_is_no_net():
+    with pytest.raises(TinyshuffleError, match="got a int where a net is expected"):
+        prune(3, 0.5)

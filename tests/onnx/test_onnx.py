@@ -44,12 +44,20 @@ def test_without_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"layout": "hwc"}, "layout='hwc' is unknown: use nchw or nhwc"),
         ({"fold": "no"}, "fold='no' was given: it must be true or false"),
         ({"input_size": 0}, "input_size=0 is not possible"),
+        ({"path": None}, "path=None is no path"),
+        ({"net": 3}, "got a int where a net is expected"),
+        ({"net": ts.nn.Conv2d(3, 4, 1).initialise(0)}, r"\('N', 224, 224, 4\), and logits are"),
+        ({"classes": ["a", "b"]}, "the net has 4, so give as many names"),
+        ({"classes": "abcd"}, "classes='abcd' was given"),
+        ({"mean": [0.5, 0.5], "std": [1, 1, 1]}, r"mean=\[0.5, 0.5\]: it must be three numbers"),
+        ({"mean": [0.5] * 3, "std": [1, 0, 1]}, "it must be above 0"),
+        ({"mean": 0.5}, "mean=0.5: it must be three numbers"),
         ({"path": "/nowhere/a.onnx", "input_size": 32}, "/nowhere/a.onnx could not be written"),
     ],
 )
 def test_what_cannot_be(given: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(ts.TinyshuffleError, match=message):
-        ts.onnx.export(net(), **{"path": tmp_path / "a.onnx", **given})
+        ts.onnx.export(**{"net": net(), "path": tmp_path / "a.onnx", **given})
     assert not list(tmp_path.iterdir())
 
 

@@ -239,6 +239,44 @@ def test_another_stem_is_told(tmp_path: Path) -> None:
         ts.weights.load(small.initialise(0), tmp_path / "a.npz")
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (3, "got a int where a net is expected"),
+        ({}, "no weights to write"),
+        ({"a": 3.0}, "'a' with a float was given: weights are arrays by name"),
+        ({3: np.zeros(2)}, "3 with a ndarray was given"),
+        ({"a": np.array([None])}, "a holds object: weights are real numbers"),
+        ({"a": np.zeros(2, complex)}, "a holds complex128"),
+    ],
+)
+def test_what_are_no_weights_to_write(given, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ts.TinyshuffleError, match=message):
+        ts.weights.write(given, tmp_path / "a.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_that_numpy_has_for_itself(tmp_path: Path) -> None:
+    state = {"file": np.arange(3.0), "allow_pickle": np.zeros((2, 2), np.float32)}
+    for layout in ("tinyshuffle", "pytorch"):
+        ts.weights.write(state, tmp_path / "a.npz", layout)
+        same(ts.weights.read(tmp_path / "a.npz"), state)
+    assert set(np.load(tmp_path / "a.npz")) == set(state)
+
+
+def test_what_is_no_path_or_net(tmp_path: Path) -> None:
+    for path in (3, None, "", "a\0b"):
+        with pytest.raises(ts.TinyshuffleError, match="is no path"):
+            ts.weights.read(path)
+        with pytest.raises(ts.TinyshuffleError, match="is no path"):
+            ts.weights.write(net(), path)
+    ts.weights.write(net(), tmp_path / "a.npz")
+    with pytest.raises(ts.TinyshuffleError, match="got a int where a net is expected"):
+        ts.weights.load(3, tmp_path / "a.npz")
+    with pytest.raises(ts.TinyshuffleError, match="head='drop' has no effect without weights"):
+        ts.models.create(NET, 3, head="drop")
+
+
 def test_compressed_arrays_are_refused(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "a.npz", w=np.zeros(1000))
     with pytest.raises(ts.TinyshuffleError, match=r"compressed.*numpy.savez"):

@@ -22,6 +22,7 @@ from .. import memory
 from ..backend import F
 from ..errors import TinyshuffleError
 from ..nn import Module, inference
+from ..nn.check import check_net
 from ..ops import int8_range, int8_weights
 from ..ops.arguments import check_images
 from ..plan import Plan, Row, View, trace
@@ -64,7 +65,7 @@ def quantise(net: Module, images: np.ndarray) -> Int8Net:
     Raises
     ------
     TinyshuffleError
-        If a layer computes by itself, with NumPy, or there is no image.
+        If a layer computes by itself, with NumPy, or there is no image, or one of no numbers.
 
     >>> from tinyshuffle import models
     >>> net = models.create("shufflenet_v2_x0_5", num_classes=10, stem="cifar", seed=0)
@@ -73,9 +74,12 @@ def quantise(net: Module, images: np.ndarray) -> Int8Net:
     >>> small(x).shape, small.nbytes < 0.3 * sum(p.data.nbytes for p in net.parameters())
     ((8, 10), True)
     """
+    check_net(net)
     check_images(images)
     if not len(images):
         raise TinyshuffleError("there is no image to take scales from: give a hundred or more")
+    if not np.isfinite(images).all():
+        raise TinyshuffleError("the images hold what are no finite numbers: scales need such")
     net = getattr(net, "net", net)
     plan = trace(net, (1, *images.shape[1:]), train=False, weights=np.float32)
     steps = _steps(plan, net.state_dict())

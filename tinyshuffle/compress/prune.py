@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..nn import Module
+from ..nn.check import check_net
 from ..ops.arguments import number
 
 __all__ = ["prune"]
@@ -38,6 +39,7 @@ def prune(net: Module, share: float) -> dict[str, np.ndarray]:
     >>> layer.weight.data.tolist(), kept["weight"].tolist()
     ([[0.0, -4.0], [3.0, 0.0]], [[False, True], [True, False]])
     """
+    check_net(net)
     share = number(share, "share", lambda s: 0 <= s <= 1, "a number from 0 to 1")
     weights = [p for p in net.parameters() if p.data.ndim > 1]
     sizes = np.concatenate([np.abs(p.data).ravel() for p in weights] or [np.zeros(0)])

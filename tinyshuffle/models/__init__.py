@@ -170,6 +170,8 @@ def create(
     (2, 10)
     """
     state = None
+    if weights is None and head != "keep":
+        raise TinyshuffleError(f"head={shown(head)} has no effect without weights: leave it out")
     if weights is not None:
         from ..weights.files import read_state
 

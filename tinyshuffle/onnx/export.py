@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from ..data.dataset import check_statistics
 from ..errors import TinyshuffleError
-from ..files import atomic_write, installed
+from ..files import atomic_write, expand, installed
 from ..nn import Module
+from ..nn.check import check_net
 from ..ops.arguments import IntPair, check_pair
 from ..plan import trace
 from ..text import message, shown
@@ -114,7 +116,8 @@ def export(
         )
     if layout not in LAYOUTS:
         raise TinyshuffleError(f"layout={shown(layout)} is unknown: use {' or '.join(LAYOUTS)}")
-    height, width = check_pair(input_size, "input_size")
+    path, (height, width) = expand(path, "path"), check_pair(input_size, "input_size")
+    check_net(net)
     net = getattr(net, "net", net)
     plan = trace(net, (1, height, width, 3), train=False, weights=np.float32)
     graph = Graph(net, plan, fold)
@@ -123,6 +126,7 @@ def export(
     if layout == "nhwc":
         x = graph.node("Transpose", None, images, perm=(0, 3, 1, 2))
     y = graph.build(x)
+    words = _words(plan.output.shape, classes, mean, std)
     graph.nodes.append(helper.make_node("Identity", [y], ["logits"], "logits"))
     shape: list[Any] = ["N", 3, height, width] if layout == "nchw" else ["N", height, width, 3]
     outputs: list[Any] = ["N", *plan.output.shape[1:]]
@@ -138,13 +142,7 @@ def export(
     model = helper.make_model(
         found, opset_imports=opsets, ir_version=ir, producer_name="tinyshuffle"
     )
-    numbers = {"mean": mean, "std": std}
-    words: dict[str, Any] = {name: [float(n) for n in given] for name, given in numbers.items()}
-    words |= {"classes": [str(name) for name in classes], "layout": layout}
-    helper.set_model_props(
-        model, {key: value if isinstance(value, str) else json.dumps(value)
-                for key, value in words.items() if value}
-    )  # fmt: skip
+    helper.set_model_props(model, {**words, "layout": layout})
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString()
     difference, reason = _compare(net, content, layout, (2, height, width, 3))
@@ -154,9 +152,30 @@ def export(
             f"{TOLERANCE:.0e} is rounding: nothing was written; this is a fault of tinyshuffle or "
             "of ONNX Runtime, please report it"
         )
-    with atomic_write(Path(path)) as file:
+    with atomic_write(path) as file:
         file.write(content)
-    return Exported(Path(path), number, ir, difference, reason)
+    return Exported(path, number, ir, difference, reason)
+
+
+def _words(
+    output: tuple[int, ...], classes: Sequence[str], mean: Any, std: Any
+) -> dict[str, str]:
+    """Return what the file tells of its net, as JSON; nothing of what was not given."""
+    if len(output) != 2:
+        raise TinyshuffleError(
+            f"the net's output is {('N', *output[1:])}, and logits are (N, K): give a classifier"
+        )
+    words: dict[str, Any] = {}
+    if len(np.ravel(mean)) or len(np.ravel(std)):
+        check_statistics(mean, std, "export")
+        words |= {"mean": np.asarray(mean).tolist(), "std": np.asarray(std).tolist()}
+    if isinstance(classes, str) or len(classes) not in (0, output[1]):
+        raise TinyshuffleError(
+            f"classes={shown(classes)} was given: the net has {output[1]}, so give as many names"
+        )
+    if len(classes):
+        words["classes"] = list(map(str, classes))
+    return {key: json.dumps(value) for key, value in words.items()}
 
 
 def _compare(
@@ -169,7 +188,10 @@ def _compare(
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it says of a file that it cannot run is said below
-    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    try:
+        x = np.random.default_rng(0).standard_normal(shape, np.float32)
+    except MemoryError:
+        return None, "images of this size do not fit into memory"
     given = np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if layout == "nchw" else x
     try:
         session = onnxruntime.InferenceSession(content, options)

@@ -16,8 +16,9 @@ import numpy as np
 
 from ..checkpoint import load as load_checkpoint
 from ..errors import TinyshuffleError
-from ..files import atomic_write, installed
+from ..files import atomic_write, expand, installed
 from ..nn import Module
+from ..nn.check import check_net
 from ..text import message, shown
 from . import archive, torch_file
 from .names import is_authors, our_layout, ours, torch_layout
@@ -69,7 +70,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def read_state(path: str | os.PathLike[str]) -> State:
     """Return what :func:`read` does, and what else is known of it."""
-    path = Path(path)
+    path = expand(path, "path")
     try:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
@@ -219,12 +220,24 @@ def write(
     Raises
     ------
     TinyshuffleError
-        For another ending or layout, or if the file cannot be written.
+        For another ending or layout, what are no weights, or if the file cannot be written.
     """
-    path = Path(path)
+    path = expand(path, "path")
     if layout not in LAYOUTS:
         raise TinyshuffleError(f"layout={shown(layout)} is unknown: use {' or '.join(LAYOUTS)}")
-    state = net.state_dict() if isinstance(net, Module) else dict(net)
+    if not isinstance(net, Mapping):
+        check_net(net)
+        net = net.state_dict()
+    state = dict(net)
+    for name, array in state.items():
+        if not isinstance(name, str) or not isinstance(array, np.ndarray):
+            raise TinyshuffleError(
+                f"{shown(name)} with a {type(array).__name__} was given: weights are arrays by name"
+            )
+        if array.dtype.kind not in "fiub":
+            raise TinyshuffleError(f"{name} holds {array.dtype}: weights are real numbers")
+    if not state:
+        raise TinyshuffleError("there are no weights to write: give a net that has some")
     if layout == "pytorch":
         state = {name: torch_layout(array) for name, array in state.items()}
     state = {name: np.require(array, requirements="C") for name, array in state.items()}
@@ -236,10 +249,12 @@ def write(
         content = save(state, words)
     elif path.suffix == ".npz":
         buffer = io.BytesIO()
-        np.savez(buffer, **state)  # type: ignore[arg-type]
-        if layout == "pytorch":
-            with zipfile.ZipFile(buffer, "a") as archive_:
-                archive_.comment = MARK
+        with zipfile.ZipFile(buffer, "w") as parts:  # as np.savez, which has names of its own
+            for name, array in state.items():
+                with parts.open(f"{name}.npy", "w", force_zip64=True) as part:
+                    np.lib.format.write_array(part, array, allow_pickle=False)
+            if layout == "pytorch":
+                parts.comment = MARK
         content = buffer.getvalue()
     else:
         raise TinyshuffleError(

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import TinyshuffleError
 from ..nn import Conv2d, Linear, Module
+from ..nn.check import check_net
 from ..text import shown
 from .files import State, read_state
 
@@ -55,6 +56,7 @@ def load(net: Module, path: str | os.PathLike[str], head: str = "keep") -> list[
 
 def load_state(net: Module, state: State, path: str, head: str = "keep") -> list[str]:
     """Give a net a state that was read from ``path``; see :func:`load`."""
+    check_net(net)
     if head not in HEADS:
         raise TinyshuffleError(f"head={shown(head)} is unknown: use {' or '.join(HEADS)}")
     if state.authors and not getattr(net, "authors", False):
