@@ -29,6 +29,7 @@ ELSEWHERE = {
     "leave, how they stop, that they continue",
     "train/trainings": "train/test_ablation.py, train/test_sweep.py: what trains side by side",
     "train/evaluation verify": "train/test_run.py: a test, and what a checkpoint must hold",
+    "detect/config init saved": "detect/test_trainer.py: what a run is, begins with and leaves",
     "bench/progress startup worker": "bench/test_run.py: each command and its workers, once",
     "bench/blocks guideline_tables": "bench/test_guidelines.py: the nets of the tables",
     "bench/calibrate predicted": "cost/test_roofline.py: from the machine to the prediction",

@@ -11,6 +11,7 @@ from . import (  # noqa: F401 (each adds its commands)
     compare,
     cost,
     course,
+    detect,
     export,
     gradients,
     listing,

@@ -25,6 +25,7 @@ from .group import (
 )
 
 if TYPE_CHECKING:
+    from ..cost.profile import Profile
     from ..cost.tables import Table
 
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 @click.argument("model", required=False)
 @WEIGHTS
 @click.option("--table", metavar="NAME", help="A table of the papers, printed beside our counts.")
+@click.option(
+    "--detector", metavar="NAME", help="A detector on MODEL: light-head, faster.  [default: none]"
+)
 @click.option("--input-size", metavar="N", type=SIZE, default="224", help=INPUT_SIZE.format(224))
 @click.option("--batch", metavar="N", type=WHOLE, default=1, help="Images.  [default: 1]")
 @click.option("--dtype", metavar="NAME", default="float32", help="[default: float32]")
@@ -61,6 +65,7 @@ def cost(
     model: str | None,
     weights: str | None,
     table: str | None,
+    detector: str | None,
     input_size: tuple[int, int],
     batch: int,
     dtype: str,
@@ -72,11 +77,13 @@ def cost(
     """Count where the multiply-adds, parameters and memory accesses of MODEL go.
 
     Nothing of the net's size is computed or allocated, unless --weights say which net it is. With
-    --table instead of MODEL, a cost table of the papers is printed beside what is counted here:
-    v1-1 to v1-6, v1-claims, v2-5, v2-6, v2-8, v2-a2, v2-claims, mobilenet-2, -3, -4, -6, -7, -8,
-    mobilenet-v2-4, alexnet, vgg-2, nin, googlenet-1, resnet-1, resnet-6, resnext-1, xception-3, or
-    "all"; "errata" are the figures that cannot be right or cannot be reproduced. --plot draws
-    shares by kind of operation and costs along the net, or for a table accuracy against cost.
+    --detector the stages are the backbone, the thin map, the proposals, and what is done for 100
+    boxes; it has ten classes. With --table instead of MODEL, a cost table of the papers is printed
+    beside what is counted here: v1-1 to v1-6, v1-claims, v2-5, v2-6, v2-8, v2-a2, v2-claims,
+    mobilenet-2, -3, -4, -6, -7, -8, mobilenet-v2-4, alexnet, vgg-2, nin, googlenet-1, resnet-1,
+    resnet-6, resnext-1, xception-3, or "all"; "errata" are the figures that cannot be right or
+    cannot be reproduced. --plot draws shares by kind of operation and costs along the net, or for a
+    table accuracy against cost.
     """
     from .. import plots
     from ..cost import CONVENTIONS, profile
@@ -88,7 +95,9 @@ def cost(
         raise TinyshuffleError("cost takes a MODEL or --table NAME: give one of the two")
     if table is not None:
         reason = "on a table of the papers, whose nets and way of counting are given"
-        without_effect(reason, "weights", "input_size", "batch", "dtype", "by", "convention")
+        without_effect(
+            reason, "weights", "detector", "input_size", "batch", "dtype", "by", "convention"
+        )
         table = one_of("--table", table.lower(), (*TABLES, "all", "errata"))
     if table == "errata":
         without_effect("on the errata, which are no curve", "plot")
@@ -113,8 +122,12 @@ def cost(
     by = one_of("--by", by, ("layer", "unit", "stage", "type"))
     style = one_of("--format", style, ("table", "json", "csv", "markdown"))
     shape = (batch, *input_size, 3)
-    net = pretrained(model, weights).net if weights else model
-    counted = profile(net, shape, dtype, convention)
+    if detector is not None:
+        without_effect("with --detector, whose costs do not depend on them", "weights")
+        counted = _detector(detector, model, shape, dtype, convention)
+    else:
+        net = pretrained(model, weights).net if weights else model
+        counted = profile(net, shape, dtype, convention)
     if style == "json":
         click.echo(counted.to_json(by))
     elif style == "csv":
@@ -133,6 +146,25 @@ def cost(
         click.echo(f"{counted.convention}: {CONVENTIONS[counted.convention].words}")
     if plot:
         save_figure(plots.cost(counted), plot)
+
+
+def _detector(
+    kind: str, model: str, shape: tuple[int, ...], dtype: str, convention: str
+) -> Profile:
+    """Count a detector with ten classes."""
+    from ..detect.config import LARGE
+    from ..detect.cost import detector_cost
+    from ..detect.detector import KINDS, Detector
+
+    batch, side, width, _ = shape
+    if side != width:
+        raise TinyshuffleError(
+            f"--input-size {side}x{width} was given, and detectors are for square pictures, to "
+            "which others are filled up: give one side"
+        )
+    stem = "cifar" if side < LARGE else "imagenet"
+    net = Detector(one_of("--detector", kind, KINDS), model, 10, side, stem)
+    return detector_cost(net, batch, dtype, convention, f"{kind} on {model}")
 
 
 def _print_paper_table(found: Table, style: str) -> None:

@@ -52,7 +52,7 @@ class Losses:
         return self.detector.parameters()
 
     def __call__(self, x: np.ndarray, choose: Choice | Chooser) -> float:
-        """Return the loss of a batch of pictures.
+        """Return the loss of a batch of pictures; NaN if the maps are no finite numbers.
 
         Parameters
         ----------
@@ -61,6 +61,8 @@ class Losses:
         """
         net = self.detector
         features, objectness, offsets = net.maps(x)
+        if not (np.isfinite(objectness).all() and np.isfinite(offsets).all()):
+            return np.nan  # there are no boxes to choose from
         choice = choose
         if not isinstance(choice, Choice):
             choice = choose(net.propose(objectness, offsets))  # type: ignore[operator]
