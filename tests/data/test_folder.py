@@ -159,6 +159,12 @@ def test_folders_that_are_none(make_it, message: str, tmp_path: Path) -> None:
         ts.data.load(str(tmp_path / "a"))
 
 
+def test_pictures_to_test_with_need_none_to_train_with(tmp_path: Path) -> None:
+    make(tmp_path / "imagenet" / "val", 2)
+    names, files = module.pictures(tmp_path / "imagenet")
+    assert names == tuple(COLOURS) and [label for _, label in files] == [0, 0, 1, 1, 2, 2]
+
+
 def test_a_train_is_a_class_too(tmp_path: Path) -> None:
     path = make(tmp_path / "a", 3)
     (path / "red").rename(path / "train")

@@ -65,7 +65,7 @@ def pictures(path: str | os.PathLike[str]) -> tuple[tuple[str, ...], list[tuple[
 
     All files are, if there is no ``test`` or ``val`` among its folders.
     """
-    part = _parts(Path(path))[-1]
+    part = _parts(Path(path), to_train=False)[-1]
     names = tuple(_classes(part))
     return names, [(file, i) for i, name in enumerate(names) for file in _files(part / name)]
 
@@ -130,7 +130,7 @@ def _label(folder: Path) -> str:
     return visible(folder.name, "")
 
 
-def _parts(folder: Path) -> list[Path]:
+def _parts(folder: Path, to_train: bool = True) -> list[Path]:
     """Return the folder of the classes; or those for training and for testing."""
     if not folder.is_dir():
         raise TinyshuffleError(
@@ -145,6 +145,8 @@ def _parts(folder: Path) -> list[Path]:
     )
     if test is None:
         return [folder]  # "train" alone may be a class, beside cars and buses
+    if train is None and not to_train:
+        return [test]
     if train is None:
         raise TinyshuffleError(
             f"{folder} has the folder {shown(test.name)} and none called 'train' beside it: put "
