@@ -143,6 +143,16 @@ def test_predict_of_another_model(weights: Path, photo: Path) -> None:
     assert code == 1 and "unknown model 'resnet81'; did you mean resnet18" in said
 
 
+def test_a_run_has_weights_of_its_own(weights: Path, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "pets").mkdir()
+    commands = ("predict", photo), ("eval", "--data", tmp_path), ("export", tmp_path / "a.onnx")
+    for command, *words in commands:
+        runs = [] if command == "eval" else ["--runs-dir", tmp_path]
+        name = tmp_path / "pets" if command == "eval" else "pets"
+        code, said = run(command, name, "--weights", weights, *words, *runs)
+        assert code == 1 and "is a run and has weights of its own: leave --weights out" in said
+
+
 def test_cost_of_weights(weights: Path) -> None:
     code, said = run("cost", "squeezenet1_1", "--weights", weights)
     assert code == 0 and "727,626 parameters" in said  # with ten classes

@@ -9,7 +9,19 @@ import click
 
 from ..errors import TinyshuffleError
 from ..text import shown
-from .group import INPUT_SIZE, PATH, RUNS_DIR, SIZE, WEIGHTS, WHOLE, cli, find_run, positive, say
+from .group import (
+    INPUT_SIZE,
+    PATH,
+    RUNS_DIR,
+    SIZE,
+    WEIGHTS,
+    WHOLE,
+    cli,
+    find_run,
+    positive,
+    say,
+    with_weights,
+)
 
 
 @cli.command(short_help="Write a net as an ONNX file.")
@@ -42,7 +54,6 @@ def export(
     the net here is printed.
     """
     from .. import load, models, onnx
-    from ..weights import pretrained
 
     if Path(out).suffix.lower() != ".onnx":
         raise TinyshuffleError(f"{shown(out)} is no name for an ONNX file: let it end in .onnx")
@@ -52,7 +63,7 @@ def export(
     facts: dict[str, Any] = {}
     is_run = Path(run).is_dir() or Path(runs_dir, run).is_dir()
     if weights is not None:
-        ready = pretrained(run, weights)
+        ready = with_weights(run, weights, runs_dir)
         net, pipeline = ready.net, ready.pipeline
         facts = {"classes": ready.classes, "mean": pipeline.mean, "std": pipeline.std}
     elif run in models.list_models() and not is_run:

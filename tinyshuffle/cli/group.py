@@ -21,12 +21,14 @@ from ..text import brief, message, shown, visible
 from ..values import plain
 
 if TYPE_CHECKING:
+    from ..weights import Pretrained
     from .table import Table
 
 __all__ = [
     "DATA_DIR", "FIGURE", "INPUT_SIZE", "NUMBER", "PATH", "PLOT", "RUNS_DIR", "SIZE", "THREADS",
     "WEIGHTS", "WHOLE", "cli", "find_run", "key_values", "main", "new_table", "one_of", "positive",
-    "print_table", "save_figure", "say", "without_effect",
+    "print_table", "save_figure", "say", "with_weights",
+    "without_effect",
 ]  # fmt: skip
 
 
@@ -284,6 +286,20 @@ def find_run(run: str, runs_dir: str) -> Path:
     near = difflib.get_close_matches(Path(run).name, there, n=1, cutoff=0.4) or there[-1:]
     hint = f"did you mean {Path(runs_dir) / near[0]}?" if near else f"{runs_dir} has no runs yet"
     raise TinyshuffleError(f"there is no run {shown(run)}, as a directory or in {runs_dir}; {hint}")
+
+
+def with_weights(model: str, weights: str, runs_dir: str) -> Pretrained:
+    """A model with the weights of a file; a run's name in its place is told to be one."""
+    from .. import models
+    from ..weights import pretrained
+
+    is_run = Path(model).is_dir() or Path(runs_dir, model).is_dir()
+    if is_run and model not in models.list_models():
+        raise TinyshuffleError(
+            f"{shown(model)} is a run and has weights of its own: leave --weights out, or give the "
+            "MODEL that the file is for"
+        )
+    return pretrained(model, weights)
 
 
 def new_table(first: str, *others: str) -> Table:

@@ -22,6 +22,7 @@ from .group import (
     positive,
     print_table,
     say,
+    with_weights,
 )
 
 
@@ -48,7 +49,6 @@ def predict(
     are made ready as torchvision does it.
     """
     from .. import load, set_num_threads
-    from ..weights import pretrained
 
     positive("--threads", threads, 4096)
     positive("--top", top)
@@ -57,7 +57,7 @@ def predict(
         _check_no_model(run, runs_dir)
         trained: Any = load(find_run(run, runs_dir))
     else:
-        trained = pretrained(run, weights)
+        trained = with_weights(run, weights, runs_dir)
         say(f"images: {trained.pipeline}")
     table = new_table("image", "class", "probability")
     failures = []

@@ -33,6 +33,7 @@ from .group import (
     positive,
     print_table,
     say,
+    with_weights,
     without_effect,
 )
 
@@ -245,7 +246,6 @@ def evaluate(
     """
     from .. import set_num_threads
     from .. import train as training
-    from ..weights import pretrained
 
     positive("--threads", threads, 4096)
     if (weights is None) != (data is None):
@@ -256,7 +256,7 @@ def evaluate(
     if weights is not None and data is not None:
         without_effect("with --weights", "data_dir", "flip", "runs_dir")
         set_num_threads(threads)
-        ready = pretrained(run, weights)
+        ready = with_weights(run, weights, runs_dir)
         say(f"images: {ready.pipeline}")
         tested, source = training.evaluate_pictures(ready, data), weights
     else:
