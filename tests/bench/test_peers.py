@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 import tinyshuffle as ts
@@ -15,3 +17,11 @@ def test_a_missing_peer_is_one_sentence(monkeypatch):
     with pytest.raises(ts.TinyshuffleError, match="^PyTorch, which writes .* --peer onnxruntime$"):
         peers.check_peer("onnxruntime", "inference")
     peers.check_peer("onnxruntime", "inference", by_hand=False)
+
+
+def test_a_missing_compiler_is_named(monkeypatch):
+    monkeypatch.setenv("CXX", "no-compiler-here -O2")
+    sentence = "it needs a C++ compiler, and there is no 'no-compiler-here'"
+    assert peers.no_compiler() == sentence
+    monkeypatch.setenv("CXX", f"'{sys.executable}' -O2")
+    assert peers.no_compiler() == ""

@@ -51,6 +51,15 @@ def test_json():
     assert ours["name"] == "tinyshuffle" and record["machine"]["cpu"]
 
 
+def test_several_numbers_of_threads():
+    arguments = ("inference", *TINY, "--threads", 2, 1, 2, "--format", "json")
+    one, two = json.loads(bench(*arguments))
+    assert (one["threads"], two["threads"]) == (1, 2)
+    assert (one["machine"]["threads"], two["machine"]["threads"]) == (1, 2)
+    (first,), (second,) = one["sides"], two["sides"]
+    assert first["speed_up"]["median"] == 1 and second["speed_up"]["count"] == 1
+
+
 def test_a_variant_is_measured_and_named():
     (record,) = json.loads(bench("step", *TINY, "--variant", "se=true", "--format", "json"))
     assert record["variant"] == {"se": True}
@@ -97,6 +106,8 @@ def test_startup():
         (("step", "--model", "shufflenet_v2_x0_6"), "did you mean shufflenet_v2_x0_5"),
         (("step", "--batch", 0), "--batch 0 is not possible: give 1 or more"),
         (("inference", "--threads", 0), "--threads 0 is not possible"),
+        (("step", "--threads", 1, 2, 0), "--threads 0 is not possible"),
+        (("step", "--threads", 5000), "--threads 5000 is too large: give at most 4,096"),
         (("layers", "--rounds", 0), "--rounds 0 is not possible"),
         (("layers", "--by", "hour"), "--by hour is unknown: use layer, unit, stage, type"),
         (("step", "--peer", "tensorflow"), "--peer tensorflow is unknown: use torch, onnxruntime"),

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 import tinyshuffle as ts
-from tinyshuffle.bench import guidelines, process, run
+from tinyshuffle.bench import guidelines, libraries, process, run
+from tinyshuffle.bench.peer_graph import torch_graph
+from tinyshuffle.bench.peers import no_compiler
 from tinyshuffle.bench.process import Worker
 from tinyshuffle.bench.progress import Progress
 from tinyshuffle.cli import cli
@@ -20,7 +23,8 @@ SMALL = ["--batch", "4", "--input-size", "16", "--rounds", "1", "--threads", "1"
 PEERS = ["torch"] + ["onnxruntime"] * all(installed(p) for p in ("onnx", "onnxruntime"))
 
 
-def test_a_step_beside_pytorch() -> None:
+def test_a_step_beside_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-compiler-here")  # torch.compile would take minutes
     model = ["--model", "shufflenet_v1_x0_5_g3"]
     command = ["bench", "step", "--peer", "torch", *model, "--format", "json", *SMALL]
     result = CliRunner().invoke(cli, command)
@@ -31,6 +35,39 @@ def test_a_step_beside_pytorch() -> None:
     assert theirs["format"] in ("NCHW", "channels_last")
     assert theirs["differences"].keys() == {"logits", "loss", "gradient's norm"}
     assert len(ours["bursts"]) == len(theirs["bursts"]) == 1 and theirs["ratio"]["count"] == 1
+    assert "there is no 'no-compiler-here'" in record["left_out"]
+
+
+SMALLEST = ts.nn.Sequential(ts.nn.Conv2d(3, 4, 1), ts.nn.BatchNorm2d(4), ts.nn.GlobalAvgPool())
+
+
+def torch_side() -> libraries.Torch:
+    images, labels = libraries.draw(4, 8, 4)
+    net = torch_graph(SMALLEST, images.shape, True)
+    return libraries.Torch(net, images, labels, True, 1, "channels_last", compiled=True)
+
+
+def test_what_does_not_compile_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiled(net: Any) -> Any:
+        def broken(x: Any) -> Any:
+            raise RuntimeError("g++: error\nno input files")
+
+        return broken
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    with pytest.raises(ts.TinyshuffleError, match="^it does not compile here: g.*error no input"):
+        torch_side().check()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(no_compiler() != "", reason=no_compiler())
+def test_a_compiled_step_computes_the_same() -> None:
+    side = torch_side()
+    eager = libraries.Torch(side.net, *libraries.draw(4, 8, 4), True, 1, "channels_last")
+    mine, theirs = side.check(), eager.check()
+    for what, value in theirs.items():
+        np.testing.assert_allclose(mine[what], value, rtol=1e-4, atol=1e-5, err_msg=what)
+    side.run()
 
 
 def test_inference_beside_all_peers() -> None:

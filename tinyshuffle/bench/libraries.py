@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from .. import nn, optim
+from ..errors import TinyshuffleError
 from ..parallel import DataParallel, set_num_threads
+from ..text import message
 from ..values import flags
 
 __all__ = ["OnnxRuntime", "Ours", "Torch", "draw", "export", "height_and_width", "settle"]
@@ -122,7 +124,7 @@ class Ours:
 
 
 class Torch:
-    """PyTorch, eager, in one of its two memory formats."""
+    """PyTorch, eager or compiled, in one of its two memory formats."""
 
     @flags
     def __init__(
@@ -133,6 +135,7 @@ class Torch:
         train: bool,
         threads: int,
         memory_format: str,
+        compiled: bool = False,
     ) -> None:
         import torch
 
@@ -140,6 +143,9 @@ class Torch:
         self.torch = torch
         order = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
         self.net = net.to(memory_format=order).train(train)
+        self.compiled = compiled
+        # what is timed; the first call of it compiles
+        self.model = torch.compile(self.net) if compiled else self.net
         nchw = torch.from_numpy(images.transpose(0, 3, 1, 2))
         self.images = nchw.contiguous(memory_format=order)
         self.labels = torch.from_numpy(labels)
@@ -149,22 +155,32 @@ class Torch:
 
     def _infer(self) -> None:
         with self.torch.inference_mode():
-            self.net(self.images)
+            self.model(self.images)
 
     def _step(self) -> None:
-        self.loss(self.net(self.images), self.labels).backward()
+        self.loss(self.model(self.images), self.labels).backward()
         self.sgd.step()
         self.sgd.zero_grad()
 
     def check(self) -> dict[str, np.ndarray]:
-        """Return what :meth:`Ours.check` does."""
+        """Return what :meth:`Ours.check` does.
+
+        The logits in evaluation are the eager net's, as no step needs what would be compiled for
+        them.
+        """
         training = self.net.training
         with self.torch.inference_mode():
             out = {"logits": self.net.eval()(self.images[:CHECKED]).numpy()}
         if training:
             with _without_dropout(self.net.modules()):
-                loss = self.loss(self.net.train()(self.images), self.labels)
-                loss.backward()
+                self.net.train()
+                try:
+                    loss = self.loss(self.model(self.images), self.labels)
+                    loss.backward()
+                except Exception as error:  # dynamo, inductor and g++ have many classes of them
+                    if not self.compiled:
+                        raise
+                    raise TinyshuffleError(f"it does not compile here: {message(error)}") from error
             squares = [float((p.grad**2).sum()) for p in self.net.parameters()]
             out["loss"] = loss.detach().numpy()
             out["gradient's norm"] = np.sqrt(sum(squares))

@@ -7,20 +7,29 @@ them. All other nets, and all variants, are translated from what their layers as
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TinyshuffleError
 from ..files import installed
+from ..text import shown
 
 if TYPE_CHECKING:
     from ..nn import Module
 
-__all__ = ["PEERS", "check_peer", "installed_peers", "torch_arguments", "torch_net"]
+__all__ = [
+    "COMPILED", "PEERS", "check_peer", "installed_peers", "no_compiler", "torch_arguments",
+    "torch_net",
+]  # fmt: skip
 
 # what each peer is called, and what it needs
 PEERS = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime"}
+COMPILED = "torch.compile"
 _NEEDS = {"torch": ("torch",), "onnxruntime": ("onnxruntime", "onnx", "torch")}
 _WHY = {
     "onnx": "ONNX, which ONNX Runtime's nets are written in,",
@@ -50,6 +59,16 @@ def check_peer(peer: str, task: str, by_hand: bool = True) -> None:
 def installed_peers() -> list[str]:
     """Return the peers that can take part in inference here."""
     return [peer for peer, needs in _NEEDS.items() if all(map(installed, needs))]
+
+
+def no_compiler() -> str:
+    """Say why ``torch.compile`` cannot make code for this machine; nothing if it can.
+
+    What it writes for a CPU is C++, and the compiler is the one that ``CXX`` names, as for PyTorch.
+    """
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    name = (shlex.split(os.environ.get("CXX", "")) or [usual])[0]
+    return "" if shutil.which(name) else f"it needs a C++ compiler, and there is no {shown(name)}"
 
 
 def torch_arguments(model: str, variant: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,15 @@ from .ceilings import Ceilings
 from .layers import LayerTimes
 from .libraries import height_and_width
 from .peer_graph import plan_for_peers
-from .peers import PEERS, check_peer, torch_arguments
+from .peers import COMPILED, PEERS, check_peer, no_compiler, torch_arguments
 from .process import OURS, Worker, alone, cleared
 from .progress import Progress
 from .spread import Spread, ratios, spread
 
-__all__ = ["Case", "Result", "Side", "agree", "compare_sides", "measure_layers", "take_turns"]
+__all__ = [
+    "Case", "Result", "Side", "agree", "compare_sides", "compare_threads", "measure_layers",
+    "speed_ups", "take_turns",
+]  # fmt: skip
 
 BURST = 1.0  # seconds that a side runs before it is the other's turn
 PAUSE = 0.06  # seconds between: twice what OpenBLAS's threads wait busily for more work
@@ -164,6 +167,8 @@ class Result:
     differences : dict
         For each peer, how far its numbers are from ours, relative to the largest.
     sides : list of Side
+    left_out : str
+        Why ``torch.compile`` is not among them, if it could have been.
     """
 
     case: Case
@@ -171,6 +176,7 @@ class Result:
     cleared: list[str]
     differences: dict[str, dict[str, float]]
     sides: list[Side]
+    left_out: str = ""
 
     def ratio(self, side: Side) -> Spread:
         """Return how many times as long as tinyshuffle a side takes, turn by turn."""
@@ -189,6 +195,7 @@ class Result:
             "machine": self.machine.to_dict(),
             "cleared": self.cleared,
             "sides": sides,
+            "left_out": self.left_out,
         }
 
 
@@ -196,6 +203,8 @@ def compare_sides(
     case: Case, peers: Sequence[str], rounds: int, progress: Progress, burst: float = BURST
 ) -> Result:
     """Run a case in tinyshuffle and in its peers, in turn.
+
+    Beside PyTorch's eager training step stands that of ``torch.compile``, if it has a compiler.
 
     Parameters
     ----------
@@ -210,54 +219,151 @@ def compare_sides(
     Raises
     ------
     TinyshuffleError
-        If a peer is missing, has no such net, or computes something else.
+        If a peer is missing, cannot be made of the net, or computes something else.
     """
+    compiled = case.train and "torch" in peers
+    (result,) = _compare([case], peers, rounds, progress, burst, compiled)
+    return result
+
+
+def compare_threads(
+    case: Case,
+    counts: Sequence[int],
+    peers: Sequence[str],
+    rounds: int,
+    progress: Progress,
+    burst: float = BURST,
+) -> list[Result]:
+    """Run a case with several numbers of threads, all of them in turn; return a result for each.
+
+    Parameters and errors are those of :func:`compare_sides`; ``case.threads`` does not count.
+    """
+    cases = [replace(case, threads=count) for count in counts]
+    return _compare(cases, peers, rounds, progress, burst, compiled=False)
+
+
+def _compare(
+    cases: Sequence[Case],
+    peers: Sequence[str],
+    rounds: int,
+    progress: Progress,
+    burst: float,
+    compiled: bool,
+) -> list[Result]:
+    """Run cases that differ in their threads alone, in all libraries, in turn."""
+    case = max(cases, key=lambda case: case.threads)
     case.check_peers(peers)
     with tempfile.TemporaryDirectory(prefix="tinyshuffle-bench-") as folder, ExitStack() as stack:
         files = Path(folder)
         weights = str(files / "weights.npz")
         progress.phase(f"{case.name}: weights and kernels")
-        machine = alone(case.job("settle", path=weights), OURS)["machine"]
+        machine = Machine(**alone(case.job("settle", path=weights), OURS)["machine"])
+        if "onnxruntime" in peers:
+            net = str(files / "net.onnx")
+            alone(case.job("export", weights=weights, path=net), "ONNX's export")
+        prepared = []
+        for case in cases:
+            sides = _Started(case, weights, files / "check.npz", burst, stack, progress)
+            sides.start(OURS)
+            for peer in peers:
+                if peer == "torch":
+                    best = sides.start_better(peer)
+                    if compiled:
+                        sides.start_compiled(best)
+                else:
+                    sides.start(peer, onnx=net)
+            prepared.append(sides)
+        workers = [worker for sides in prepared for worker in sides.workers]
+        times = iter(take_turns(workers, progress.rounds(case.name, rounds), burst))
+        return [
+            Result(
+                sides.case, replace(machine, threads=sides.case.threads), cleared(),
+                sides.differences,
+                [
+                    Side(worker.name, name, next(times), worker.ask("memory"), memory)
+                    for worker, name, memory in sides.rows
+                ],
+                sides.left_out,
+            )
+            for sides in prepared
+        ]  # fmt: skip
 
-        def start(kind: str, **more: Any) -> tuple[Worker, int | None]:
-            name = PEERS.get(kind, OURS)
-            progress.phase(f"{case.name}: starting {name}")
-            worker = Worker(name, case.job(kind, weights=weights, **more))
-            stack.callback(worker.close)
-            memory = worker.ready()["memory"]
-            arrays = worker.check(files / "check.npz")
-            if kind == OURS:
-                expected.update(arrays)
-            else:
-                found = agree(name, expected, arrays)
-                before = differences.get(name, found)
-                differences[name] = {key: max(found[key], before[key]) for key in found}
-            worker.ask("run", seconds=burst, least=3)  # warm now
-            return worker, memory
 
-        expected: dict[str, np.ndarray] = {}
-        differences: dict[str, dict[str, float]] = {}
-        chosen = [(*start(OURS), "")]
-        for peer in peers:
-            if peer == "torch":
-                both = [(*start(peer, format=name), name) for name in FORMATS]
-                progress.phase(f"{case.name}: PyTorch's better memory format")
-                probe = take_turns([worker for worker, _, _ in both], range(3), burst)
-                medians = [spread([s for b in bursts for s in b]).median for bursts in probe]
-                best = int(np.argmin(medians))
-                both[1 - best][0].close()
-                chosen.append(both[best])
-            else:
-                net = str(files / "net.onnx")
-                alone(case.job("export", weights=weights, path=net), "ONNX's export")
-                chosen.append((*start(peer, onnx=net), ""))
-        workers = [worker for worker, _, _ in chosen]
-        times = take_turns(workers, progress.rounds(case.name, rounds), burst)
-        sides = [
-            Side(worker.name, name, bursts, worker.ask("memory"), memory)
-            for (worker, memory, name), bursts in zip(chosen, times, strict=True)
-        ]
-    return Result(case, Machine(**machine), cleared(), differences, sides)
+class _Started:
+    """The sides of a case that have been started, and found to compute the same.
+
+    Attributes
+    ----------
+    rows : list of (Worker, str, int or None)
+        Each side, its memory format, and the bytes that its libraries take.
+    differences : dict
+        For each peer, how far its numbers are from ours.
+    left_out : str
+        Why ``torch.compile`` is not among them, if it was asked for.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        weights: str,
+        check: Path,
+        burst: float,
+        stack: ExitStack,
+        progress: Progress,
+    ) -> None:
+        self.case, self.weights, self.check, self.burst = case, weights, check, burst
+        self.stack, self.progress = stack, progress
+        self.rows: list[tuple[Worker, str, int | None]] = []
+        self.expected: dict[str, np.ndarray] = {}
+        self.differences: dict[str, dict[str, float]] = {}
+        self.left_out = ""
+
+    @property
+    def workers(self) -> list[Worker]:
+        return [worker for worker, _, _ in self.rows]
+
+    def start(self, kind: str, name: str = "", **more: Any) -> None:
+        """Start a side in a process of its own, and add it if it computes the same."""
+        name = name or PEERS.get(kind, OURS)
+        self.progress.phase(f"{self.case.name}: starting {name}")
+        worker = Worker(name, self.case.job(kind, weights=self.weights, **more))
+        self.stack.callback(worker.close)
+        memory = worker.ready()["memory"]
+        if name == COMPILED:
+            self.progress.phase(f"{self.case.name}: {COMPILED} compiles, for minutes")
+        arrays = worker.check(self.check)
+        if kind == OURS:
+            self.expected = arrays
+        else:
+            found = agree(name, self.expected, arrays)
+            before = self.differences.get(name, found)
+            self.differences[name] = {key: max(found[key], before[key]) for key in found}
+        worker.ask("run", seconds=self.burst, least=3)  # warm now
+        self.rows.append((worker, more.get("format", ""), memory))
+
+    def start_better(self, peer: str) -> str:
+        """Start a peer in its two memory formats; return the faster one, which is kept."""
+        for name in FORMATS:
+            self.start(peer, format=name)
+        self.progress.phase(f"{self.case.name}: PyTorch's better memory format")
+        probe = take_turns(self.workers[-2:], range(3), self.burst)
+        medians = [spread([s for b in bursts for s in b]).median for bursts in probe]
+        best = int(np.argmin(medians))
+        worker, *_ = self.rows.pop(len(self.rows) - 1 - best)
+        worker.close()
+        return FORMATS[best]
+
+    def start_compiled(self, memory_format: str) -> None:
+        """Start PyTorch's compiled step, or say why it is left out. What it takes is not timed."""
+        self.left_out = no_compiler()
+        if self.left_out:
+            return
+        try:
+            self.start("torch", COMPILED, format=memory_format, compiled=True)
+        except Differs:
+            raise
+        except TinyshuffleError as error:
+            self.left_out = str(error)
 
 
 def take_turns(
@@ -277,6 +383,10 @@ def take_turns(
     return times
 
 
+class Differs(TinyshuffleError):
+    """A peer computes something else."""
+
+
 def agree(
     name: str, ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]
 ) -> dict[str, float]:
@@ -286,7 +396,7 @@ def agree(
         b = theirs[what]
         error = float(np.abs(a - b).max() / np.abs(a).max()) if a.shape == b.shape else np.inf
         if not error <= TOLERANCES[what]:  # NaN is too far as well
-            raise TinyshuffleError(
+            raise Differs(
                 f"{name} computes something else ({what} differ by {error:.1e} of their size, "
                 f"{TOLERANCES[what]:.0e} is rounding), so its time would mean nothing: please "
                 "report this net and these options"
@@ -304,6 +414,15 @@ class Layers:
     ceilings: Ceilings
     cleared: list[str]
     times: LayerTimes
+
+
+def speed_ups(results: Sequence[Result]) -> list[list[Spread]]:
+    """Return how many times as fast each side of each result is as in the first, turn by turn."""
+    first = results[0].sides
+    return [
+        [ratios(one.bursts, side.bursts) for one, side in zip(first, result.sides, strict=True)]
+        for result in results
+    ]
 
 
 def measure_layers(case: Case, rounds: int, progress: Progress, seconds: float = 1.0) -> Layers:

@@ -148,7 +148,8 @@ def _side(job: Job) -> Any:
         return libraries.OnnxRuntime(job["onnx"], images, job["threads"])
     arguments = images, labels, job["train"], job["threads"]
     if job["kind"] == "torch":
-        return libraries.Torch(_torch_net(job), *arguments, job["format"])
+        compiled = job.get("compiled", False)
+        return libraries.Torch(_torch_net(job), *arguments, job["format"], compiled)
     net = _net(job)
     if job.get("settle"):
         libraries.settle(net, job["size"], images.shape[3])

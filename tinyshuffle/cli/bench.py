@@ -24,6 +24,7 @@ from .group import (
     positive,
     print_table,
     save_figure,
+    say,
 )
 
 
@@ -34,6 +35,23 @@ def bench() -> None:
     Every side runs in a process of its own with a clean environment and the same threads; what
     they compute is compared first, and then they take turns.
     """
+
+
+class _SeveralCounts(click.Command):
+    """A command that takes several numbers behind --threads, as in ``--threads 1 2 4``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        found: list[str] = []
+        for arg in args:  # each further number is an option of its own to click
+            further = found[-2:-1] == ["--threads"] and arg.isdecimal()
+            found += ["--threads", arg] if further else [arg]
+        return super().parse_args(ctx, found)
+
+
+SEVERAL_THREADS = click.option(
+    "--threads", "threads", metavar="N [N ...]", type=WHOLE, multiple=True,
+    help="Cores to use; of several numbers a table shows what each brings.  [default: all]",
+)  # fmt: skip
 
 
 def options_of(model: str, rounds: int, several: bool) -> Any:
@@ -54,7 +72,7 @@ def options_of(model: str, rounds: int, several: bool) -> Any:
         click.option(
             "--stem", metavar="NAME", help="cifar, imagenet.  [default: by the input size]"
         ),
-        THREADS,
+        SEVERAL_THREADS if several else THREADS,
         click.option("--rounds", metavar="N", type=WHOLE, default=rounds,
                      help=f"[default: {rounds}]"),
         click.option(
@@ -79,19 +97,21 @@ _PEER = click.option(
 )
 
 
-@bench.command(short_help="A training step.")
+@bench.command(cls=_SeveralCounts, short_help="A training step.")
 @_PEER
 @options_of("shufflenet_v2_x0_5", 10, several=True)
 def step(**options: Any) -> None:
     """Measure a training step: forward, loss, backward, SGD with Nesterov momentum.
 
     --peer torch measures PyTorch (eager, in the better of its two memory formats) in turn with
-    tinyshuffle. The ratio is the peer's time by ours, turn by turn: above 1, ours is faster.
+    tinyshuffle, and what torch.compile makes of it where there is a C++ compiler; to compile takes
+    minutes, which are not counted. The ratio is the peer's time by ours, turn by turn: above 1,
+    ours is faster. With several numbers of --threads all of them take turns, without torch.compile.
     """
     _compare("step", **options)
 
 
-@bench.command(short_help="A forward pass in evaluation.")
+@bench.command(cls=_SeveralCounts, short_help="A forward pass in evaluation.")
 @_PEER
 @options_of("shufflenet_v2_x0_5", 10, several=True)
 def inference(**options: Any) -> None:
@@ -111,49 +131,35 @@ def _compare(
     batch: int,
     input_size: tuple[int, int],
     stem: str | None,
-    threads: int | None,
+    threads: Sequence[int],
     rounds: int,
     style: str,
 ) -> None:
-    from ..bench import compare_sides
+    from ..bench import compare_sides, compare_threads
     from ..bench.progress import Progress
 
     one_of("--format", style, ("table", "json"))
     positive("--rounds", rounds, 100_000)
+    counts = sorted(set(threads))
+    for count in counts:
+        positive("--threads", count, 4096)
     cases = [
-        case_of(task, model, variant, batch, input_size, stem, threads)
+        case_of(task, model, variant, batch, input_size, stem, counts[-1] if counts else None)
         for model in models or ["shufflenet_v2_x0_5"]
     ]
     for case in cases:  # before the first of several nets is measured, not after
         case.check_peers(peers)
+    peers = list(dict.fromkeys(peers))
     with Progress() as progress:
-        results = [
-            compare_sides(case, list(dict.fromkeys(peers)), rounds, progress) for case in cases
-        ]
+        if len(counts) > 1:
+            nets = [compare_threads(case, counts, peers, rounds, progress) for case in cases]
+        else:
+            nets = [[compare_sides(case, peers, rounds, progress)] for case in cases]
+    results = [result for net in nets for result in net]
     if style == "json":
-        click.echo(json.dumps([result.to_dict() for result in results], indent=2))
+        click.echo(json.dumps([record for net in nets for record in _records(net)], indent=2))
         return
-    table = new_table(
-        "", "median, ms", "fastest", "half within", "ratio", "of all turns", "memory, MiB",
-        "of the net",
-    )  # fmt: skip
-    for result in results:
-        table.add_row(result.case.name)
-        for side in result.sides:
-            times, cells = side.spread, ["", ""]
-            if side is not result.sides[0]:
-                ratio = result.ratio(side)
-                cells = [f"{ratio.median:.2f}", f"{ratio.minimum:.2f} to {ratio.maximum:.2f}"]
-            table.add_row(
-                f"  {side.name}" + (f", {side.format}" if side.format else ""),
-                milliseconds(times.median),
-                milliseconds(times.minimum),
-                f"{milliseconds(times.lower)} to {milliseconds(times.upper)}",
-                *cells,
-                _mebibytes(side.peak_memory),
-                _mebibytes(side.own_memory),
-            )
-    print_table(table)
+    print_table(_scaling(nets) if len(counts) > 1 else _sides(results))
     case = results[0].case
     what = "training step" if task == "step" else "inference"
     click.echo(
@@ -168,8 +174,78 @@ def _compare(
             "ratio: the peer's time by ours; before that both were found to compute the same, "
             + ", ".join(f"{what} to {value:.0e}" for what, value in worst.items())
         )
-    click.echo("memory: resident at the peak, and how much of it the imported libraries are not")
-    print_machine(results[0].machine, results[0].cleared)
+    for reason in dict.fromkeys(result.left_out for result in results if result.left_out):
+        say(f"torch.compile was left out: {reason}")
+    if len(counts) > 1:
+        click.echo(f"speed-up: how many times as fast as with --threads {counts[0]}, turn by turn")
+    else:
+        click.echo(
+            "memory: resident at the peak, and how much of it the imported libraries are not"
+        )
+    print_machine(results[-1].machine, results[0].cleared)
+
+
+def _records(net: list[Any]) -> list[dict[str, Any]]:
+    """Return the results of a net as JSON can hold them: one for each number of threads."""
+    from ..bench import speed_ups
+
+    records = [result.to_dict() for result in net]
+    if len(net) > 1:
+        for record, found in zip(records, speed_ups(net), strict=True):
+            for side, times in zip(record["sides"], found, strict=True):
+                side["speed_up"] = asdict(times)
+    return records
+
+
+def _scaling(nets: list[list[Any]]) -> Any:
+    """Return the table of several numbers of threads."""
+    from ..bench import speed_ups
+
+    table = new_table(
+        "", "threads", "median, ms", "images/s", "speed-up", "ratio", "of all turns"
+    )  # fmt: skip
+    for net in nets:
+        table.add_row(net[0].case.name)
+        for result, found in zip(net, speed_ups(net), strict=True):
+            for side, times in zip(result.sides, found, strict=True):
+                table.add_row(
+                    f"  {side.name}" + (f", {side.format}" if side.format else ""),
+                    str(result.case.threads),
+                    milliseconds(side.spread.median),
+                    f"{result.case.batch / side.spread.median:,.0f}",
+                    f"{times.median:.2f}",
+                    *_ratio(result, side),
+                )
+    return table
+
+
+def _ratio(result: Any, side: Any) -> tuple[str, str]:
+    if side is result.sides[0]:
+        return "", ""
+    ratio = result.ratio(side)
+    return f"{ratio.median:.2f}", f"{ratio.minimum:.2f} to {ratio.maximum:.2f}"
+
+
+def _sides(results: list[Any]) -> Any:
+    """Return the table of one number of threads."""
+    table = new_table(
+        "", "median, ms", "fastest", "half within", "ratio", "of all turns", "memory, MiB",
+        "of the net",
+    )  # fmt: skip
+    for result in results:
+        table.add_row(result.case.name)
+        for side in result.sides:
+            times = side.spread
+            table.add_row(
+                f"  {side.name}" + (f", {side.format}" if side.format else ""),
+                milliseconds(times.median),
+                milliseconds(times.minimum),
+                f"{milliseconds(times.lower)} to {milliseconds(times.upper)}",
+                *_ratio(result, side),
+                _mebibytes(side.peak_memory),
+                _mebibytes(side.own_memory),
+            )
+    return table
 
 
 @bench.command(short_help="Layers against the roofline.")
