@@ -60,7 +60,8 @@ GOOD: dict[str, list[str]] = {
     "plots": ["figures"], "stem": ["cifar"], "rounds": ["1"], "peers": ["torch"],
     "latency": ["2ms"], "seeds": ["1"], "jobs": ["1"], "project": ["unit"],
     "folder": ["answers"], "seconds": ["5"], "memory": ["2000"], "pattern": ["*x0_25_g1", "mobile"],
-    "data_dir": ["."], "over": ["lr=0.1,0.2"],
+    "data_dir": ["."], "over": ["lr=0.1,0.2"], "detector": ["faster"], "pictures": ["64"],
+    "side": ["64"], "least": ["0.5"],
 }  # fmt: skip
 GOOD_NAMES = {"gradcheck": ["relu", "linear"], "ablate": ["shuffle"], "data": ["shapes"],
               "guidelines": ["g1"]}  # fmt: skip
@@ -70,7 +71,7 @@ NEEDED = {"model", "epochs", "backend", "recipe"}  # or it takes long
 CHOICES = {
     "model", "models", "data", "optimizer", "schedule", "backend", "recipe", "run", "runs",
     "images", "table", "by", "dtype", "convention", "style", "stem", "peers", "latency", "project",
-    "folder", "time_budget", "sizes", "variant", "resume",
+    "folder", "time_budget", "sizes", "variant", "resume", "detector",
 }  # fmt: skip
 CHOICE_NAMES = {"gradcheck", "ablate", "data", "guidelines"}  # where "name" and "names" are known
 
@@ -149,6 +150,7 @@ def small(patch: pytest.MonkeyPatch, there: Path) -> None:
         raise Begun
 
     patch.setattr(data, "load", tiny_data)
+    patch.setattr(data.scenes, "load", begin)
     patch.setattr(data, "batches", few_batches)
     patch.setattr(models, "create", tiny_net)
     patch.setattr("subprocess.Popen.__init__", begin)

@@ -85,6 +85,7 @@ class Objects:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    @flags
     def moved(self, flip: bool, top: int, left: int, height: int, width: int) -> Objects:
         """Return what is left of them when the picture is mirrored and then cropped."""
         boxes = self.boxes.copy()

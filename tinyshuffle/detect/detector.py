@@ -24,6 +24,7 @@ from ..backend import F
 from ..errors import TinyshuffleError
 from ..ops.arguments import generator, integer
 from ..parallel import DataParallel
+from ..values import flags
 from .average_precision import Detections
 from .backbone import backbone, map_of
 from .large_separable import LargeSeparableConv2d
@@ -66,6 +67,7 @@ class Body(nn.Module):
         Make a thin map for the boxes, and read those from it.
     """
 
+    @flags
     def __init__(self, trunk: nn.Module, channels: int, anchors: int, thin: bool) -> None:
         self.backbone = trunk
         hidden = PROPOSAL_CHANNELS
@@ -166,6 +168,7 @@ class Detector(nn.Module):
         offsets = y[..., c + a :].reshape(len(x), -1, 4)  # (N, Hm·Wm·A, 4)
         return np.ascontiguousarray(y[..., :c]), objectness, offsets
 
+    @flags
     def maps_backward(
         self, dread: np.ndarray, dobjectness: np.ndarray, doffsets: np.ndarray, images: bool = False
     ) -> np.ndarray | None:
