@@ -11,7 +11,8 @@ import tinyshuffle as ts
 from tinyshuffle import kernels, plots
 from tinyshuffle.backend import F
 from tinyshuffle.bench import ceilings, libraries
-from tinyshuffle.bench.layers import LayerTime, LayerTimes, time_layers
+from tinyshuffle.bench.layers import LayerTime, LayerTimes, past_cache_nbytes, time_layers
+from tinyshuffle.plan import Buffer, Plan, Row, View
 
 # ---- layers
 
@@ -41,6 +42,42 @@ def test_rows_add_up():
     assert (unit.name, fc.name) == ("stage2.0", "fc")
     assert unit.attained == pytest.approx(0.070 / 0.120) and fc.attained == 0
     assert LayerTimes.from_dict(json.loads(json.dumps(times.to_dict()))) == times
+
+
+def test_memory_has_two_ceilings():
+    """10 GB/s with plain stores, 20 past the cache: each row is judged by what it can reach."""
+    two = ceilings.Ceilings(flops=100e9, bandwidth=10e9, past_cache=20e9)
+    a, _, fc = SYNTHETIC
+    b = LayerTime("stage2.0.b", "batch_norm", "batch norm", 0.020, nbytes=200_000_000,
+                  past_cache_nbytes=200_000_000)  # fmt: skip
+    times = LayerTimes(True, [a, b, fc], 0.004, 0.120, 0.130)
+    first, second, third = times.by("layer", two)
+    assert first.roofline_seconds == pytest.approx(0.050) and first.limit == "memory"
+    assert second.roofline_seconds == pytest.approx(0.010) and second.limit == "past the cache"
+    assert third.limit == ""  # nothing to do
+    assert times.total(two).limit == "memory"
+    figure = plots.roofline(times, two)
+    assert len(figure.axes[0].lines) == 2
+
+
+def test_what_can_be_stored_past_the_cache():
+    """Whole buffers, and those halves that begin and end at a line: with as much that is read."""
+    shapes = {"activation": [(2, 4, 4, 24), (2, 4, 4, 48)], "sums": [(3, 24)]}
+    of = [(shape, role) for role in shapes for shape in shapes[role]]
+    buffers = tuple(Buffer(i, shape, "float32", role) for i, (shape, role) in enumerate(of))
+    whole, sums = View(0, (2, 4, 4, 24)), View(2, (3, 24))
+    line, half = View(1, (2, 4, 4, 16), 16), View(1, (2, 4, 4, 24), 24)
+
+    def past(reads, *writes):
+        row = Row("relu", "relu", False, reads, writes)
+        plan = Plan("net", (2, 4, 4, 3), "float32", False, (row,), buffers, whole)
+        return past_cache_nbytes(plan, row)
+
+    assert past((half,), whole) == 2 * 4 * 32 * 24  # all: as much is read
+    assert past((half, View(1, (2, 4, 4, 24))), whole) == 2 * 4 * 32 * 24  # of three times as much
+    assert past((whole,), line, sums) == 2 * 4 * 32 * 16
+    assert past((), line) == 4 * 32 * 16  # and no more than there is
+    assert past((whole,), half) == past((whole,), half, line) == past((whole,), sums) == 0
 
 
 def test_a_layer_in_the_cache_makes_up_for_no_other():
@@ -81,6 +118,7 @@ def test_layers_of_a_net(model, train, threads, two_threads):
         mine = rows[layer]
         assert (mine.kind, mine.multiply_adds) == (row.kind, row.multiply_adds), layer
         assert mine.backward_multiply_adds == row.backward_multiply_adds * train
+        assert 0 <= mine.past_cache_nbytes <= mine.nbytes
         # what goes in and what comes out, and the weights for each slice
         assert mine.nbytes >= 4 * row.memory_access
         assert mine.forward_seconds > 0 and (mine.backward_seconds > 0) == train

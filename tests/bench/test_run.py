@@ -69,13 +69,16 @@ def test_a_variant_is_measured_and_named():
 def test_layers(tmp_path):
     figure = tmp_path / "roofline.png"
     out = bench("layers", *TINY, "--by", "layer", "--plot", figure)
-    for words in ("stage2.0.residual.depthwise", "all layers", "roofline: matrix products"):
+    for words in ("stage2.0.residual.depthwise", "all layers", "roofline: matrix products", "limit",
+                  "GB/s with plain stores", "GB/s with stores past the cache"):
         assert words in out
     assert figure.read_bytes().startswith(b"\x89PNG")
     record = json.loads(bench("layers", *TINY, "--inference", "--format", "json", "--by", "type"))
     *rows, total = record["rows"]
     assert sum(row["seconds"] for row in rows) == pytest.approx(total["seconds"])
     assert sum(row["flops"] for row in rows) == total["flops"] > 0
+    assert record["ceilings"]["past_cache"] >= record["ceilings"]["bandwidth"] > 0
+    assert {row["limit"] for row in rows} <= {"products", "memory", "past the cache", ""}
     assert record["ceilings"]["flops"] > 0 and record["optimiser_seconds"] == 0
 
 

@@ -14,16 +14,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from ..cost.profile import _KIND_OF, Profile
-from ..plan import Event, Row, clocked
+from ..plan import Buffer, Event, Plan, Row, View, clocked
 from .ceilings import Ceilings
 from .libraries import Ours
+from .stores import LINE
 
-__all__ = ["LayerTime", "LayerTimes", "Sum", "time_layers"]
+__all__ = ["LayerTime", "LayerTimes", "Sum", "past_cache_nbytes", "time_layers"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class LayerTime:
     multiply_adds, backward_multiply_adds : int
     nbytes, backward_nbytes : int
         Of the tensors that go in and come out, each counted once.
+    past_cache_nbytes, backward_past_cache_nbytes : int
+        How many of them the ceiling of stores past the cache is for.
     """
 
     layer: str
@@ -53,6 +57,8 @@ class LayerTime:
     backward_multiply_adds: int = 0
     nbytes: int = 0
     backward_nbytes: int = 0
+    past_cache_nbytes: int = 0
+    backward_past_cache_nbytes: int = 0
 
     @property
     def stage(self) -> str:
@@ -66,8 +72,15 @@ class LayerTime:
 
     def least(self, ceilings: Ceilings) -> float:
         """Return the seconds that the roofline allows: the least for each pass, added up."""
-        forward = ceilings.seconds(self.multiply_adds, self.nbytes)
-        return forward + ceilings.seconds(self.backward_multiply_adds, self.backward_nbytes)
+        return sum(ceilings.seconds(*needs) for needs in self.passes)
+
+    @property
+    def passes(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """Multiply-adds, bytes, and bytes past the cache, forward and backward."""
+        return (
+            (self.multiply_adds, self.nbytes, self.past_cache_nbytes),
+            (self.backward_multiply_adds, self.backward_nbytes, self.backward_past_cache_nbytes),
+        )
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,9 @@ class Sum:
         The least time of each row, added up. Among several, a row whose tensors stay in a cache,
         and that beats the roofline so, counts with the time that it took: it must not make up for
         others.
+    limit : str
+        Which ceiling the roofline is made of, for the most part: products, memory with plain
+        stores (or read alone), or memory past the cache.
     """
 
     name: str
@@ -93,6 +109,7 @@ class Sum:
     flops: int
     nbytes: int
     roofline_seconds: float
+    limit: str
 
     @property
     def seconds(self) -> float:
@@ -168,7 +185,15 @@ def _add(rows: Sequence[LayerTime], name: str, operation: str, ceilings: Ceiling
         roofline_seconds=rows[0].least(ceilings) if len(rows) == 1 else sum(
             min(row.seconds, row.least(ceilings)) for row in rows
         ),
+        limit=_limit(rows, ceilings),
     )
+
+
+def _limit(rows: Sequence[LayerTime], ceilings: Ceilings) -> str:
+    seconds: dict[str, float] = defaultdict(float)
+    for needs in (needs for row in rows for needs in row.passes if any(needs)):
+        seconds[ceilings.limit(*needs)] += ceilings.seconds(*needs)
+    return max(seconds, key=lambda name: seconds[name], default="")
 
 
 def time_layers(side: Ours, rounds: int, warm: int = 3) -> LayerTimes:
@@ -216,6 +241,8 @@ def time_layers(side: Ours, rounds: int, warm: int = 3) -> LayerTimes:
                 backward_multiply_adds=round(back.multiply_adds),
                 nbytes=round(there.nbytes),
                 backward_nbytes=round(back.nbytes),
+                past_cache_nbytes=round(there.past_cache_nbytes),
+                backward_past_cache_nbytes=round(back.past_cache_nbytes),
             )
         )
     return LayerTimes(
@@ -233,6 +260,7 @@ class _Needs:
     kind: str = ""
     multiply_adds: float = 0
     nbytes: float = 0
+    past_cache_nbytes: float = 0
 
 
 def _seconds(events: list[Event]) -> dict[_Key, float]:
@@ -252,8 +280,29 @@ def _needs(events: list[Event]) -> dict[_Key, _Needs]:
         found.kind = found.kind or _kind(event.row)
         found.multiply_adds += event.share * event.row.multiply_adds
         found.nbytes += event.share * event.plan.nbytes(event.row)
+        found.past_cache_nbytes += event.share * past_cache_nbytes(event.plan, event.row)
     needs["loss", "cross_entropy", False].kind = "element-wise"
     return needs
+
+
+def past_cache_nbytes(plan: Plan, row: Row) -> int:
+    """Return how many of a row's bytes the ceiling of stores past the cache is for.
+
+    That is measured with a number read for each one written, so they are twice what could be
+    written in whole lines: all channels of a buffer, one pixel behind the other, or some that
+    begin and end at a line. What is read besides, as for sums, is read at the speed of reading.
+    """
+    written = [view for view in row.writes if plan.buffers[view.buffer].role == "activation"]
+    if not all(_whole_lines(plan.buffers[view.buffer], view) for view in written):
+        return 0  # a kernel has one way to store
+    sizes = [prod(v.shape) * np.dtype(plan.buffers[v.buffer].dtype).itemsize for v in written]
+    return min(plan.nbytes(row), 2 * sum(sizes))
+
+
+def _whole_lines(buffer: Buffer, view: View) -> bool:
+    channels, itemsize = buffer.shape[-1], np.dtype(buffer.dtype).itemsize
+    edges = (view.start, view.shape[-1], channels)
+    return view.shape[-1] == channels or all(edge * itemsize % LINE == 0 for edge in edges)
 
 
 def _order(seconds: dict[_Key, float]) -> list[tuple[str, str]]:

@@ -271,8 +271,10 @@ def layers(
 
     The roofline is the least time that the machine could take: for a layer's multiply-adds at the
     speed of large matrix products, or for reading and writing its tensors once at the speed of
-    memory, whichever is longer. Both speeds are measured first. A layer whose tensors stay in a
-    cache can be above 100 %; in sums it counts as 100 %.
+    memory, whichever is longer. The speeds are measured first, that of memory twice: a plain store
+    reads the line of the cache that it overwrites, one past the cache does not, but needs whole
+    lines. "limit" says which of the three a row is judged by, for the most part. A layer whose
+    tensors stay in a cache can be above 100 %; in sums it counts as 100 %.
     """
     from .. import plots
     from ..bench import measure_layers
@@ -306,7 +308,9 @@ def layers(
         table = new_table(
             by, *["operation"] * (by == "layer"), "forward, ms", *["backward"] * times.train,
             "both" if times.train else "", "%", "GFLOP/s", "GB/s", "of the roofline",
+            "limit",
         )  # fmt: skip
+        table.columns[-1].justify = "left"
         if by == "layer":
             table.columns[1].justify = "left"
         for row in rows:
@@ -322,6 +326,7 @@ def layers(
                 f"{row.flops / row.seconds / 1e9:.1f}" if row.flops and row.seconds else "",
                 f"{row.nbytes / row.seconds / 1e9:.1f}" if row.nbytes and row.seconds else "",
                 f"{100 * row.attained:.0f} %" if row.seconds else "",
+                row.limit,
             )
         print_table(table)
         click.echo(f"{case}: {milliseconds(times.step_seconds)} ms")

@@ -32,7 +32,8 @@ def roofline(times: LayerTimes, ceilings: Ceilings, title: str = "") -> Figure:
     matplotlib.figure.Figure
         Above, a mark a layer that multiplies: its GFLOP/s against its arithmetic intensity, as
         large as its share of the time. Below, a bar a kind of operation: its time, with the part
-        that the roofline allows it framed. Layers without multiply-adds have a bar only.
+        that the roofline allows it framed. Layers without multiply-adds have a bar only. The roof
+        is that of stores past the cache, dashed that of plain ones.
     """
     from matplotlib.figure import Figure
 
@@ -54,11 +55,19 @@ def _roof(axes: Axes, times: LayerTimes, ceilings: Ceilings) -> None:
         if one.flops and one.seconds:
             kinds.setdefault(row.kind, []).append(one)
     reach = [one.flops / one.nbytes for found in kinds.values() for one in found]
-    knee = ceilings.flops / ceilings.bandwidth  # FLOP a byte where the two ceilings meet
+    highest = ceilings.past_cache
+    knee = ceilings.flops / highest  # FLOP a byte where the two ceilings meet
     left, right = min([*reach, knee]) / 2, max([*reach, knee]) * 2
     x = [left, knee, right]
-    y = [min(ceilings.bandwidth * at, ceilings.flops) / 1e9 for at in x]
+    y = [min(highest * at, ceilings.flops) / 1e9 for at in x]
     axes.plot(x, y, color="black", linewidth=1.5)
+    if ceilings.bandwidth < highest:
+        plain = ceilings.bandwidth
+        ends = [left, ceilings.flops / plain]
+        speeds = [plain * at / 1e9 for at in ends]
+        axes.plot(ends, speeds, color="black", linewidth=1, dashes=(4, 3))
+        axes.annotate(f"{plain / 1e9:.0f} GB/s, plain stores", (left, plain * left / 1e9), (14, -4),
+                      textcoords="offset points", ha="left", va="top", fontsize=9)  # fmt: skip
     for marker, kind in zip(MARKERS, KIND_STYLES, strict=False):
         found = kinds.get(kind, [])
         axes.scatter(
@@ -74,8 +83,8 @@ def _roof(axes: Axes, times: LayerTimes, ceilings: Ceilings) -> None:
         )
     axes.annotate(f"{ceilings.flops / 1e9:.0f} GFLOP/s", (right, y[2]), (-4, 4),
                   textcoords="offset points", ha="right", va="bottom", fontsize=9)  # fmt: skip
-    axes.annotate(f"{ceilings.bandwidth / 1e9:.0f} GB/s", (left, y[0]), (14, 0),
-                  textcoords="offset points", ha="left", va="center", fontsize=9)  # fmt: skip
+    axes.annotate(f"{highest / 1e9:.0f} GB/s", (knee, y[1]), (-18, -2),
+                  textcoords="offset points", ha="right", va="center", fontsize=9)  # fmt: skip
     axes.set_xscale("log")
     axes.set_yscale("log")
     plain_ticks(axes.xaxis, axes.yaxis)
