@@ -1,7 +1,10 @@
-"""Measure what compression does to a net trained on CIFAR-10, and write docs/compression.csv.
+"""Measure what compression does to a net trained on CIFAR-10.
 
     python docs/compression.py RUN                     bytes, pruning, rank
-    python docs/compression.py RUN --teacher RUN2      distillation as well: it trains RUN anew
+    python docs/compression.py RUN --teacher RUN2      trains RUN anew, with the teacher and without
+    … --images 10000 --seed 1                          on some images only, from another seed
+
+The first writes docs/compression.csv, the others add lines to docs/distillation.csv.
 
 RUN is a run directory of `python -m tinyshuffle train --recipe coffee`. Times are those of one
 thread's processor, so that others on the machine do not matter much; the smallest of several.
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
+import dataclasses
 import io
 import itertools
 import sys
@@ -29,6 +33,7 @@ from tinyshuffle.train import evaluate, schedule  # noqa: E402
 from tinyshuffle.train.average import Average  # noqa: E402
 
 FILE = Path(__file__).with_suffix(".csv")
+DISTILLED = FILE.with_name("distillation.csv")
 PRUNED = 0.2, 0.4, 0.6, 0.7, 0.8, 0.9
 CALIBRATION = 256  # images
 SHARE = 0.9  # of the loss that is the teacher's
@@ -93,51 +98,70 @@ def rows(run: Path) -> Iterator[list[object]]:
         yield ["rank of fc", rank, f"{accuracy:.4f}", nbytes, "", ""]
 
 
-def distil(run: Path, teacher_run: Path, share: float) -> float:
-    """Train the net of a run anew as it was trained, and from a teacher; return the accuracy."""
-    config, teacher = ts.load(run).config, ts.DataParallel(ts.load(teacher_run).net)
-    train, test = ts.data.load(config.data)
-    net = ts.models.create(config.model, num_classes=10, stem="cifar", seed=config.seed)
+def anew(run: Path, teacher: nn.Module | None, images: int, seed: int) -> float:
+    """Train the net of a run anew, as it was trained or from a teacher; return the accuracy."""
+    config = ts.load(run).config
+    whole, test = ts.data.load(config.data)
+    train = dataclasses.replace(whole, images=whole.images[:images], labels=whole.labels[:images])
+    net = ts.models.create(config.model, num_classes=10, stem="cifar", seed=seed)
     average, fast = Average(net, config.ema), ts.DataParallel(net)
-    loss = nn.DistillationLoss(temperature=4, share=share)
+    distillation = nn.DistillationLoss(temperature=4, share=SHARE)
+    cross_entropy = nn.CrossEntropyLoss(config.label_smoothing)
     sgd = ts.optim.SGD(net.parameters(), config.lr, momentum=config.momentum, nesterov=True,
                        weight_decay=config.weight_decay)  # fmt: skip
     steps = len(train) // config.batch_size
     for epoch in range(config.epochs):
         size = config.size(epoch, config.epochs, 32)
-        batches = ts.data.batches(train, config.batch_size, seed=config.seed, epoch=epoch,
-                                  drop_last=True, size=size)  # fmt: skip
+        batches = ts.data.batches(train, config.batch_size, seed=seed, epoch=epoch, drop_last=True)
         for step, (x, labels) in enumerate(batches, epoch * steps):
             sgd.lr = config.lr * schedule.factor("one-cycle", step, config.epochs * steps)
-            loss(fast(x), labels, teacher(x))
-            fast.backward(loss.backward())
+            logits = fast(x if size == 32 else ts.data.shrink(x, size))
+            if teacher is None:
+                cross_entropy(logits, labels)
+                fast.backward(cross_entropy.backward())
+            else:  # it sees the images at the size that it was trained with last
+                distillation(logits, labels, teacher(x))
+                fast.backward(distillation.backward())
             sgd.step()
             sgd.zero_grad()
             average.update(step)
         print(f"epoch {epoch + 1} of {config.epochs}", flush=True)
-    seen = itertools.islice(ts.data.batches(train, 128, seed=config.seed, epoch=0), 16)
+    seen = itertools.islice(ts.data.batches(train, 128, seed=seed, epoch=0), 16)
     ts.train.update_bn(average.net, seen)
     return evaluate(ts.DataParallel(average.net), test).accuracy
+
+
+def write(path: Path, lines: list[list[object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        csv.writer(file, lineterminator="\n").writerows(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--teacher", type=Path)
+    parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     ts.set_num_threads(1)
-    lines = list(csv.reader(FILE.open(encoding="utf-8"))) if FILE.exists() else []
+    lines: list[list[object]] = []
     if given.teacher is None:
         lines = [["what", "step", "accuracy", "bytes", "packed", "milliseconds"]]
         for line in rows(given.run):
             print(*line, flush=True)
-            lines.append(list(map(str, line)))
+            lines.append(line)
+        write(FILE, lines)
     else:
-        accuracy = distil(given.run, given.teacher, SHARE)
-        print(f"distilled: {accuracy:.4f}")
-        lines.append(["distilled", str(SHARE), f"{accuracy:.4f}", "", "", ""])
-    with FILE.open("w", encoding="utf-8", newline="\n") as file:
-        csv.writer(file, lineterminator="\n").writerows(lines)
+        if DISTILLED.exists():
+            lines += csv.reader(DISTILLED.open(encoding="utf-8"))
+        else:
+            lines = [["learns from", "images", "seed", "accuracy"]]
+        teacher = ts.DataParallel(ts.load(given.teacher).net)
+        for what, its in (("labels alone", None), ("with a teacher", teacher)):
+            accuracy = anew(given.run, its, given.images, given.seed)
+            print(f"{what}: {accuracy:.4f}", flush=True)
+            lines.append([what, given.images, given.seed, f"{accuracy:.4f}"])
+        write(DISTILLED, lines)
 
 
 if __name__ == "__main__":
