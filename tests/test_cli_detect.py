@@ -71,7 +71,7 @@ def test_resume(folder):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("train", "--detector", "fast"), "light-head or faster"),
+        (("train", "--detector", "fast"), "faster or light-head"),
         (("train", "--resume", "@", "--lr", "1"), "contradicts --resume"),
         (("train", "--name", "a/b"), "not the name of a directory"),
         (("train", "--resume", "absent"), "there is no run"),
@@ -103,4 +103,4 @@ def test_cost_counts_a_detector():
     assert "square" in refused(
         "cost", "shufflenet_v2_x0_5", "--detector", "faster", "--input-size", "64x96"
     )
-    assert "light-head, faster" in refused("cost", "shufflenet_v2_x0_5", "--detector", "x")
+    assert "faster, light-head" in refused("cost", "shufflenet_v2_x0_5", "--detector", "x")

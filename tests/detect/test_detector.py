@@ -82,7 +82,7 @@ def test_one_class():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: Detector("fast", MODEL, 3, 64), "light-head or faster"),
+        (lambda: Detector("fast", MODEL, 3, 64), "faster or light-head"),
         (lambda: Detector("faster", "no_net", 3, 64), "unknown model"),
         (lambda: Detector("faster", MODEL, 0, 64), "num_classes"),
         (lambda: Detector("faster", MODEL, 3, 8), "larger pictures"),

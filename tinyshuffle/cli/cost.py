@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @WEIGHTS
 @click.option("--table", metavar="NAME", help="A table of the papers, printed beside our counts.")
 @click.option(
-    "--detector", metavar="NAME", help="A detector on MODEL: light-head, faster.  [default: none]"
+    "--detector", metavar="NAME", help="A detector on MODEL: faster, light-head.  [default: none]"
 )
 @click.option("--input-size", metavar="N", type=SIZE, default="224", help=INPUT_SIZE.format(224))
 @click.option("--batch", metavar="N", type=WHOLE, default=1, help="Images.  [default: 1]")

@@ -41,7 +41,7 @@ def _option(name: str, text: str, default: object, **arguments: Any) -> Any:
 
 
 @detect.command(short_help="Train a detector.")
-@_option("detector", "light-head, faster.", "light-head", metavar="NAME")
+@_option("detector", "faster, light-head.", "faster", metavar="NAME")
 @_option("model", "The backbone, one of `models`.", "shufflenet_v2_x0_5", metavar="NAME")
 @_option("data", "scenes, or a folder in COCO's layout.", "scenes", metavar="NAME|FOLDER")
 @_option("pictures", "Scenes to train with.", 3000, metavar="N", type=WHOLE)
@@ -63,7 +63,7 @@ def _option(name: str, text: str, default: object, **arguments: Any) -> Any:
     "--resume", metavar="RUN", type=PATH, help="Continue a run that was stopped, with its options."
 )
 def train(resume: str | None, name: str | None, runs_dir: str, **options: Any) -> None:
-    """Train a detector, by default Light-Head R-CNN on scenes that are drawn at once.
+    """Train a detector, by default Faster R-CNN on scenes that are drawn at once.
 
     RUNS_DIR/NAME receives log.csv, log.jsonl, curves.png, precision_recall.png, detections.png,
     config.json, machine.json and the checkpoints last.npz and best.npz. Ctrl-C stops after the

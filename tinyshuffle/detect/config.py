@@ -32,7 +32,7 @@ class DetectConfig:
 
     Attributes
     ----------
-    detector : {"light-head", "faster"}
+    detector : {"faster", "light-head"}
     model : str
         Of the backbone.
     data : str
@@ -60,7 +60,7 @@ class DetectConfig:
         Names the field, its value and what it may be.
     """
 
-    detector: str = "light-head"
+    detector: str = "faster"
     model: str = "shufflenet_v2_x0_5"
     data: str = SCENES
     pictures: int = 3000

@@ -17,6 +17,8 @@ its hand-written backward. So is the head. What stands between chooses: see
 
 from __future__ import annotations
 
+from math import sqrt
+
 import numpy as np
 
 from .. import nn
@@ -31,7 +33,7 @@ from .large_separable import LargeSeparableConv2d
 
 __all__ = ["KINDS", "Body", "Detector"]
 
-KINDS = ("light-head", "faster")
+KINDS = ("faster", "light-head")
 
 BINS = 5  # P: a box is read as P·P bins
 THIN = 10  # channels of each bin of the thin map
@@ -150,7 +152,10 @@ class Detector(nn.Module):
         out = nn.Linear(HIDDEN, num_classes + 1 + 4)
         head = nn.Sequential(flatten=nn.Flatten(), fc=fc, relu=nn.ReLU(), out=out)
         self.head = DataParallel(head)
-        nn.init.normal(out, 0.01)
+        # large enough for a backbone that begins with random weights: what comes back through small
+        # ones is too little for it to learn from
+        nn.init.normal(fc, sqrt(2 / (BINS * BINS * read)))
+        nn.init.normal(out, 0.03)
         self.initialise(generator(seed))
 
     # ---- the two stages

@@ -3,8 +3,9 @@
 An anchor is an object's if their IoU is 0.7 or more, or if no anchor has a higher one with that
 object; it is none's below 0.3; of the others nothing is learned. A proposal is an object's from 0.5
 on. Of both, few are taken, with not too many that show nothing: 128 anchors of a picture, half of
-them objects' at most, and 64 proposals, a quarter of them objects' at most; the objects' own boxes
-are among the proposals. Ren et al. 2015, section 3.1.2; Girshick 2015, section 2.3.
+them objects' at most, and 32 proposals, half of them objects' at most; the objects' own boxes are
+among the proposals. Ren et al. 2015, section 3.1.2; Girshick 2015, section 2.3, with fewer boxes
+that show nothing: nets that begin with random weights learn sooner what the others are.
 
 These are choices, and constants for the gradient.
 """
@@ -23,7 +24,7 @@ from .detector import WEIGHTS, Detector
 
 __all__ = ["ANCHORS", "BOXES", "Choice", "choose"]
 
-ANCHORS, BOXES = 128, 64  # of a picture
+ANCHORS, BOXES = 128, 32  # of a picture
 SURE, NONE, OBJECT = 0.7, 0.3, 0.5  # IoU of an anchor with an object, with none; of a proposal
 IN_CROWD = 0.5  # of a box, beyond which it teaches nothing
 
@@ -113,11 +114,11 @@ def _of_boxes(
     none = ~mine & ~_crowded(boxes, objects)
     good = rng.permutation(np.flatnonzero(mine))
     bad = rng.permutation(np.flatnonzero(none))
-    some = good[: BOXES // 4]
+    some = good[: BOXES // 2]
     # always so many, so that the head's plan stays: if too few show nothing, more of the others
     chosen = np.concatenate([some, bad[: BOXES - len(some)]])
     if len(chosen) < BOXES:
-        spare = np.concatenate([good[BOXES // 4 :], some, bad])
+        spare = np.concatenate([good[BOXES // 2 :], some, bad])
         if len(spare) == 0:  # every box lies in a crowd
             spare = np.arange(len(boxes))
         chosen = np.concatenate([chosen, np.resize(spare, BOXES - len(chosen))])
