@@ -1,13 +1,18 @@
-"""Write the pictures of docs/transfer.md: CIFAR-10's classes as folders.
+"""Write the pictures of docs/transfer.md, CIFAR-10's classes as folders; draw what came out.
 
     python docs/transfer.py FOLDER
+    python docs/transfer.py --draw RUN RUN …
 
-writes FOLDER/eight (2,000 and 250 pictures of each class but cat and dog, to train and to test
-with), FOLDER/two (100 and 500 of cat and dog) and FOLDER/ten (40 and 30 of each class).
+The first writes FOLDER/eight (2,000 and 250 pictures of each class but cat and dog, to train and to
+test with), FOLDER/two (100 and 500 of cat and dog) and FOLDER/ten (300 and 100 of each class). The
+second takes the accuracies from the logs of runs, writes docs/transfer.csv and draws
+docs/transfer.png.
 """
 
 from __future__ import annotations
 
+import csv
+import json
 import sys
 from pathlib import Path
 
@@ -17,6 +22,9 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import tinyshuffle as ts  # noqa: E402
+from tinyshuffle import plots  # noqa: E402
+
+CSV, PICTURE = (Path(__file__).with_suffix(ending) for ending in (".csv", ".png"))
 
 TWO = "cat", "dog"
 
@@ -31,13 +39,41 @@ def write(folder: Path, names: tuple[str, ...], count: dict[str, int]) -> None:
                 Image.fromarray(dataset.images[i]).save(place / f"{i}.png")
 
 
+def arm(config: dict[str, object]) -> str:
+    if config["init"] is None:
+        return "random weights"
+    return "ImageNet's, the last layer learns" if config["freeze"] else "ImageNet's, all learn"
+
+
+def draw(runs: list[Path]) -> None:
+    """Test accuracy after each epoch, the mean of all seeds of an arm."""
+    found: dict[str, dict[int, list[float]]] = {}
+    lines = [["begins with", "seed", "epoch", "test_accuracy"]]
+    for run in runs:
+        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        for row in csv.DictReader((run / "log.csv").open(encoding="utf-8")):
+            epoch, right = int(row["epoch"]), float(row["test_accuracy"])
+            found.setdefault(arm(config), {}).setdefault(epoch, []).append(100 * right)
+            lines.append([arm(config), config["seed"], str(epoch), f"{right:.4f}"])
+    with CSV.open("w", encoding="utf-8", newline="\n") as file:
+        csv.writer(file, lineterminator="\n").writerows(lines)
+    means = {name: [sum(v) / len(v) for v in epochs.values()] for name, epochs in found.items()}
+    epochs = list(next(iter(found.values())))
+    figure = plots.curves(epochs, means, "epoch", "test accuracy, %")
+    figure.axes[0].set_xticks(epochs)
+    figure.savefig(PICTURE, dpi=144, facecolor="white", metadata={"Software": None})
+
+
 def main() -> None:
+    if sys.argv[1] == "--draw":
+        draw([Path(run) for run in sys.argv[2:]])
+        return
     folder = Path(sys.argv[1])
     classes = ts.data.classes("cifar10")
     others = tuple(name for name in classes if name not in TWO)
     write(folder / "eight", others, {"train": 2000, "test": 250})
     write(folder / "two", TWO, {"train": 100, "test": 500})
-    write(folder / "ten", classes, {"train": 40, "test": 30})
+    write(folder / "ten", classes, {"train": 300, "test": 100})
 
 
 if __name__ == "__main__":
