@@ -25,3 +25,9 @@ def test_a_missing_compiler_is_named(monkeypatch):
     assert peers.no_compiler() == sentence
     monkeypatch.setenv("CXX", f"'{sys.executable}' -O2")
     assert peers.no_compiler() == ""
+
+
+def test_a_variant_is_not_written_by_hand():
+    assert peers.torch_arguments("shufflenet_v2_x0_5", {}) == {"width": 0.5}
+    assert peers.torch_arguments("shufflenet_v2_x0_5", {"se": True}) is None
+    assert peers.torch_arguments("shufflenet_v1_x2_0_g3", {}) is None

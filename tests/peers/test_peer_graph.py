@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import tinyshuffle as ts
 from tinyshuffle.bench import libraries
 from tinyshuffle.bench.peer_graph import torch_graph
-from tinyshuffle.bench.peer_torch import ShuffleNetV1, ShuffleNetV2, copy_weights
+from tinyshuffle.bench.peer_torch import ShuffleNetV1, ShuffleNetV2, copy_weights, torch_layout
 
 CLASSES = 5
 # a ReLU for each of two branches, where the twin has one behind both; the twin's shuffle, padding
@@ -137,3 +137,30 @@ def test_dropout_is_timed_and_not_compared():
     shares = [m.p for side in (net, peer) for m in side.modules() if type(m).__name__ == "Dropout"]
     assert shares == [0.5] * 4
     ts.set_num_threads(None)
+
+
+def test_what_layers_are_told_is_passed_on():
+    """Arguments that no net of the zoo needs, or only one that is large."""
+    net = ts.nn.Sequential(
+        ts.nn.Conv2d(3, 6, (3, 2), stride=(1, 2), padding=(2, 1), dilation=(2, 1), groups=3),
+        ts.nn.BatchNorm2d(6, eps=0.1, momentum=0.7),
+        ts.nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False),
+        ts.nn.MaxPool2d(3, stride=2, ceil_mode=True),
+        ts.nn.Conv2d(6, 6, 3, padding=2, dilation=2, groups=6),
+        ts.nn.Conv2d(6, 8, 1, groups=2),
+        ts.nn.AvgPool2d(2, stride=1, padding=1),
+        ts.nn.GlobalAvgPool(),
+    ).initialise(0)
+    # the max pool's last window hangs over, below and at the right
+    x = np.random.default_rng(0).standard_normal((2, 10, 15, 3))
+    peer = torch_graph(net, x.shape, train=True)
+    copy_weights(net, peer)
+    theirs, operations = a_step(peer.double(), x)
+    assert "aten.constant_pad_nd.default" not in count(operations)  # ceil_mode does it
+    y = net.astype("float64").train()(x)
+    net.backward(np.ones_like(y))
+    mine = {p.name: torch_layout(p.grad) for p in net.parameters()}
+    mine |= {name: v for name, v in net.state_dict().items() if name not in mine} | {"logits": y}
+    assert mine.keys() == theirs.keys()
+    for name, value in theirs.items():
+        np.testing.assert_allclose(mine[name], value, rtol=1e-9, atol=1e-9, err_msg=name)
