@@ -226,7 +226,7 @@ def test_kernels_are_plain_python_too():
     x, w, b = images(2, 5, 4, 17), images(3, 3, 17), images(17)
     y = np.empty_like(x)
     arguments = x.ravel(), w.ravel(), b, np.zeros(4 * 17), *x.shape
-    kernels.depthwise.forward_1.py_func(y.reshape(-1), *arguments, 0, 5)
+    kernels.depthwise.forward_1.py_func(y.reshape(-1), *arguments, 0, 5, (x.ravel(),), (x.size,))
     np.testing.assert_allclose(y, ops.depthwise_conv2d(x, w, b, 1, 1), rtol=0, atol=1e-12)
 
     check = "import test_bite as t; print(*map(t.agree, t.FAMILIES))"

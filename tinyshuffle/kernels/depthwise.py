@@ -42,7 +42,7 @@ def depthwise_conv2d(
     special = special_stride(w.shape, stride, padding, dilation)
     if special:
         forward = forward_1 if special == 1 else forward_2
-        forward(y.reshape(-1), xf, wf, bf, np.zeros(wd * c, dtype), n, h, wd, c, 0, ho)
+        forward(y.reshape(-1), xf, wf, bf, np.zeros(wd * c, dtype), n, h, wd, c, 0, ho, (xf,), (x.size,))
     else:
         window = (kh, kw, *pair(stride), *pair(padding), *pair(dilation))
         window_forward(y, xf.reshape(x.shape), wf.reshape(w.shape), bf, *window)
@@ -70,7 +70,7 @@ def depthwise_conv2d_backward(
         dx = memory.empty(x.shape, dtype)
         backward = backward_1 if special == 1 else backward_2
         spare, part = np.zeros((2, wd * c), dtype), np.zeros((-(-c // LANES), 10 * LANES), dtype)
-        backward(dx.reshape(-1), sums, dyf, xf, wf, *spare, part, n, h, wd, c)
+        backward(dx.reshape(-1), sums, dyf, xf, wf, *spare, part, n, h, wd, c, (xf,), (x.size,))
     else:
         dx = memory.zeros(x.shape, dtype)
         window = (kh, kw, *pair(stride), *pair(padding), *pair(dilation))
@@ -90,8 +90,9 @@ def special_stride(
 
 
 @fused
-def forward_1(y, x, w, b, zeros, n_images, height, width, c, first, last):
-    # The rows `first` to `last` of each image that comes out.
+def forward_1(y, x, w, b, zeros, n_images, height, width, c, first, last, ahead, places):
+    # The rows `first` to `last` of each image that comes out. Meanwhile as much of each of the
+    # arrays `ahead`, from `places` on, is fetched as what comes next will want.
     # A window's columns are l(eft), m(iddle), r(ight), its rows 0, 1, 2.
     line = width * c
     zero = load(zeros, 0)
@@ -109,11 +110,11 @@ def forward_1(y, x, w, b, zeros, n_images, height, width, c, first, last):
                 w20, w21, w22 = load(w, c0 + 6 * c), load(w, c0 + 7 * c), load(w, c0 + 8 * c)
                 l0, l1, l2 = zero, zero, zero
                 m0, m1, m2 = load(above, at0), load(x, at1), load(below, at2)
-                # the next row but one, a cache line a step
-                ahead = j + 2 * line + start * width
+                fetched = j + start * width  # a cache line a step
                 for _ in range(width - 1):
-                    prefetch(x, ahead)
-                    ahead += LANES
+                    for f in range(len(ahead)):
+                        prefetch(ahead[f], places[f] + fetched)
+                    fetched += LANES
                     r0, r1, r2 = load(above, at0 + c), load(x, at1 + c), load(below, at2 + c)
                     v = bias + l0 * w00 + m0 * w01 + r0 * w02 + l1 * w10 + m1 * w11 + r1 * w12
                     store(y, at1, v + l2 * w20 + m2 * w21 + r2 * w22)
@@ -127,7 +128,7 @@ def forward_1(y, x, w, b, zeros, n_images, height, width, c, first, last):
 
 
 @fused
-def forward_2(y, x, w, b, zeros, n_images, height, width, c, first, last):
+def forward_2(y, x, w, b, zeros, n_images, height, width, c, first, last, ahead, places):
     line = width * c
     zero = load(zeros, 0)
     ho, wo = (height + 1) // 2, (width + 1) // 2
@@ -144,11 +145,12 @@ def forward_2(y, x, w, b, zeros, n_images, height, width, c, first, last):
                 w10, w11, w12 = load(w, c0 + 3 * c), load(w, c0 + 4 * c), load(w, c0 + 5 * c)
                 w20, w21, w22 = load(w, c0 + 6 * c), load(w, c0 + 7 * c), load(w, c0 + 8 * c)
                 l0, l1, l2 = zero, zero, zero
-                ahead = j + 2 * line + 2 * start * width
+                fetched = j + 2 * start * width
                 for _ in range(width // 2):
                     for _ in range(4):
-                        prefetch(x, ahead)
-                        ahead += LANES
+                        for f in range(len(ahead)):
+                            prefetch(ahead[f], places[f] + fetched)
+                        fetched += LANES
                     m0, m1, m2 = load(above, at0), load(x, at1), load(below, at2)
                     r0, r1, r2 = load(above, at0 + c), load(x, at1 + c), load(below, at2 + c)
                     v = bias + l0 * w00 + m0 * w01 + r0 * w02 + l1 * w10 + m1 * w11 + r1 * w12
@@ -184,9 +186,12 @@ def window_forward(y, x, w, b, kh, kw, sh, sw, ph, pw, dh, dw):
 
 
 @fused
-def backward_1(dx, sums, dy, x, w, zeros, spare, part, n_images, height, width, c):
+def backward_1(
+    dx, sums, dy, x, w, zeros, spare, part, n_images, height, width, c, ahead, places
+):  # fmt: skip
     # Pixel (p, q) of x met tap (i, j) in the window around (p + 1 - i, q + 1 - j). So rows 0, 1, 2
     # of dy stand below, at and above p, and r(ight), m(iddle), l(eft) belong to taps 0, 1, 2.
+    # The arrays `ahead`, from `places` on, are fetched as in forward_1.
     line = width * c
     zero = load(zeros, 0)
     block = max(1, 64 // width)  # rows to walk before the sums in registers change
@@ -211,7 +216,11 @@ def backward_1(dx, sums, dy, x, w, zeros, spare, part, n_images, height, width, 
                     at0, at1, at2 = i + c0, j + c0, k + c0
                     l0, l1, l2 = zero, zero, zero
                     m0, m1, m2 = load(below, at0), load(dy, at1), load(above, at2)
+                    fetched = j + start * width
                     for q in range(width):
+                        for f in range(len(ahead)):
+                            prefetch(ahead[f], places[f] + fetched)
+                        fetched += LANES
                         r0, r1, r2 = zero, zero, zero
                         if q < width - 1:
                             r0, r1 = load(below, at0 + c), load(dy, at1 + c)
@@ -264,7 +273,9 @@ def _collect(sums, part, c):
 
 
 @fused
-def backward_2(dx, sums, dy, x, w, zeros, spare, part, n_images, height, width, c):
+def backward_2(
+    dx, sums, dy, x, w, zeros, spare, part, n_images, height, width, c, ahead, places
+):  # fmt: skip
     # The pixels of x in blocks of four, (2p, 2q) to (2p + 1, 2q + 1). Those in even rows and
     # columns met one tap only, those in odd ones four: with l0 l1  the dy at (p, q), (p, q + 1),
     #                                                       b0 b1       (p + 1, q), (p + 1, q + 1).
@@ -294,7 +305,13 @@ def backward_2(dx, sums, dy, x, w, zeros, spare, part, n_images, height, width, 
                     if 2 * p + 1 == height:  # there is no odd row: read zeros, write nowhere
                         from_odd, to_odd, odd_at = zeros, spare, c0
                     l0, b0 = load(dy, at), load(below, bat)
+                    fetched = (n * ho + p) * wo * c + start * wo
                     for q in range(wo):
+                        for f in range(len(ahead)):  # those of x's size take four lines a step
+                            lines = 1 if f < 2 else 4
+                            for k in range(lines):
+                                prefetch(ahead[f], places[f] + lines * fetched + k * LANES)
+                        fetched += LANES
                         l1, b1 = zero, zero
                         if q < wo - 1:
                             l1, b1 = load(dy, at + c), load(below, bat + c)

@@ -217,7 +217,10 @@ def where_greater(v: np.ndarray, u: np.ndarray, a: np.ndarray, b: np.ndarray) ->
 
 
 def prefetch(a: np.ndarray, i: int) -> None:
-    """Ask for a[i] to be brought into the cache; past the end of ``a`` it asks for nothing."""
+    """Ask for a[i] to be brought into the second-level cache, and past the end for nothing.
+
+    Not into the first one, which is full of what is being computed.
+    """
 
 
 class Lanes(types.Type):
@@ -324,8 +327,8 @@ def _lower_prefetch(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     kind = ir.FunctionType(ir.VoidType(), [address, number, number, number])
     function = builder.module.declare_intrinsic("llvm.prefetch", [address], kind)
     pointer = builder.bitcast(_pointer(context, builder, sig, args), address)
-    read_keep_data = [ir.Constant(number, n) for n in (0, 3, 1)]
-    builder.call(function, [pointer, *read_keep_data])
+    read_second_data = [ir.Constant(number, n) for n in (0, 2, 1)]
+    builder.call(function, [pointer, *read_second_data])
     return context.get_dummy_value()
 
 

@@ -74,7 +74,7 @@ def conv(address, zero):
                 multiply(
                     here if direct else sy, g * row, groups * row, end,
                     columns, g * k, groups * k, panels[g * steps * packed(og) :], 0, rows, k, og,
-                    (x,), (0,), 0,
+                    (x,), (0,), (0,),
                 )  # fmt: skip
             if not direct:
                 unpad(here, o, sy, rows, groups, og, row)
@@ -144,7 +144,7 @@ def conv_backward(address, zero):
             for g in range(groups):
                 multiply(
                     to, g * row, groups * row, WRITE, sy, g * og, o,
-                    panels[g * og * packed(k) :], 0, rows, og, k, (x,), (0,), 0,
+                    panels[g * og * packed(k) :], 0, rows, og, k, (x,), (0,), (0,),
                 )  # fmt: skip
             if row != k:
                 unpad(columns, groups * k, sd, rows, groups, k, row)

@@ -77,10 +77,13 @@ def depthwise(address, zero):
         else:
             z = x[at * c :]
         here = y[first * ho * wo * c : (first + count) * ho * wo * c]
+        next_ = (first + count) * h * wd * x_row
         if stride == 1:
-            forward_1(here, z, w, shifts, zeros, count, h, wd, c, line, last_line)
+            forward_1(
+                here, z, w, shifts, zeros, count, h, wd, c, line, last_line, (x, y), (next_, next_)
+            )
         else:
-            forward_2(here, z, w, shifts, zeros, count, h, wd, c, line, last_line)
+            forward_2(here, z, w, shifts, zeros, count, h, wd, c, line, last_line, (x,), (next_,))
         if last_line - line < ho:
             here = here[line * wo * c : last_line * wo * c]  # of one image
         if channels > 0:
@@ -127,10 +130,12 @@ def depthwise_backward(address, zero):
             z = x[first * size :]
         here = dx[first * size : (first + count) * size]
         target = st if shuffle > 1 else here
+        of_y, of_x = (first + count) * ho * wo, (first + count) * h * wd
+        ahead, places = (dy, y, x, dx), (of_y * dy_row, of_y * c, of_x * x_row, of_x * c)
         if stride == 1:
-            backward_1(target, dw, sy, z, w, zeros, spare, part, count, h, wd, c)
+            backward_1(target, dw, sy, z, w, zeros, spare, part, count, h, wd, c, ahead, places)
         else:
-            backward_2(target, dw, sy, z, w, zeros, spare, part, count, h, wd, c)
+            backward_2(target, dw, sy, z, w, zeros, spare, part, count, h, wd, c, ahead, places)
         if shuffle > 1:
             transpose(here, st[: here.size], c // shuffle, shuffle)
         if more.size > 0:

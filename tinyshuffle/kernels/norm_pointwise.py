@@ -112,7 +112,7 @@ def pointwise(address, zero):
                 multiply(
                     here if direct else sy, g * row + j, y_row if direct else groups * row, end,
                     a, at + g * cg, a_row, panel, 0, rows, cg, n,
-                    (x, y), (next_ * x_row, next_ * y_row), share * max(c, o),
+                    (x, y), (next_ * x_row, next_ * y_row), (share * x_row, share * y_row),
                 )  # fmt: skip
         if not direct:
             unpad(here, y_row, sy, rows, groups, og, row)
@@ -169,7 +169,7 @@ def pointwise_backward(address, zero):
                 here if direct else sd, g * row, dx_row if direct else groups * row, WRITE,
                 sy, g * og, o, panel, 0, rows, og, cg,
                 (x, dy, y, dx), (next_ * x_row, next_ * dy_row, next_ * o, next_ * dx_row),
-                share * max(c, o),
+                (share * x_row, share * dy_row, share * o, share * dx_row),
             )  # fmt: skip
         if not direct:
             if shuffle == 1:

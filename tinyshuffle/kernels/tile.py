@@ -291,20 +291,21 @@ def multiply(y, to, y_row, end, a, i, a_row, panels, j, m, k, n, ahead, at_ahead
     ``end`` is WRITE, or SHIFT or RECTIFY for panels of K + 1 rows.
 
     Up to ROWS - 1 rows more are read and written, and rows shorter than a vector are padded.
-    Meanwhile some ``ahead_size`` numbers of each of the arrays ``ahead``, from ``at_ahead`` on, are
-    brought into the cache: the products leave the memory idle, and what comes next would wait.
+    Meanwhile so many numbers ``ahead_size`` of each of the arrays ``ahead``, from ``at_ahead`` on,
+    are brought into the cache: the products leave the memory idle, and what comes next would wait.
     """
     vector, left = 0, packed(n) // VECTOR
     tiles = (m + ROWS - 1) // ROWS * ((left + 2) // 3)
-    lines, fetched = (ahead_size // LANES + tiles) // tiles, 0
+    done = 0
     while left > 0:  # one panel, which stays in the first-level cache, for all the rows
         vectors, start = _next(left), _column(vector, n)
         last = _column(vector + vectors - 1, n) - start
         for r in range(0, m, ROWS):
             for f in range(len(ahead)):
-                for line in range(fetched, fetched + lines):
+                lines = ahead_size[f] // LANES + 1
+                for line in range(done * lines // tiles, (done + 1) * lines // tiles):
                     prefetch(ahead[f], at_ahead[f] + line * LANES)
-            fetched += lines
+            done += 1
             at, of = to + r * y_row + start, i + r * a_row
             if vectors == 3:
                 _tile_3(y, at, y_row, last, end, a, of, a_row, 1, panels, j, 3 * VECTOR, k)
