@@ -83,12 +83,9 @@ RECORDS = [
     ("channel_shuffle._shuffle", "y", lambda r: r.m, "rest"),
     ("activations._clip", "y", lambda r: r.m, "rest"),
     ("activations._gate", "dx", lambda r: r.m, "rest"),
-    ("meeting._side_by_side", "y", lambda r: 2 * r.m * r.c, "meeting"),
-    ("meeting._apart", "dx", lambda r: 2 * r.m * r.c, "meeting"),
-    ("meeting._apart", "sums2", lambda r: -2 * r.c, "meeting"),
-    ("meeting._normalise_add", "y", lambda r: r.m * r.c, "meeting"),
-    ("meeting._gate_and_add", "dx", lambda r: r.m * r.c, "meeting"),
-    ("meeting._gate_and_add", "sums", lambda r: -2 * r.c, "meeting"),
+    ("meeting._forward", "y", lambda r: r.m * r.c * (1 if r.adds else 2), "meeting"),
+    ("meeting._backward", "dx", lambda r: r.m * r.c * (1 if r.adds else 2), "meeting"),
+    ("meeting._backward", "sums2", lambda r: -2 * r.c, "meeting"),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tinyshuffle import kernels, nn
 from tinyshuffle.backend import F
 from tinyshuffle.kernels import play, works
 from tinyshuffle.models import ShuffleUnitV1, ShuffleUnitV2
-from tinyshuffle.plan import fuse, fused, trace
+from tinyshuffle.plan import Player, fuse, fused, place, trace
 
 SHAPE = (3, 6, 5, 12)
 
@@ -57,6 +58,53 @@ def test_the_units_of_the_papers():
     names = large(v1, (3, 6, 5, 24))
     assert names.count("norm_add_relu") == names.count("norm_add_relu_backward") == 1
     assert not {"channel_shuffle", "relu", "batch_norm", "add"} & set(names)
+
+
+def meeting_nets():
+    """Units behind each other: where their branches meet, the next pointwise convolution reads."""
+    v2 = nn.Sequential(
+        ShuffleUnitV2(12, 12, 2), ShuffleUnitV2(12, 12, 1), ShuffleUnitV2(12, 12, 1),
+        ShuffleUnitV2(12, 20, 2), ShuffleUnitV2(20, 20, 1),
+    )  # fmt: skip
+    v1 = nn.Sequential(
+        ShuffleUnitV1(12, 24, 3, stride=2), ShuffleUnitV1(24, 24, 3, stride=1),
+        ShuffleUnitV1(24, 24, 3, stride=1),
+    )  # fmt: skip
+    return {"v2": v2, "v1": v1}
+
+
+@pytest.mark.parametrize(("name", "joined"), [("v2", 7), ("v1", 2)])
+def test_branches_meet_together_with_the_products_behind_or_before(name, joined):
+    """Block by block or one after the other is the same, and no row writes over what another reads.
+
+    The pixels of an image, 63, are no multiple of those of a block, nor are the slices alike.
+    """
+    net, rng = meeting_nets()[name].astype(np.float64), np.random.default_rng(0)
+    x, found = rng.standard_normal((13, 9, 7, 12)), []
+    plan = fuse(trace(net, x.shape, x.dtype, train=True))
+    pairs = [i for i, row in enumerate(plan.rows) if row.joined]
+    assert len(pairs) == joined and str(plan).count("& ") == joined + 1
+    for i in pairs:
+        before, row = plan.rows[i - 1 : i + 1]
+        lives = {v.buffer for r in (before, row) for v in (*r.reads, *r.writes)}
+        placed = [b for b in place(plan).buffers if b.index in lives and b.place is not None]
+        for a, b in itertools.combinations(placed, 2):
+            assert a.place + a.nbytes <= b.place or b.place + b.nbytes <= a.place
+    for slices, together in (1, True), (1, False), (2, True), (3, False):
+        player = Player(net, plan, slices)
+        for part in player.slices:
+            assert len(part.records._joined) == joined
+            taken = [part.records.array["kernel"][inner] for _, inner in part.records._joined]
+            assert taken == joined * [play.TAKEN]
+            part.records.join(together)
+        y = player.forward(x)
+        dx = player.backward(np.random.default_rng(1).standard_normal(y.shape))
+        found.append([y.copy(), dx.copy(), *(p.grad.copy() for p in net.parameters())])
+        for p in net.parameters():
+            p.grad = None
+    for others in found[1:]:
+        for a, b in zip(found[0], others, strict=True):
+            assert np.abs(a - b).max() <= 1e-11 * max(1, np.abs(a).max())
 
 
 def test_what_two_layers_read_is_kept():

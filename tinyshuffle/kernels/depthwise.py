@@ -42,7 +42,8 @@ def depthwise_conv2d(
     special = special_stride(w.shape, stride, padding, dilation)
     if special:
         forward = forward_1 if special == 1 else forward_2
-        forward(y.reshape(-1), xf, wf, bf, np.zeros(wd * c, dtype), n, h, wd, c, 0, ho, (xf,), (x.size,))
+        zeros, nothing = np.zeros(wd * c, dtype), ((xf,), (x.size,))
+        forward(y.reshape(-1), xf, wf, bf, zeros, n, h, wd, c, 0, ho, *nothing)
     else:
         window = (kh, kw, *pair(stride), *pair(padding), *pair(dilation))
         window_forward(y, xf.reshape(x.shape), wf.reshape(w.shape), bf, *window)
@@ -70,7 +71,8 @@ def depthwise_conv2d_backward(
         dx = memory.empty(x.shape, dtype)
         backward = backward_1 if special == 1 else backward_2
         spare, part = np.zeros((2, wd * c), dtype), np.zeros((-(-c // LANES), 10 * LANES), dtype)
-        backward(dx.reshape(-1), sums, dyf, xf, wf, *spare, part, n, h, wd, c, (xf,), (x.size,))
+        nothing = (xf,), (x.size,)
+        backward(dx.reshape(-1), sums, dyf, xf, wf, *spare, part, n, h, wd, c, *nothing)
     else:
         dx = memory.zeros(x.shape, dtype)
         window = (kh, kw, *pair(stride), *pair(padding), *pair(dilation))

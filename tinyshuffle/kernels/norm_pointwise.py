@@ -2,7 +2,8 @@
 
 Behind the batch norm in front, its ReLU and its shuffle, a block of pixels is in the cache; there
 it is multiplied, and the sums of the batch norm behind are taken. See :mod:`tinyshuffle.plan.fused`
-for what that means, and :mod:`tinyshuffle.kernels.tile` for the product.
+for what that means, and :mod:`tinyshuffle.kernels.tile` for the product. A pass in which branches
+meet, just before or behind, may be done along: see :mod:`tinyshuffle.kernels.meeting_block`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,15 @@ from .batch_norm import (
 )
 from .channel_shuffle import transpose
 from .jit import fused, fused_part, scratch
+from .meeting_block import (
+    backward_block,
+    finish,
+    forward_block,
+    neighbours,
+    spares_of,
+    sums_of,
+    tables_of,
+)
 from .record import doubles, floats, record_at
 from .stage import add, folding, gradient_block, stage
 from .tile import (
@@ -90,8 +100,12 @@ def pointwise(address, zero):
         panels = scratch(k * packed(columns), x)
     else:
         panels = panels_of(w, groups, cg, og, w_row, 1, og, scale, shifts)
+    tables, spares = tables_of(r.joined, x, zero), spares_of(r.joined, x)
+    (u, v, _), (u_row, v_row, _) = neighbours(r.joined, zero)
     for first in range(0, m, block):
         rows = min(block, m - first)
+        if r.joined != 0:
+            forward_block(r.joined, tables, spares, first, rows, zero)
         a, at, a_row = sx, 0, c
         if table.size == 0 and shuffle == 1 and rows % ROWS == 0:
             a, at, a_row = x, first * x_row, x_row
@@ -112,7 +126,9 @@ def pointwise(address, zero):
                 multiply(
                     here if direct else sy, g * row + j, y_row if direct else groups * row, end,
                     a, at + g * cg, a_row, panel, 0, rows, cg, n,
-                    (x, y), (next_ * x_row, next_ * y_row), (share * x_row, share * y_row),
+                    (x, y, u, v),
+                    (next_ * x_row, next_ * y_row, next_ * u_row, next_ * v_row),
+                    (share * x_row, share * y_row, share * u_row, share * v_row),
                 )  # fmt: skip
         if not direct:
             unpad(here, y_row, sy, rows, groups, og, row)
@@ -149,6 +165,9 @@ def pointwise_backward(address, zero):
     slopes = slopes_of(r.behind, o, after)
     dw_size = (cg + ROWS - 1) // ROWS * ROWS * dw_row
     dw = np.zeros(groups * dw_size, x.dtype)
+    tables, spares, both = tables_of(r.joined, x, zero), spares_of(r.joined, x), sums_of(r.joined)
+    (u, v, d), (u_row, v_row, d_row) = neighbours(r.joined, zero)
+    more_row = c if r.more != 0 else 0
     for first in range(0, m, block):
         rows = min(block, m - first)
         gradient_block(sy, dy, first, dy_row, y, rows, o, after, slopes, behind_relu)
@@ -168,8 +187,14 @@ def pointwise_backward(address, zero):
             multiply(
                 here if direct else sd, g * row, dx_row if direct else groups * row, WRITE,
                 sy, g * og, o, panel, 0, rows, og, cg,
-                (x, dy, y, dx), (next_ * x_row, next_ * dy_row, next_ * o, next_ * dx_row),
-                (share * x_row, share * dy_row, share * o, share * dx_row),
+                (x, dy, y, dx, more, u, v, d),
+                (
+                    next_ * x_row, next_ * dy_row, next_ * o, next_ * dx_row, next_ * more_row,
+                    next_ * u_row, next_ * v_row, next_ * d_row,
+                ), (
+                    share * x_row, share * dy_row, share * o, share * dx_row, share * more_row,
+                    share * u_row, share * v_row, share * d_row,
+                ),
             )  # fmt: skip
         if not direct:
             if shuffle == 1:
@@ -181,8 +206,11 @@ def pointwise_backward(address, zero):
             add(here, dx_row, more[first * c : (first + rows) * c], rows, c)
         if table.size > 0:
             add_backward_sums(sums, here, x[first * c : (first + rows) * c], table, relu)
+        if r.joined != 0:
+            backward_block(r.joined, tables, both, spares, first, rows, zero)
     if table.size > 0:
         finish_backward_sums(sums, table)
+    finish(tables, both)
     out = floats(r.dw, cg * o, zero)  # (Cg, groups, Og)
     for i in range(cg):
         for g in range(groups):

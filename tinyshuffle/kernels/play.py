@@ -21,9 +21,10 @@ from .jit import exact
 from .meet import APART, read, write
 from .record import doubles, record_at
 
-__all__ = ["BROKEN", "MEETING", "PYTHON", "play"]
+__all__ = ["BROKEN", "MEETING", "PYTHON", "TAKEN", "play"]
 
-PYTHON, MEETING = 0, 1  # in the place of a kernel's address: a row in Python, a meeting
+# In the place of a kernel's address: a row in Python, a meeting, a row that another takes along.
+PYTHON, MEETING, TAKEN = 0, 1, 2
 BROKEN = -1
 _LOOKS = 2_000  # at the others' numbers before another thread may run
 
@@ -84,6 +85,8 @@ def play(base, size, first, last, flags, rank, zero):
         r = record_at(base + i * size)
         if r.kernel == PYTHON:
             return i
+        if r.kernel == TAKEN:
+            continue
         if r.kernel != MEETING:
             _call(r.kernel, base + i * size, zero)  # type: ignore[call-arg]
             continue

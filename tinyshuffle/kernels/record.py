@@ -70,6 +70,8 @@ RECORD = np.dtype([
     ("images", _INT),
     ("first", _INT), ("last", _INT),  # rows of pixels that come out; last at 0: all
     ("x_period", _INT), ("period", _INT),  # see tinyshuffle.kernels.sums
+    ("adds", _INT),  # whether branches that meet are added; otherwise they lie side by side
+    ("joined", _INT),  # the record of a pass that is done along with this one; see meeting_block
     ("momentum", _REAL), ("tracked", _INT), ("ceiling", _REAL),
 ])  # fmt: skip
 

@@ -17,7 +17,7 @@ from .batch_norm import _normalise
 from .branches import _add_pixels, _copy_pixels
 from .channel_shuffle import _shuffle
 from .linear import _one_row
-from .meeting import _normalise_add, _side_by_side
+from .meeting import _forward
 from .norm_conv2d import conv, stem
 from .norm_depthwise import depthwise
 from .norm_pointwise import pointwise
@@ -33,10 +33,10 @@ __all__ = ["share_of"]
 _PIXELS: dict[Any, dict[str, Any]] = {
     pointwise: {"x": lambda r: r["x_row"], "y": lambda r: r["y_row"]},
     _normalise: {"x": lambda r: r["c"], "y": lambda r: r["c"]},
-    _side_by_side: {
-        "x": lambda r: r["x_row"], "x2": lambda r: r["x2_row"], "y": lambda r: 2 * r["c"]
+    _forward: {
+        "x": lambda r: r["x_row"], "x2": lambda r: r["x2_row"],
+        "y": lambda r: r["c"] if r["adds"] else 2 * r["c"],
     },
-    _normalise_add: {"x": lambda r: r["c"], "x2": lambda r: r["x2_row"], "y": lambda r: r["c"]},
     _add_bias: {"y": lambda r: r["o"]},
     _copy_pixels: {"x": lambda r: r["x_row"], "dx": lambda r: r["dx_row"]},
     _add_pixels: {

@@ -302,7 +302,7 @@ def multiply(y, to, y_row, end, a, i, a_row, panels, j, m, k, n, ahead, at_ahead
         last = _column(vector + vectors - 1, n) - start
         for r in range(0, m, ROWS):
             for f in range(len(ahead)):
-                lines = ahead_size[f] // LANES + 1
+                lines = (ahead_size[f] + LANES - 1) // LANES
                 for line in range(done * lines // tiles, (done + 1) * lines // tiles):
                     prefetch(ahead[f], at_ahead[f] + line * LANES)
             done += 1

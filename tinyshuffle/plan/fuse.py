@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from ..ops.windows import is_pointwise
 from .fused import ConvBackward, Gradient, Norm
 from .table import Plan, Row, View
 
@@ -32,7 +33,32 @@ def fuse(plan: Plan) -> Plan:
         for i in range(len(table.rows)):
             if table.rows[i] is not None:
                 rule(table, i)
-    return replace(plan, rows=tuple(row for row in table.rows if row is not None))
+    rows = tuple(row for row in table.rows if row is not None)
+    return replace(plan, rows=tuple(map(_joined, rows, (None, *rows))))
+
+
+def _joined(row: Row, before: Row | None) -> Row:
+    """branches meet ; pointwise conv, or pointwise conv' ; meet'  →  one walk over the pixels.
+
+    A pass in which branches meet waits for memory, and the products of a pointwise convolution
+    leave it idle. Where the first of two such rows writes what the second reads, they are done
+    together, a block of pixels at a time, which is in the cache for both. They stay two rows.
+    """
+    if before is None or before.backward != row.backward:
+        return row
+    conv, meeting = (before, row) if row.backward else (row, before)
+    if meeting.operation.removesuffix("_backward") not in ("concat_shuffle", "norm_add_relu"):
+        return row
+    if conv.operation.removesuffix("_backward") != "norm_conv":
+        return row
+    pixels = conv.arguments.x if row.backward else conv.arguments[0]
+    norm = conv.arguments.norm if row.backward else conv.arguments[1]
+    w = conv.arguments.w if row.backward else conv.arguments[2]
+    stride, padding = conv.arguments[6:8] if row.backward else conv.arguments[3:5]
+    if norm is not None or len(w.shape) < 4 or not is_pointwise(w.shape, stride, padding):
+        return row
+    shared = row.arguments[0] if row.backward else pixels
+    return replace(row, joined=shared.buffer == before.results[0].buffer)
 
 
 class _Table:

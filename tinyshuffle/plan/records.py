@@ -75,10 +75,12 @@ class Records:
         self._made: list[np.ndarray] = []
         self._places = _places(part.memory())
         self._kernel, self._zero = play.play, part.player.dtype.type(0)
+        self._joined: list[tuple[int, int]] = []
         self._write()
         self._find_kernels()
         self.array = np.array(self._made, record.RECORD)
         self.base, self.size = record.address_of(self.array), record.RECORD.itemsize
+        self.join(True)
         words = self.array.view(np.int64).reshape(len(self), self.size // 8)
         replaced = *part.outside, *part.inside
         self.patches = {b: Patch(words, part.arrays[b]) for b in replaced}
@@ -116,6 +118,15 @@ class Records:
         """Take up the momentum of each batch norm's running statistics, which may change."""
         self.array["momentum"][self._tracks] = [norm.momentum for norm in self._norms]
 
+    def join(self, yes: bool) -> None:
+        """Let joined rows be done along with each other, or one after the other."""
+        from ..kernels.play import TAKEN
+
+        for taker, taken in self._joined:
+            kernel = TAKEN if yes else self._made[taken]["kernel"]
+            self.array[taken]["kernel"] = kernel
+            self.array[taker]["joined"] = self.base + taken * self.size if yes else 0
+
     # ---- writing them
 
     def _write(self) -> None:
@@ -132,6 +143,8 @@ class Records:
                 elapsed = 0.0
             self.first.append(len(self))
             offset = self._row(row, offset)
+            if row.joined:
+                self._join(i)
         if plan.forward == len(plan.rows):
             self.split = len(self)
         if plan.train and not part.alone:  # each adds up the gradients of its share of parameters
@@ -177,6 +190,18 @@ class Records:
         else:
             self._meet()
             self._stop(partial(_copy, mine, [part.player.slices[0].arrays[b] for b in sums]))
+
+    def _join(self, i: int) -> None:
+        """Note which record of a row and the one before it takes the other along, if one can."""
+        from ..kernels.norm_pointwise import pointwise, pointwise_backward
+
+        pair = self.first[i - 1], self.first[i]
+        taken, taker = pair[::-1] if self.part.plan.rows[i].backward else pair
+        kernels = {id(work.record): work.kernel for work in self.works}
+        here = [kernels.get(id(self._made[j])) if j < len(self) else None for j in (taker, taken)]
+        if here[0] in (pointwise, pointwise_backward) and here[1] is not None:
+            if not self.part.player.by_pixels:
+                self._joined.append((taker, taken))
 
     def _operation(self, row: Row, totals: list[int]) -> None:
         from ..kernels.works import reads, works_of

@@ -84,6 +84,7 @@ def validate(net: Module, x: np.ndarray) -> Validation:
     (part,) = player.slices
     errors: list[float] = []
     records, play = part.records, part._play
+    records.join(False)  # each row by itself
     ends = [*records.first[1:], len(records)]
 
     def replay(first: int, last: int) -> None:

@@ -234,6 +234,7 @@ class Slice:
     def _play_clocked(self, which: int, last: int, events: list[Event]) -> None:
         plan, split, first = self.plan, self.plan.forward, self.records.first
         rows = range(split) if which == 0 else range(split, len(plan.rows))
+        self.records.join(False)  # each row by itself
         for i in rows:
             begin, behind = first[i], self.records.behind[i]
             end = first[i + 1] if i + 1 < len(first) else last
@@ -245,6 +246,7 @@ class Slice:
             # appending is atomic: threads share the list
             events.append(Event(plan, plan.rows[i], get_ident(), seconds, self.share))
             self._play(behind, end)
+        self.records.join(True)
 
 
 def outside(plan: Plan) -> set[int]:

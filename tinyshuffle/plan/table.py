@@ -112,6 +112,8 @@ class Row:
         meet behind this row.
     parts : tuple of Row
         What was fused into it; empty for a row as the layers wrote it.
+    joined : bool
+        Whether it is done along with the row before it, a block of pixels at a time.
     """
 
     operation: str
@@ -125,6 +127,7 @@ class Row:
     elementwise: int = 0
     meets: bool = False
     parts: tuple[Row, ...] = ()
+    joined: bool = False
 
     @property
     def reads(self) -> tuple[View, ...]:
@@ -177,7 +180,10 @@ class Plan:
             for view in (*row.reads, *row.writes):
                 last[view.buffer] = i
             for view in row.writes:
-                first.setdefault(view.buffer, i)
+                first.setdefault(view.buffer, i - row.joined)
+            if row.joined:  # what one of the two still reads, the other must not write over
+                for view in (*self.rows[i - 1].reads, *self.rows[i - 1].writes):
+                    last[view.buffer] = i
         for b in self.buffers:
             if b.role in ("input", "output's gradient"):  # the caller has them
                 last[b.index] = len(self.rows)
@@ -283,6 +289,7 @@ class Plan:
                 "bytes": self.nbytes(row),
                 "multiply_adds": row.multiply_adds,
                 "meets": row.meets,
+                "joined": row.joined,
                 "parts": [part.operation for part in row.parts],
             }
             for i, row in enumerate(self.rows)
@@ -345,7 +352,7 @@ class Plan:
         headings = ["row", "layer", "operation", "reads", "writes", "KiB", "mult-adds", "meets"]
         lines = [
             [
-                str(r["row"]), r["layer"] or "(net)", r["operation"],
+                str(r["row"]), r["layer"] or "(net)", "& " * r["joined"] + r["operation"],
                 " ".join(r["reads"]), " ".join(r["writes"]),
                 f"{r['bytes'] / 1024:.0f}", f"{r['multiply_adds']:,}", "Σ" if r["meets"] else "",
             ]
@@ -364,6 +371,8 @@ class Plan:
             f"{sum(map(self.nbytes, self.rows)) / 2**20:.1f} MiB read or written, "
             f"activations at the peak {self.peak_bytes / 2**20:.1f} MiB",
         ]
+        if any(row.joined for row in self.rows):
+            lines.append("& is done together with the row before it, a block of pixels at a time")
         return "\n".join([*lines, *self.reasons])
 
     def __str__(self) -> str:
