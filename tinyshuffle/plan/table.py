@@ -372,7 +372,7 @@ class Plan:
             f"activations at the peak {self.peak_bytes / 2**20:.1f} MiB",
         ]
         if any(row.joined for row in self.rows):
-            lines.append("& is done together with the row before it, a block of pixels at a time")
+            lines.insert(0, "& is done together with the row before it, block of pixels by block")
         return "\n".join([*lines, *self.reasons])
 
     def __str__(self) -> str:
