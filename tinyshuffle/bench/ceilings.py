@@ -15,6 +15,7 @@ import numpy as np
 from .. import blas
 from ..kernels.jit import LANES
 from ..machine import last_level_cache
+from ..values import flags
 from .stores import aligned, scale, scale_past_cache
 
 __all__ = ["Ceilings", "bandwidth", "matrix_peak", "measure"]
@@ -112,6 +113,7 @@ def matrix_peak(threads: int, seconds: float = 1.0, size: int = 1024) -> float:
     return 2 * size**3 * threads / _best(prepare, threads, seconds)
 
 
+@flags
 def bandwidth(
     nbytes: int, threads: int, seconds: float = 1.0, past_cache: bool = False
 ) -> float:

@@ -22,6 +22,7 @@ from ..models.condensenet import FirstChannels
 from ..models.nasnet import SecondPixels
 from ..ops.arguments import pair
 from ..plan import Plan, Row, View, trace
+from ..values import flags
 
 __all__ = ["plan_for_peers", "torch_graph"]
 
@@ -29,6 +30,7 @@ _LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
 """What may have weights: PyTorch has the same layers, with the same names in them."""
 
 
+@flags
 def plan_for_peers(net: nn.Module, shape: tuple[int, ...], train: bool) -> Plan:
     """Return the rows that a peer is built from.
 
@@ -66,6 +68,7 @@ def plan_for_peers(net: nn.Module, shape: tuple[int, ...], train: bool) -> Plan:
     return plan
 
 
+@flags
 def torch_graph(net: nn.Module, shape: tuple[int, ...], train: bool) -> Any:
     """Return a net in PyTorch, a ``torch.fx.GraphModule``, that does what ``net`` does.
 

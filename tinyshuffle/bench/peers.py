@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import TinyshuffleError
 from ..files import installed
 from ..text import shown
+from ..values import flags
 
 if TYPE_CHECKING:
     from ..nn import Module
@@ -37,6 +38,7 @@ _WHY = {
 }
 
 
+@flags
 def check_peer(peer: str, task: str, by_hand: bool = True) -> None:
     """Say in a sentence why a peer cannot take part, if it cannot.
 
@@ -87,6 +89,7 @@ def torch_arguments(model: str, variant: Mapping[str, Any]) -> dict[str, Any] | 
     return arguments | ({"groups": int(groups)} if groups else {})
 
 
+@flags
 def torch_net(
     net: Module,
     shape: tuple[int, ...],
