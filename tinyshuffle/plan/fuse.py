@@ -51,13 +51,11 @@ def _joined(row: Row, before: Row | None) -> Row:
         return row
     if conv.operation.removesuffix("_backward") != "norm_conv":
         return row
-    pixels = conv.arguments.x if row.backward else conv.arguments[0]
-    norm = conv.arguments.norm if row.backward else conv.arguments[1]
-    w = conv.arguments.w if row.backward else conv.arguments[2]
-    stride, padding = conv.arguments[6:8] if row.backward else conv.arguments[3:5]
+    at = 3 if row.backward else 0  # behind dy, y and the norm behind
+    x, norm, w, stride, padding = conv.arguments[at : at + 5]
     if norm is not None or len(w.shape) < 4 or not is_pointwise(w.shape, stride, padding):
         return row
-    shared = row.arguments[0] if row.backward else pixels
+    shared = row.arguments[0] if row.backward else x
     return replace(row, joined=shared.buffer == before.results[0].buffer)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..values import flags
 from .by_python import WHOLE, of_the_batch, of_the_slice
 from .table import Plan, Row
 
@@ -118,6 +119,7 @@ class Records:
         """Take up the momentum of each batch norm's running statistics, which may change."""
         self.array["momentum"][self._tracks] = [norm.momentum for norm in self._norms]
 
+    @flags
     def join(self, yes: bool) -> None:
         """Let joined rows be done along with each other, or one after the other."""
         from ..kernels.play import TAKEN
