@@ -29,7 +29,7 @@ from .errors import TinyshuffleError
 from .files import installed
 from .values import flags
 
-__all__ = ["Ranks", "current", "last_words", "ranks"]
+__all__ = ["Ranks", "Sum", "current", "last_words", "ranks"]
 
 PATIENCE = 300.0
 """Seconds without a word from a rank. What takes longest alone is to compile the kernels."""
@@ -138,11 +138,12 @@ class Ranks:
         self.comm, self.sync_bn, self.patience = comm, sync_bn, patience
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         self._asking = comm.Dup()
-        self._turn = 0  # how many messages were exchanged: what a silent rank is asked about
         shared = comm.Split_type(MPI.COMM_TYPE_SHARED)
         self.here: int = shared.Get_size()
         shared.Free()
         self._buffers: dict[int, np.ndarray] = {}
+        # one for each sum under way: on one all ranks would have to send in the same order
+        self._apart: list[Any] = []
         self.speaker: subprocess.Popen[bytes] | None = None  # see last_words
 
     def part(self, n: int) -> slice:
@@ -159,28 +160,20 @@ class Ranks:
         for a in arrays:
             mine[at : at + a.size] = a.reshape(-1)
             at += a.size
-        if mine.nbytes * self.size <= _TOGETHER:
-            parts = self._buffer(1, n * self.size, dtype)
-            self._wait(self.comm.Iallgather(mine, parts))
-            total = _added(parts.reshape(self.size, n))
-        else:  # each adds up a share, and gives it to all
-            ends = [n * i // self.size for i in range(self.size + 1)]
-            counts = [b - a for a, b in zip(ends[:-1], ends[1:], strict=True)]
-            own = counts[self.rank]
-            parts = self._buffer(1, own * self.size, dtype)
-            places = [i * own for i in range(self.size)]
-            self._wait(
-                self.comm.Ialltoallv(
-                    [mine, (counts, ends[:-1])], [parts, ([own] * self.size, places)]
-                )
-            )
-            share = _added(parts.reshape(self.size, own))
-            total = mine
-            self._wait(self.comm.Iallgatherv(share, [total, (counts, ends[:-1])]))
+        Sum(self, mine, 1, self.comm).end()
         at = 0
         for a in arrays:
-            a.reshape(-1)[:] = total[at : at + a.size]
+            a.reshape(-1)[:] = mine[at : at + a.size]
             at += a.size
+
+    def start_adding(self, a: np.ndarray, which: int) -> Sum:
+        """Begin to add up a contiguous array over the ranks, in place; several may be under way.
+
+        ``which`` is this one's number. Until it has ended nobody may touch the array.
+        """
+        while len(self._apart) <= which:
+            self._apart.append(self.comm.Dup())
+        return Sum(self, a, 2 + which, self._apart[which])
 
     def gather(self, mine: np.ndarray, n: int) -> np.ndarray:
         """Return what all ranks have of ``n`` images, from this rank's part; all get it."""
@@ -276,7 +269,6 @@ class Ranks:
 
     def _wait(self, request: Any) -> None:
         """Wait for a message, or name the rank that does not send it."""
-        self._turn += 1
         test, spins, late = request.Test, 0, 0.0
         while not test():
             spins += 1
@@ -353,6 +345,52 @@ class Ranks:
         if held is None or held.nbytes < nbytes:
             held = self._buffers[which] = np.empty(nbytes, np.uint8)
         return held[:nbytes].view(dtype)
+
+
+class Sum:
+    """A sum of all ranks' arrays, in place and in the order of the ranks, while others compute.
+
+    Of few numbers everybody adds up all. Of many each adds up a share, and gives it to all.
+    """
+
+    def __init__(self, ranks: Ranks, a: np.ndarray, buffer: int, comm: Any) -> None:
+        self._ranks, self._a, self._comm = ranks, a, comm
+        n, size = a.size, ranks.size
+        self._few = a.nbytes * size <= _TOGETHER
+        self._given: Any = None  # the request by which the shares go to all
+        ends = [n * i // size for i in range(size + 1)]
+        self._counts = [stop - start for start, stop in zip(ends[:-1], ends[1:], strict=True)]
+        self._starts = ends[:-1]
+        own = n if self._few else self._counts[ranks.rank]
+        parts = ranks._buffer(buffer, own * size, a.dtype)
+        self._parts = parts.reshape(size, own)
+        if self._few:
+            self._sent = comm.Iallgather(a, parts)
+        else:
+            places = [i * own for i in range(size)]
+            self._sent = comm.Ialltoallv(
+                [a, (self._counts, self._starts)], [parts, ([own] * size, places)]
+            )
+
+    def go_on(self) -> None:
+        """Give the share to all as soon as everybody's numbers for it are there."""
+        if not self._few and self._given is None and self._sent.Test():
+            self._give()
+
+    def _give(self) -> None:
+        self._share = _added(self._parts)
+        to = [self._a, (self._counts, self._starts)]
+        self._given = self._comm.Iallgatherv(self._share, to)
+
+    def end(self) -> None:
+        """Wait until the sum is there."""
+        if self._given is None:
+            self._ranks._wait(self._sent)
+            if self._few:
+                self._a[:] = _added(self._parts)
+                return
+            self._give()
+        self._ranks._wait(self._given)
 
 
 def _added(parts: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from math import ceil, log2, prod
 import numpy as np
 
 import tinyshuffle as ts
+from tinyshuffle.plan.play import buckets_of
 
 # measured here, with nobody else on the machine's cores: docs/performance.md, docs/scaling.md
 IMAGE = 149e-3 / 128  # seconds of an image in a step on one core, V2 0.5x at 32x32
@@ -28,9 +29,12 @@ NETWORKS = {  # seconds that a message is under way, bytes a second of a link
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
-def sums_and_gradient(model: str = "shufflenet_v2_x0_5") -> tuple[list[int], int]:
-    """Return the bytes of each meeting's sums, and those of the gradient."""
-    net = ts.models.create(model, num_classes=10, stem="cifar")
+def sums_and_buckets() -> tuple[list[int], list[tuple[int, float]]]:
+    """Return the bytes of each meeting's sums, and those of each bucket of V2 0.5x's gradient.
+
+    Beside each bucket stands which part of the step is over when it is sent.
+    """
+    net = ts.models.create("shufflenet_v2_x0_5", num_classes=10, stem="cifar")
     plan = net.plan((128, 32, 32, 3))
     sums = [
         sum(
@@ -41,11 +45,18 @@ def sums_and_gradient(model: str = "shufflenet_v2_x0_5") -> tuple[list[int], int
         )
         for row in plan.rows
     ]
-    return [nbytes for nbytes in sums if nbytes], sum(4 * prod(p.shape) for p in net.parameters())
+    learned = [b.index for b in plan.buffers if b.role == "gradient"]
+    offsets = [0, *np.cumsum([prod(plan.buffers[i].shape) for i in learned])]
+    over = np.cumsum([plan.seconds_of(row) for row in plan.rows])
+    buckets = [
+        (4 * int(place.stop - place.start), float(over[row] / over[-1]))
+        for row, place in buckets_of(plan, learned, offsets)
+    ]
+    return [nbytes for nbytes in sums if nbytes], buckets
 
 
 def exchange(nbytes: int, ranks: int, latency: float, bandwidth: float) -> float:
-    """Seconds until all have the sum of what each has: see ``Ranks.add``."""
+    """Seconds until all have the sum of what each has: see ``ranks.Sum``."""
     if ranks == 1:
         return 0.0
     hops = latency * ceil(log2(ranks))
@@ -68,14 +79,17 @@ def slowest(ranks: int, meetings: int) -> float:
 
 def step(images: float, ranks: int, network: tuple[float, float], sync: bool) -> float:
     """Seconds of a step with so many images a rank, each with one core."""
-    sums, gradient = sums_and_gradient_of_all
+    sums, buckets = sums_and_buckets_of_all
     compute = STEP + IMAGE * images + PREPARED * images * ranks
-    meetings = [*sums, gradient] if sync else [gradient]
-    talk = sum(exchange(nbytes, ranks, *network) for nbytes in meetings)
-    return compute * (1 + slowest(ranks, len(meetings))) + talk
+    met = [exchange(nbytes, ranks, *network) for nbytes in sums] if sync else []
+    compute = compute * (1 + slowest(ranks, len(met) + 1)) + sum(met)
+    sent = 0.0  # when the gradient's buckets that are sent so far have arrived
+    for nbytes, over in buckets:
+        sent = max(sent, over * compute) + exchange(nbytes, ranks, *network)
+    return max(compute, sent)
 
 
-sums_and_gradient_of_all = sums_and_gradient()
+sums_and_buckets_of_all = sums_and_buckets()
 
 
 def table(title: str, images: object) -> None:
@@ -98,7 +112,8 @@ def table(title: str, images: object) -> None:
 
 
 if __name__ == "__main__":
-    small, large = sums_and_gradient_of_all
-    print(f"{len(small)} meetings of {sum(small):,} bytes in all; gradient of {large:,} bytes")
+    small, buckets = sums_and_buckets_of_all
+    print(f"{len(small)} meetings of {sum(small):,} bytes in all; gradient's buckets, and how much")
+    print("of the step is over:", *(f"{n:,} bytes at {100 * at:.0f} %" for n, at in buckets))
     table("128 images a rank", 128)
     table("1,024 images in all", lambda ranks: 1024 / ranks)

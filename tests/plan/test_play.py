@@ -18,7 +18,8 @@ from tinyshuffle.kernels import play as compiled
 from tinyshuffle.kernels.record import RECORD
 from tinyshuffle.models import ShuffleUnitV2
 from tinyshuffle.parallel import usable_cores
-from tinyshuffle.plan import records
+from tinyshuffle.plan import fuse, records, trace
+from tinyshuffle.plan.play import buckets_of
 
 RNG = np.random.default_rng(0)
 
@@ -373,3 +374,22 @@ def test_one_large_image_is_shared():
     net(np.zeros((1, 224, 224, 3), np.float32))
     players = net._now.players.values()
     assert any(player.by_pixels for player in players) == (usable_cores() > 1)
+
+
+def test_gradients_are_sent_as_soon_as_they_are_there():
+    """Each piece behind the last row that writes one of its gradients; together they are all."""
+    net = ts.models.create("shufflenet_v2_x0_5", num_classes=10, stem="cifar").net
+    plan = fuse(trace(net, (4, 16, 16, 3), train=True))
+    learned = [b.index for b in plan.buffers if b.role == "gradient"]
+    offsets = [0, *np.cumsum([np.prod(plan.buffers[i].shape) for i in learned]).tolist()]
+    pieces = buckets_of(plan, learned, offsets)
+    places = [place for _, place in pieces]
+    assert [place.start for place in places] == [0, *(place.stop for place in places[:-1])]
+    assert places[-1].stop == offsets[-1] and 2 < len(pieces) < 5
+    for row, place in pieces:
+        starts = zip(learned, offsets, strict=False)
+        inside = {i for i, at in starts if place.start <= at < place.stop}
+        writers = [i for i, r in enumerate(plan.rows) if inside & {v.buffer for v in r.writes}]
+        assert max(writers) == row
+    first = pieces[0][0] - plan.forward
+    assert first < 0.1 * (len(plan.rows) - plan.forward)  # the classifier's and conv5's

@@ -22,14 +22,14 @@ import numpy as np
 
 from ..memory import Pool
 from ..nn import Module
-from ..ranks import Ranks
+from ..ranks import Ranks, Sum
 from ..values import flags
 from .cores import own_core
 from .records import sums_of
 from .slice import Slice
 from .table import Buffer, Event, Plan, View
 
-__all__ = ["Player", "clocked", "cut", "worthwhile"]
+__all__ = ["Player", "buckets_of", "clocked", "cut", "worthwhile"]
 
 _START, _MEETING = 6e-4, 4e-6  # seconds that threads take to begin and end, and to meet
 
@@ -119,6 +119,10 @@ class Player:
         places = zip(self.learned, pairwise(self.offsets), strict=True)
         # the gradients that come of sums over the whole batch, which every rank has
         self.whole = [slice(*place) for (_, b), place in places if b in of_sums]
+        shared = plan.train and ranks is not None and ranks.size > 1
+        learned = [b for _, b in self.learned]
+        self.buckets = buckets_of(plan, learned, self.offsets) if shared else []
+        self.total, self.adding = np.zeros(0, self.dtype), list[Sum]()
         self.gradients = Pool()
         self.flags = np.zeros(0, np.int64)
         alone = len(self.cuts) == 1
@@ -173,14 +177,13 @@ class Player:
             dx = np.empty(self.plan.gradient.shape, self._dtype_of(self.plan.gradient))
         with self.gradients:
             total = self.gradients.take((self.offsets[-1],), self.dtype)
+        self.total, self.adding = total, []
         for part in self.slices:
             part.write_gradients_to(total)
         given = {"output's gradient": np.ascontiguousarray(dy, self.dtype)}
         self._run(1, given, self.plan.gradient, dx)
-        if self.ranks is not None:
-            for place in self.whole if self.together is not None and self.ranks.rank > 0 else ():
-                total[place] = 0
-            self.ranks.add(total)
+        for under_way in self.adding:
+            under_way.end()
         for (p, b), (start, stop) in zip(self.learned, pairwise(self.offsets), strict=True):
             grad = total[start:stop].reshape(self.plan.buffers[b].shape)
             if p._grad is None:
@@ -188,6 +191,18 @@ class Player:
             else:
                 p._grad += grad
         return dx if images else None
+
+    def send(self, bucket: int) -> None:
+        """Begin to add up some parameters' gradients over the ranks, while the others are made."""
+        assert self.ranks is not None
+        _, place = self.buckets[bucket]
+        if self.together is not None and self.ranks.rank > 0:
+            for whole in self.whole:
+                if place.start <= whole.start < place.stop:
+                    self.total[whole] = 0
+        for earlier in self.adding:
+            earlier.go_on()
+        self.adding.append(self.ranks.start_adding(self.total[place], bucket))
 
     def _look_at_the_net(self) -> None:
         """Take up parameters and running statistics that were put in the place of others."""
@@ -255,6 +270,21 @@ class Player:
         errors = [e for e in (f.exception() for f in futures) if e is not None]
         for error in sorted(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
             raise error
+
+
+def buckets_of(plan: Plan, gradients: list[int], offsets: list[int]) -> list[tuple[int, slice]]:
+    """Cut the parameters' gradients into about four parts: behind which row each is there.
+
+    They lie side by side in the order in which the backward pass makes them.
+    """
+    written = {v.buffer: i for i, row in enumerate(plan.rows) for v in row.writes}
+    found, start, row = list[tuple[int, slice]](), 0, 0
+    for k, gradient in enumerate(gradients, 1):
+        row = max(row, written.get(gradient, plan.forward))
+        if k == len(gradients) or offsets[k] - offsets[start] >= offsets[-1] / 4:
+            found.append((row, slice(offsets[start], offsets[k])))
+            start, row = k, 0
+    return found
 
 
 def _results_of(plan: Plan, operation: str) -> Iterator[View]:

@@ -132,8 +132,6 @@ class Records:
     # ---- writing them
 
     def _write(self) -> None:
-        from ..kernels.statistics import add_slices_work
-
         part, plan, elapsed, offset = self.part, self.part.plan, 0.0, 0
         self.split = 0
         for i, row in enumerate(plan.rows):
@@ -147,13 +145,30 @@ class Records:
             offset = self._row(row, offset)
             if row.joined:
                 self._join(i)
+            for k, (last, place) in enumerate(part.player.buckets):
+                if last == i:
+                    self._send(k, place)
         if plan.forward == len(plan.rows):
             self.split = len(self)
-        if plan.train and not part.alone:  # each adds up the gradients of its share of parameters
+        if plan.train and not part.alone and not part.player.buckets:
+            self._add_up_gradients(slice(0, part.total.size))
+
+    def _add_up_gradients(self, place: slice) -> None:
+        """Meet, and let each slice add up what all have of its share of some gradients."""
+        from ..kernels.statistics import add_slices_work
+
+        self._meet()
+        part, n, k = self.part, place.stop - place.start, len(self.part.player.cuts)
+        first, last = (place.start + n * r // k for r in (part.rank, part.rank + 1))
+        self._run(add_slices_work(part.total, part.player.parts, first, last))
+
+    def _send(self, bucket: int, place: slice) -> None:
+        """Send gradients to the other ranks as soon as they are there."""
+        if not self.part.alone:
+            self._add_up_gradients(place)
             self._meet()
-            n, k, rank = part.total.size, len(part.player.cuts), part.rank
-            parts = part.player.parts
-            self._run(add_slices_work(part.total, parts, n * rank // k, n * (rank + 1) // k))
+        if self.part.rank == 0:
+            self._stop(partial(self.part.player.send, bucket))
 
     def _row(self, row: Row, offset: int) -> int:
         """Write a row; its sums go ``offset`` numbers behind the slice's first. Return the next."""
