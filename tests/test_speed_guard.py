@@ -59,7 +59,9 @@ def test_a_step_allocates_nothing_large(name, threads):
     step()
     fresh = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert fresh < 3 * MEGABYTE  # gradients of the weights, 1.4 MB, and small change
+    # scratch memory of a kernel in each thread, at most conv5's weights as they are laid out and
+    # their gradient, 2 MB, which the threads may need at the same moment; and small change
+    assert fresh < (2 * threads + 1) * MEGABYTE
     assert held(net) == pools
 
 

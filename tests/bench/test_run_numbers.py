@@ -69,6 +69,7 @@ def test_speed_ups_are_taken_turn_by_turn():
 
 
 def test_several_numbers_of_threads_are_one_table(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")  # wide enough for a row a side
     monkeypatch.setattr(bench, "compare_threads", lambda case, counts, *_: results(*counts))
     result = CliRunner().invoke(cli, ["bench", "step", "--threads", "1", "3"])
     assert result.exit_code == 0, result.output

@@ -8,6 +8,8 @@ import math
 import os
 import signal
 import statistics
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -288,6 +290,34 @@ def test_without_a_dask_cluster():
     arguments = ["ablate", "shuffle", "--dask", "nowhere://"]
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 1 and "no Dask scheduler at nowhere://" in result.stderr
+
+
+@pytest.mark.slow
+def test_on_a_ray_cluster(tmp_path):
+    ray = pytest.importorskip("ray")
+    context = ray.init(num_cpus=2, include_dashboard=False, logging_level="error")
+    address = context.address_info["gcs_address"]
+    try:
+        code = [sys.executable, "-m", "tinyshuffle", "ablate", "v1-v2", "--seeds", "1"]
+        options = ["--runs-dir", str(tmp_path / "runs"), "--recipe", recipe(tmp_path)]
+        done = subprocess.run(
+            [*code, *options, "--ray", address], capture_output=True, text=True, timeout=600
+        )
+    finally:
+        ray.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert "2 trainings, 0 done before" in done.stdout
+    for run in ("v2", "v1-g-3"):
+        path = tmp_path / "runs" / "ablate-v1-v2" / f"{run}-seed0"
+        assert json.loads((path / "machine.json").read_text())[0]["threads"] == 1
+
+
+def test_two_clusters_at_once_and_none(monkeypatch):
+    both = CliRunner().invoke(cli, ["ablate", "shuffle", "--dask", "a:1", "--ray", "auto"])
+    assert both.exit_code == 1 and "--dask and --ray are two clusters" in both.stderr
+    monkeypatch.setattr("tinyshuffle.cli.sweep.installed", lambda name: False)
+    none = CliRunner().invoke(cli, ["ablate", "shuffle", "--ray", "auto"])
+    assert none.exit_code == 1 and "pip install ray" in none.stderr
 
 
 # ---- the verdict

@@ -20,7 +20,7 @@ from .group import (
     print_table,
     say,
 )
-from .sweep import DASK, JOBS, cluster
+from .sweep import DASK, JOBS, RAY, cluster
 
 
 @cli.command(short_help="Train a paper's comparison.")
@@ -40,6 +40,7 @@ from .sweep import DASK, JOBS, cluster
 @JOBS
 @THREADS
 @DASK
+@RAY
 @RUNS_DIR
 def ablate(
     name: str,
@@ -48,6 +49,7 @@ def ablate(
     recipe: str,
     jobs: int | None,
     dask: str | None,
+    ray: str | None,
     runs_dir: str,
     **options: Any,
 ) -> None:
@@ -63,7 +65,7 @@ def ablate(
     if "data_dir" in given:
         given["data_dir"] = str(Path(given["data_dir"]).absolute())
     config = Config.make(recipe, **given)
-    with cluster(dask):
+    with cluster(dask, ray):
         report = training.ablate(name, config, seeds, Path(runs_dir).absolute(), budget, jobs)
     headings, lines = report.table()
     table = new_table(*headings)

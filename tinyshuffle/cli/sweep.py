@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..errors import TinyshuffleError
+from ..files import installed
 from .group import (
     DATA_DIR,
     PATH,
@@ -23,13 +24,16 @@ from .group import (
     say,
 )
 
-__all__ = ["DASK", "JOBS", "cluster"]
+__all__ = ["DASK", "JOBS", "RAY", "cluster"]
 
 JOBS = click.option(
     "--jobs", metavar="N", type=WHOLE, help="Trainings at a time.  [default: one a core]"
 )
 DASK = click.option(
     "--dask", metavar="ADDRESS", help="Of a Dask scheduler: train on its workers."
+)
+RAY = click.option(
+    "--ray", metavar="ADDRESS", help="Of a Ray cluster's head, or auto: train on its workers."
 )
 
 
@@ -45,6 +49,7 @@ DASK = click.option(
 @JOBS
 @THREADS
 @DASK
+@RAY
 @RUNS_DIR
 def sweep(
     recipe: str,
@@ -55,6 +60,7 @@ def sweep(
     jobs: int | None,
     threads: int | None,
     dask: str | None,
+    ray: str | None,
     runs_dir: str,
 ) -> None:
     """Train RECIPE with every combination of the values, and say which is best.
@@ -74,7 +80,7 @@ def sweep(
     given: dict[str, Any] = {} if threads is None else {"threads": threads}
     if data_dir is not None:
         given["data_dir"] = str(Path(data_dir).absolute())
-    with cluster(dask):
+    with cluster(dask, ray):
         found = train_all(
             recipe, read_over(over), seeds, Path(runs_dir).absolute(), name, jobs, **given
         )
@@ -88,11 +94,20 @@ def sweep(
 
 
 @contextmanager
-def cluster(address: str | None) -> Iterator[None]:
-    """Let joblib send its work to a Dask cluster, in a ``with``."""
-    if address is None:
+def cluster(dask: str | None, ray: str | None) -> Iterator[None]:
+    """Let joblib send its work to a Dask or a Ray cluster, in a ``with``."""
+    if dask is not None and ray is not None:
+        raise TinyshuffleError("--dask and --ray are two clusters: give one of them")
+    with ExitStack() as stack:
+        if dask is not None:
+            stack.enter_context(_dask(dask))
+        if ray is not None:
+            stack.enter_context(_ray(ray))
         yield
-        return
+
+
+@contextmanager
+def _dask(address: str) -> Iterator[None]:
     try:
         from distributed import Client
     except ImportError as error:
@@ -110,3 +125,26 @@ def cluster(address: str | None) -> Iterator[None]:
         ) from error
     with client, parallel_config(backend="dask"):
         yield
+
+
+@contextmanager
+def _ray(address: str) -> Iterator[None]:
+    if not installed("ray"):
+        raise TinyshuffleError("--ray needs the package ray: pip install ray")
+    import ray
+    from joblib import parallel_config
+    from ray.util.joblib import register_ray
+
+    try:
+        ray.init(address, logging_level="error", log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise TinyshuffleError(
+            f"there is no Ray cluster at {address} ({str(error).splitlines()[0]}): start one with "
+            "ray start --head, and give the address that it prints"
+        ) from error
+    try:
+        register_ray()
+        with parallel_config(backend="ray"):
+            yield
+    finally:
+        ray.shutdown()

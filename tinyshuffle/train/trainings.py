@@ -81,8 +81,8 @@ def check_same(run: Path, wanted: Config, kind: str) -> None:
 def train_all(runs: Sequence[tuple[Path, Config]], jobs: int, quiet: bool) -> dict[Path, str]:
     """Train what is missing of some runs, and return why some could not be trained.
 
-    They run side by side through joblib. In a ``with joblib.parallel_config("dask"):`` they run
-    where its workers are; these must see the directories and the data under the same paths.
+    They run side by side through joblib. In a ``with joblib.parallel_config("dask"):``, or "ray",
+    they run where its workers are, who must see the directories and the data under the same paths.
 
     Parameters
     ----------
@@ -100,10 +100,14 @@ def train_all(runs: Sequence[tuple[Path, Config]], jobs: int, quiet: bool) -> di
     """
     from joblib import Parallel, delayed
 
+    try:
+        pool = Parallel(n_jobs=jobs, return_as="generator")
+    except ValueError:  # Ray's hands back all of them at the end
+        pool = Parallel(n_jobs=jobs)
     failures = {}
     try:
         with outlive_terminal(), sigterm_as_interrupt(), _watched(runs, quiet):
-            for run, end in Parallel(n_jobs=jobs, return_as="generator")(
+            for run, end in pool(
                 delayed(_run_one)(str(run), config.to_dict()) for run, config in runs
             ):
                 if end == "stopped":  # in this process, or all of them were
