@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,7 +26,9 @@ import numpy as np
 from .errors import TinyshuffleError
 from .files import atomic_write
 
-__all__ = ["Checkpoint", "load", "load_newest", "save", "save_newest"]
+__all__ = [
+    "Checkpoint", "load", "load_best", "load_newest", "put_damaged_aside", "save", "save_newest",
+]  # fmt: skip
 
 FORMAT = "tinyshuffle-checkpoint"
 VERSION = 2
@@ -187,6 +190,33 @@ def load_newest(run: Path, verify: Verify | None = None) -> tuple[Checkpoint, Pa
         + (f" ({'; '.join(faults)})" if faults else "")
         + ": name another run, or train again"
     )
+
+
+def load_best(run: Path, verify: Verify | None = None) -> tuple[Checkpoint, Path]:
+    """Return a run's best checkpoint, or its newest if there is no best one yet, and its path.
+
+    Warns, where the caller's caller stands, if it is not the one that it should be, because that is
+    damaged.
+    """
+    path, faults = run / "best.npz", []
+    if path.exists():
+        try:
+            return load(path, verify), path
+        except Damaged as error:
+            faults.append(str(error))
+    saved, path, more = load_newest(run, verify)
+    for fault in [*faults, *more]:
+        warnings.warn(f"{fault}; going on with {path}", stacklevel=3)
+    return saved, path
+
+
+def put_damaged_aside(run: Path, path: Path, faults: list[str]) -> None:
+    """Move a damaged newest checkpoint out of the way of one at ``path`` that is gone on from.
+
+    Or the next checkpoint would put it in the place of the good one.
+    """
+    if faults and path.name != "last.npz" and os.path.lexists(run / "last.npz"):
+        os.replace(run / "last.npz", run / "damaged.npz")
 
 
 def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

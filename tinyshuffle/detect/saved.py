@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,16 +68,7 @@ def check_data(saved: Checkpoint, found: BoxDataset, run: Path) -> None:
 
 def best_checkpoint(run: Path) -> tuple[Checkpoint, Path]:
     """Return a run's best checkpoint, or its newest if there is no best one yet, and its path."""
-    path, faults = run / "best.npz", []
-    if path.exists():
-        try:
-            return checkpoint.load(path, verify), path
-        except checkpoint.Damaged as error:
-            faults.append(str(error))
-    saved, path, more = checkpoint.load_newest(run, verify)
-    for fault in [*faults, *more]:
-        warnings.warn(f"{fault}; going on with {path}", stacklevel=2)
-    return saved, path
+    return checkpoint.load_best(run, verify)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,7 @@ bits; and every file is whole or absent.
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
-import json
 import math
 import shlex
 import shutil
@@ -37,7 +34,7 @@ from ..train import schedule
 from ..train.average import Average
 from ..train.directory import alone, check_name, check_unbegun, new_run
 from ..train.progress import Progress
-from ..train.record import write_config, write_machine
+from ..train.record import write_config, write_machine, write_rows
 from ..train.signals import Interrupted, Signals, outlive_terminal
 from ..train.update_bn import update_bn
 from ..values import flags
@@ -186,14 +183,7 @@ class Trainer:
         from .. import plots
 
         with self._warned():
-            with atomic_write(self.run / "log.jsonl") as file:
-                file.writelines(json.dumps(row).encode() + b"\n" for row in self.rows)
-            with atomic_write(self.run / "log.csv") as file:
-                text = io.StringIO(newline="")
-                writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(self.rows)
-                file.write(text.getvalue().encode())
+            write_rows(self.run, self.rows, COLUMNS)
             if self.rows:
                 with atomic_write(self.run / "curves.png") as file:
                     plots.detection_curves(self.rows).savefig(file, format="png")
@@ -440,9 +430,7 @@ def resume(run: str | Path, quiet: bool = False, threads: int | None = None) -> 
         trainer.restore(saved)
         for fault in faults:
             trainer.progress.line(f"{fault}; going on from {path}")
-        if faults and path.name != "last.npz" and (run / "last.npz").exists():
-            # out of the way, or the next checkpoint would put it in the place of the good one
-            (run / "last.npz").replace(run / "damaged.npz")
+        checkpoint.put_damaged_aside(run, path, faults)
         write_machine(run, config.threads)
         trainer.write_log()
         return trainer.fit()

@@ -77,13 +77,14 @@ def depthwise(address, zero):
         else:
             z = x[at * c :]
         here = y[first * ho * wo * c : (first + count) * ho * wo * c]
-        next_ = (first + count) * h * wd * x_row
+        next_ = (first + count) * h * wd
+        of_x, of_y = next_ * x_row, next_ * c
         if stride == 1:
             forward_1(
-                here, z, w, shifts, zeros, count, h, wd, c, line, last_line, (x, y), (next_, next_)
+                here, z, w, shifts, zeros, count, h, wd, c, line, last_line, (x, y), (of_x, of_y)
             )
         else:
-            forward_2(here, z, w, shifts, zeros, count, h, wd, c, line, last_line, (x,), (next_,))
+            forward_2(here, z, w, shifts, zeros, count, h, wd, c, line, last_line, (x,), (of_x,))
         if last_line - line < ho:
             here = here[line * wo * c : last_line * wo * c]  # of one image
         if channels > 0:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from .evaluation import Evaluation
 
 __all__ = [
     "COLUMNS", "PICTURES", "SUMS", "Result", "write_config", "write_log", "write_machine",
-    "write_tests",
+    "write_rows", "write_tests",
 ]  # fmt: skip
 
 
@@ -107,17 +108,22 @@ def write_log(run: Path, rows: list[dict[str, Any]]) -> None:
     """Write ``log.csv``, ``log.jsonl`` and ``curves.png`` from the rows."""
     from .. import plots
 
+    write_rows(run, rows, COLUMNS)
+    if rows:
+        with atomic_write(run / "curves.png") as file:
+            plots.learning_curves(rows).savefig(file, format="png")
+
+
+def write_rows(run: Path, rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Write ``log.csv``, with these columns, and ``log.jsonl``."""
     with atomic_write(run / "log.jsonl") as file:
         file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
     with atomic_write(run / "log.csv") as file:
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         file.write(text.getvalue().encode())
-    if rows:
-        with atomic_write(run / "curves.png") as file:
-            plots.learning_curves(rows).savefig(file, format="png")
 
 
 def write_tests(run: Path, test_set: data.Dataset, tested: Evaluation) -> None:

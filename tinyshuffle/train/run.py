@@ -196,9 +196,7 @@ def _resume(run: Path, quiet: bool, given: dict[str, Any]) -> Result:
             trainer.progress.line(f"{fault}; going on from {path}")
         if not _leads():
             return trainer.fit()
-        if faults and path.name != "last.npz" and os.path.lexists(run / "last.npz"):
-            # out of the way, or the next checkpoint would put it in the place of the good one
-            os.replace(run / "last.npz", run / "damaged.npz")
+        checkpoint.put_damaged_aside(run, path, faults)
         write_machine(run, config.threads)
         trainer.write_log()
         return trainer.fit()

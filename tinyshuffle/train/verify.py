@@ -8,7 +8,6 @@ otherwise fail somewhere in the middle, or evaluate and predict without a word.
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -113,16 +112,7 @@ def best_checkpoint(run: Path) -> tuple[Checkpoint, Path]:
 
     Warns if it is not the one that it should be, because that is damaged.
     """
-    path, faults = run / "best.npz", []
-    if path.exists():
-        try:
-            return checkpoint.load(path, verify), path
-        except checkpoint.Damaged as error:
-            faults.append(str(error))
-    saved, path, more = checkpoint.load_newest(run, verify)
-    for fault in [*faults, *more]:
-        warnings.warn(f"{fault}; going on with {path}", stacklevel=2)
-    return saved, path
+    return checkpoint.load_best(run, verify)
 
 
 def verify(saved: Checkpoint) -> str:
