@@ -72,6 +72,9 @@ def test_train_eval_resume(tiny):
     tested = run("eval", "a")
     assert "cat" in tested and "dog" in tested
     assert run("eval", os.path.join("runs", "a"), "--threads", 1) == tested
+    *same, views = run("eval", "a", "--flip", "--crops").splitlines()
+    assert same == tested.splitlines()
+    assert re.match(r"with mirror images \(test-time flip\) and crops: \d+\.\d\d %, loss", views)
     assert re.search(r"test accuracy [\d.]+ %, loss [\d.]+, 4 images; runs.a.best.npz", tested)
     assert run("train", "--resume", "a").strip().splitlines()[-1] == last
     assert run("train", "--resume", "a", "--epochs", 2).strip().splitlines()[-1] == last

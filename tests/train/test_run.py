@@ -515,6 +515,37 @@ def test_test_time_flip_is_the_mean_of_both(runs):
     assert flipped.loss == pytest.approx(ts.nn.CrossEntropyLoss()(mean, test.labels), rel=1e-5)
 
 
+def test_each_view_is_computed_once_and_counts_as_it_should(runs):
+    """The image and its mirror image count 1, the four crops a half each."""
+    net, (_, test) = start(runs).net.eval(), tiny_run.load("shapes")
+    seen = []
+
+    class Counting:
+        training, train, eval = False, net.train, net.eval
+
+        def __call__(self, x):
+            seen.append(x)
+            return net(x)
+
+    with ts.backend("numpy"):
+        plain = evaluate(net, test)
+        found = evaluate(Counting(), test, flip=True, crops=True)
+        assert len(seen) == 6
+        wide = np.pad(seen[0], ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
+        views = [seen[0], wide[:, :8, :8], wide[:, 2:, 2:]]
+        views += [view[:, :, ::-1] for view in views]
+        for view in views:
+            assert sum(np.array_equal(view, x) for x in seen) == 1
+        shares = np.array([2, 1, 1, 2, 1, 1]) / 8
+        logits = [net(np.ascontiguousarray(view)) for view in views]
+    mean = np.tensordot(shares, logits, 1)
+    loss = ts.nn.CrossEntropyLoss()(mean.astype(np.float32), test.labels)
+    assert found.loss == pytest.approx(loss, rel=1e-5)
+    assert found.accuracy == (mean.argmax(1) == test.labels).mean()
+    assert (found.plain.loss, found.plain.accuracy) == (plain.loss, plain.accuracy)
+    assert plain.plain is None
+
+
 def test_early_stop(runs, monkeypatch):
     from tinyshuffle.train import loop
 

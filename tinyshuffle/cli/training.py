@@ -229,6 +229,7 @@ def _processes() -> Iterator[Ranks]:
 @DATA_DIR
 @THREADS
 @click.option("--flip", is_flag=True, help="Average over each image and its mirror image too.")
+@click.option("--crops", is_flag=True, help="Average over each image and two of its crops too.")
 @RUNS_DIR
 def evaluate(
     run: str,
@@ -237,12 +238,14 @@ def evaluate(
     data_dir: str | None,
     threads: int | None,
     flip: bool,
+    crops: bool,
     runs_dir: str,
 ) -> None:
     """Test the best checkpoint of RUN: accuracy and loss, and the accuracy of each class.
 
     With --weights, MODEL is one of `models` with weights from that file, and is tested on the
-    pictures in --data, which are made ready as torchvision does it.
+    pictures in --data, which are made ready as torchvision does it. What --flip and --crops bring
+    is told apart: it belongs to the test, not to the net.
     """
     from .. import set_num_threads
     from .. import train as training
@@ -254,14 +257,15 @@ def evaluate(
             "pictures, and a RUN on the data that it was trained for"
         )
     if weights is not None and data is not None:
-        without_effect("with --weights", "data_dir", "flip", "runs_dir")
+        without_effect("with --weights", "data_dir", "flip", "crops", "runs_dir")
         set_num_threads(threads)
         ready = with_weights(run, weights, runs_dir)
         say(f"images: {ready.pipeline}")
         tested, source = training.evaluate_pictures(ready, data), weights
     else:
         directory = find_run(run, runs_dir)
-        tested, path, epoch = training.evaluate_run(directory, data_dir, threads)
+        views, path, epoch = training.evaluate_run(directory, data_dir, threads, flip, crops)
+        tested = views.plain or views
         source = f"{path} (epoch {epoch})"
     table = new_table("class", "right", "images", "accuracy")
     for name, right, count in zip(tested.classes, tested.right, tested.count, strict=True):
@@ -273,9 +277,6 @@ def evaluate(
         f"test accuracy {100 * tested.accuracy:.2f} %, loss {tested.loss:.4f}, "
         f"{tested.count.sum():,} images; {source}"
     )
-    if flip:
-        tested, _, _ = training.evaluate_run(find_run(run, runs_dir), data_dir, threads, flip=True)
-        say(
-            f"with mirror images (test-time flip): {100 * tested.accuracy:.2f} %, loss "
-            f"{tested.loss:.4f}"
-        )
+    if flip or crops:
+        words = ["mirror images (test-time flip)"] * flip + ["crops"] * crops
+        say(f"with {' and '.join(words)}: {100 * views.accuracy:.2f} %, loss {views.loss:.4f}")

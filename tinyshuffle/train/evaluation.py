@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +36,9 @@ class Evaluation:
     labels : ndarray of int, (N,)
     probabilities : ndarray, (N, classes)
         What the net thinks of each image.
+    plain : Evaluation or None
+        If the net saw each image in several ways (mirrored, moved): what it thinks of each as it
+        is, from the same passes.
     """
 
     loss: float
@@ -43,6 +46,7 @@ class Evaluation:
     classes: tuple[str, ...]
     labels: np.ndarray
     probabilities: np.ndarray
+    plain: Evaluation | None = None
 
     @property
     def confusion(self) -> np.ndarray:
@@ -72,6 +76,7 @@ def evaluate(
     after_batch: Callable[[], None] | None = None,
     size: int | None = None,
     flip: bool = False,
+    crops: bool = False,
 ) -> Evaluation:
     """Run a net over a whole data set in evaluation mode, and leave it in the mode it was in.
 
@@ -88,34 +93,64 @@ def evaluate(
         Scale the images to this side.
     flip : bool
         Take the mean of the logits of each image and of its mirror image.
+    crops : bool
+        Take the mean of the logits of each image and of two crops of it, a pixel up and left and a
+        pixel down and right, of which each counts half as much as the image (Jordan 2024,
+        arXiv 2404.00498). With ``flip`` the crops are mirrored, too: six passes.
     """
     loss = loss or nn.CrossEntropyLoss()
-    total = 0.0
-    parts: list[np.ndarray] = []
+    plain, mean = _Tally(loss, dataset), _Tally(loss, dataset)
     before = net.training
     net.eval()
     try:
         for x, labels in data.batches(dataset, batch_size, augment=False, shuffle=False, size=size):
             logits = net(x)
-            if flip:
-                logits = (logits + net(np.ascontiguousarray(x[:, :, ::-1]))) / 2
             if logits.shape != (len(labels), len(dataset.classes)):
                 raise TinyshuffleError(
                     f"the net gives {logits.shape} for {len(labels)} images of {dataset.name!r}, "
                     f"which has {len(dataset.classes)} classes: build it with "
                     f"num_classes={len(dataset.classes)}"
                 )
-            total += float(loss(logits, labels)) * len(labels)
-            parts.append(softmax(logits))
+            plain.add(logits, labels)
+            if others := _views(x, flip, crops):
+                share = 1 / (1 + sum(weight for weight, _ in others))
+                logits = logits * logits.dtype.type(share)
+                for weight, view in others:
+                    logits += logits.dtype.type(share * weight) * net(view)
+                mean.add(logits, labels)
             if after_batch is not None:
                 after_batch()
     finally:
         net.train(before)
-    probabilities = np.concatenate(parts)
-    accuracy = float((probabilities.argmax(1) == dataset.labels).mean())
-    return Evaluation(
-        total / len(dataset), accuracy, dataset.classes, dataset.labels, probabilities
-    )
+    return replace(mean.done(), plain=plain.done()) if flip or crops else plain.done()
+
+
+class _Tally:
+    """What batch after batch adds up to."""
+
+    def __init__(self, loss: Any, dataset: data.Dataset) -> None:
+        self.loss, self.dataset = loss, dataset
+        self.total, self.parts = 0.0, list[np.ndarray]()
+
+    def add(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        self.total += float(self.loss(logits, labels)) * len(labels)
+        self.parts.append(softmax(logits))
+
+    def done(self) -> Evaluation:
+        p, labels = np.concatenate(self.parts), self.dataset.labels
+        accuracy = float((p.argmax(1) == labels).mean())
+        return Evaluation(self.total / len(labels), accuracy, self.dataset.classes, labels, p)
+
+
+def _views(x: np.ndarray, flip: bool, crops: bool) -> list[tuple[float, np.ndarray]]:
+    """Return the other ways to see a batch (N, H, W, C), and how much each counts beside it."""
+    moved = []
+    if crops:
+        # the row and the column that come in are those beyond the next one, as in a mirror
+        wide = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), "reflect")
+        moved = [(0.5, wide[:, at:, at:][:, : x.shape[1], : x.shape[2]]) for at in (0, 2)]
+    mirrored = [(weight, view[:, :, ::-1]) for weight, view in [(1.0, x), *moved] if flip]
+    return [(weight, np.ascontiguousarray(view)) for weight, view in moved + mirrored]
 
 
 def evaluate_pictures(ready: Pretrained, path: str | os.PathLike[str]) -> Evaluation:

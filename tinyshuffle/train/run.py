@@ -204,7 +204,11 @@ def _resume(run: Path, quiet: bool, given: dict[str, Any]) -> Result:
 
 @flags
 def evaluate_run(
-    run: str | Path, data_dir: str | None = None, threads: int | None = None, flip: bool = False
+    run: str | Path,
+    data_dir: str | None = None,
+    threads: int | None = None,
+    flip: bool = False,
+    crops: bool = False,
 ) -> tuple[Evaluation, Path, int]:
     """Test a run's best checkpoint, or its newest if there is no best one yet.
 
@@ -214,7 +218,7 @@ def evaluate_run(
         The run directory.
     data_dir, threads
         Instead of the run's.
-    flip : bool
+    flip, crops : bool
         See :func:`evaluate`.
 
     Returns
@@ -234,7 +238,8 @@ def evaluate_run(
         net.load_state_dict(saved.best)
         loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
         size = saved.header["data"]["size"]
-        return evaluate(net, test_set, loss, size=size, flip=flip), path, saved.header["epoch"]
+        tested = evaluate(net, test_set, loss, size=size, flip=flip, crops=crops)
+        return tested, path, saved.header["epoch"]
 
 
 @contextmanager
