@@ -23,7 +23,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 import tinyshuffle as ts  # noqa: E402
 from tinyshuffle.files import atomic_write  # noqa: E402
 from tinyshuffle.train.ablation import PUBLISHED  # noqa: E402
-from tinyshuffle.train.compare import RunLog, overhead, read_run  # noqa: E402
+from tinyshuffle.train.compare import RunLog, data_of, overhead, read_run  # noqa: E402
 from tinyshuffle.words import duration  # noqa: E402
 
 
@@ -140,7 +140,7 @@ def run_line(path: Path) -> dict[str, str]:
     return {
         "result": f"[{run.name}](#{run.name})",
         "net": net_of(run.config),
-        "data": run.config["data"],
+        "data": data_of(run.config),
         "accuracy": f"{100 * last['test_accuracy']:.2f} %",
         "params": f"{cost.params:,}",
         "mult-adds": f"{cost.multiply_adds:,}",

@@ -5,7 +5,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from tinyshuffle import kernels, ops
-from tinyshuffle.data import Dataset, batches, mix, normalise, num_batches, shrink
+from tinyshuffle.data import Dataset, batches, hold_out, mix, normalise, num_batches, shrink
 from tinyshuffle.data.batches import blank
 from tinyshuffle.data.dataset import channel_statistics
 from tinyshuffle.errors import TinyshuffleError
@@ -39,6 +39,21 @@ def test_augmentation_is_crop_and_mirror():
             assert len(found) == 1
             seen += found
     assert len(set(seen)) > 30  # each image has its own
+
+
+def test_what_is_held_out_is_the_same_for_all_and_not_trained_on():
+    dataset = make()
+    rest, held = hold_out(dataset, 10)
+    assert (len(rest), len(held)) == (40, 10)
+    assert sorted([*rest.labels, *held.labels]) == list(range(50))
+    for part in (rest, held):
+        np.testing.assert_array_equal(part.images, dataset.images[part.labels])
+        assert part.mean is dataset.mean and part.classes == dataset.classes
+    assert hold_out(dataset, 10)[1].labels.tolist() == held.labels.tolist()
+    assert held.labels.tolist() != sorted(dataset.labels[-10:])  # as folders are in order of class
+    for count in (0, 50, -1):
+        with pytest.raises(TinyshuffleError, match=r"cannot be held out: give 1 to 49"):
+            hold_out(dataset, count)
 
 
 def test_both_backends_crop_to_the_same_bits(rng):

@@ -546,6 +546,30 @@ def test_each_view_is_computed_once_and_counts_as_it_should(runs):
     assert plain.plain is None
 
 
+def test_choices_are_made_on_training_images_alone(runs, monkeypatch):
+    """With ``validate`` no test image is loaded into a training; only ``evaluate_run`` has them."""
+    train_set, test_set = tiny_run.load("shapes")
+    marked = dataclasses.replace(test_set, labels=np.full(len(test_set), 2))
+    monkeypatch.setattr(data, "load", lambda *arguments, **options: (train_set, marked))
+    seen = []
+    original = data.batches
+
+    def batches(dataset, *arguments, **options):
+        seen.append(dataset)
+        return original(dataset, *arguments, **options)
+
+    monkeypatch.setattr(data, "batches", batches)
+    result = start(runs, validate=20)
+    assert {len(dataset) for dataset in seen} == {20, 50}
+    assert marked not in seen
+    assert str(result).startswith("accuracy on 20 training images held out")
+    tested, _, _ = evaluate_run(result.run)
+    assert tested.count.tolist() == [0, 0, 20]
+    assert_same_end(resume(result.run, quiet=True).run, result.run)
+    with pytest.raises(TinyshuffleError, match=r"70 of the 70 training images .* give 1 to 69"):
+        start(runs, "all", validate=70)
+
+
 def test_early_stop(runs, monkeypatch):
     from tinyshuffle.train import loop
 

@@ -77,6 +77,15 @@ def test_every_combination_is_trained_once(recipe, tmp_path, monkeypatch):
     assert all(path.read_bytes() == before for path, before in checkpoints.items())
 
 
+def test_a_sweep_on_images_held_out_says_so(recipe, tmp_path):
+    found = sweep(recipe, {"lr": ["0.01"]}, 1, tmp_path, quiet=True, validate=20)
+    config = json.loads(next(tmp_path.glob("sweep-quick/*/config.json")).read_text())
+    assert config["validate"] == 20
+    assert "accuracy on 20 training images held out after the last" in found.to_markdown()
+    with pytest.raises(TinyshuffleError, match="--over validate changes nothing .*--validate"):
+        sweep(recipe, {"validate": ["10", "20"]}, runs_dir=tmp_path)
+
+
 def test_failures_are_listed_and_not_fatal(recipe, tmp_path):
     result = CliRunner().invoke(cli, [
         "sweep", recipe, "--over", "lr=0.01,1e30", "--seeds", "1", "--runs-dir", str(tmp_path),

@@ -44,6 +44,9 @@ RAY = click.option(
     help="Values of a field, such as lr=0.05,0.1; may be repeated.",
 )  # fmt: skip
 @click.option("--seeds", metavar="N", type=WHOLE, default=3, help="[default: 3]")
+@click.option(
+    "--validate", metavar="N", type=WHOLE, help="Compare on N training images held out."
+)
 @click.option("--name", metavar="NAME", help="Of the sweep.  [default: the recipe's]")
 @DATA_DIR
 @JOBS
@@ -59,6 +62,7 @@ def sweep(
     data_dir: str | None,
     jobs: int | None,
     threads: int | None,
+    validate: int | None,
     dask: str | None,
     ray: str | None,
     runs_dir: str,
@@ -77,7 +81,8 @@ def sweep(
     positive("--threads", threads, 4096)
     if name is not None:
         check_name(name)
-    given: dict[str, Any] = {} if threads is None else {"threads": threads}
+    fields = {"threads": threads, "validate": validate}
+    given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
     if data_dir is not None:
         given["data_dir"] = str(Path(data_dir).absolute())
     with cluster(dask, ray):

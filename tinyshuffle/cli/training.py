@@ -87,6 +87,8 @@ _LR += "; scaled if --batch-size is given alone"
     "--strict", is_flag=True, default=None,
     help="Refuse a folder with files that are no pictures; else they are named and left out.",
 )
+@_field("validate", "Hold out N training images, and test with these while training.", "none",
+        metavar="N", type=WHOLE)
 @_field("stem", "First layers as for images of 32 pixels (cifar) or 224 (imagenet).", "cifar",
         metavar="NAME")
 @_field("init", "Begin with the weights of a run, or of a file.", "random weights",
@@ -242,6 +244,8 @@ def evaluate(
     runs_dir: str,
 ) -> None:
     """Test the best checkpoint of RUN: accuracy and loss, and the accuracy of each class.
+
+    The images are the test images, also of a run with --validate, which has not looked at them.
 
     With --weights, MODEL is one of `models` with weights from that file, and is tested on the
     pictures in --data, which are made ready as torchvision does it. What --flip and --crops bring

@@ -20,15 +20,15 @@ import numpy as np
 from tinyshuffle.data import archive, cifar, coco, folder, scenes, shapes
 from tinyshuffle.data.batches import batches, mix, normalise, num_batches, shrink
 from tinyshuffle.data.boxes import BoxDataset, Objects, box_batches
-from tinyshuffle.data.dataset import Dataset, from_arrays
+from tinyshuffle.data.dataset import Dataset, from_arrays, hold_out
 from tinyshuffle.errors import TinyshuffleError
 
 from ..values import flags
 
 __all__ = [
     "NAMES", "SIDE", "BoxDataset", "Dataset", "Objects", "batches", "box_batches", "classes",
-    "coco", "describe", "from_arrays", "is_folder", "load", "mix", "normalise", "num_batches",
-    "scenes", "shrink",
+    "coco", "describe", "from_arrays", "hold_out", "is_folder", "load", "mix", "normalise",
+    "num_batches", "scenes", "shrink",
 ]  # fmt: skip
 
 CIFAR = {source.name: source for source in (cifar.CIFAR10, cifar.CIFAR100, cifar.CIFAR100_COARSE)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -186,6 +186,42 @@ def from_arrays(
     else:
         mean, std = like.mean, like.std
     return Dataset("arrays", pixels, labels, classes, mean, std)
+
+
+def hold_out(dataset: Dataset, count: int) -> tuple[Dataset, Dataset]:
+    """Split a training set: what is trained on, and ``count`` images that choices are made on.
+
+    Which images these are depends on their number alone, not on a seed, so that runs from several
+    seeds are compared on the same ones. Both parts carry the whole set's mean and deviation.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    count : int
+        At least 1, and less than there are.
+
+    Returns
+    -------
+    rest, held : Dataset
+        Each in the order of the whole.
+
+    Raises
+    ------
+    TinyshuffleError
+        If there would be nothing left, or nothing is held out.
+    """
+    if not 1 <= count < len(dataset):
+        raise TinyshuffleError(
+            f"{count:,} of the {len(dataset):,} training images of {dataset.name!r} cannot be held "
+            f"out: give 1 to {len(dataset) - 1:,}"
+        )
+    held = np.zeros(len(dataset), bool)
+    held[np.random.default_rng(0).permutation(len(dataset))[:count]] = True
+    rest, part = (
+        replace(dataset, images=dataset.images[chosen], labels=dataset.labels[chosen])
+        for chosen in (~held, held)
+    )
+    return rest, part
 
 
 def channel_statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from ..errors import TinyshuffleError
 from ..text import message
 from ..words import duration
 
-__all__ = ["RunLog", "differences", "overhead", "read_run", "summary"]
+__all__ = ["RunLog", "data_of", "differences", "overhead", "read_run", "summary"]
 
 NEEDED = {"epoch": 1, "size": 1, "test_accuracy": 0, "images_per_second": 0, "step_seconds": 1e-9,
           "seconds": 0}  # fmt: skip
@@ -91,7 +91,7 @@ def summary(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
         lines.append([
             run.name,
             run.config["model"],
-            run.config["data"],
+            data_of(run.config),
             str(last["epoch"]),
             f"{100 * last['test_accuracy']:.2f} %",
             f"{100 * best['test_accuracy']:.2f} % ({best['epoch']})",
@@ -100,6 +100,12 @@ def summary(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
             f"{100 * overhead(rows):.1f} %",
         ])
     return headings, lines
+
+
+def data_of(config: dict[str, Any]) -> str:
+    """What a run was tested with: its data set, or images held out of it."""
+    held = config.get("validate")
+    return f"{config['data']}, {held:,} held out" if isinstance(held, int) else config["data"]
 
 
 def differences(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:

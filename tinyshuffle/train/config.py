@@ -70,6 +70,9 @@ class Config:
         Of a folder's pictures, to which they are scaled; None: 64.
     strict : bool
         Refuse a folder with files that are no pictures, which are left out otherwise.
+    validate : int
+        Hold out this many of the training images, and test with them instead of the test images
+        (:func:`tinyshuffle.data.hold_out`); None: none.
     stem : str
         How much the net's first layers make the images smaller: ``cifar``, as for 32 pixels, or
         ``imagenet``, as for 224, which files of weights are for; None: cifar.
@@ -130,6 +133,7 @@ class Config:
     data: str = "shapes"
     side: int | None = None
     strict: bool | None = None
+    validate: int | None = None
     stem: str | None = None
     init: str | None = None
     freeze: str | None = None
@@ -279,6 +283,13 @@ class Config:
         return "\n".join(lines)
 
     @property
+    def measured(self) -> str:
+        """What a run's log calls test accuracy, in words."""
+        if self.validate is None:
+            return "test accuracy"
+        return f"accuracy on {self.validate:,} training images held out"
+
+    @property
     def seconds(self) -> float:
         """The time budget."""
         return math.inf if self.time_budget is None else parse_duration(self.time_budget)
@@ -345,6 +356,7 @@ class Config:
             )
         need(self.unfreeze_at is None or self.unfreeze_at >= 1, "unfreeze_at", "1 or more")
         need(self.body_lr is None or 0 <= self.body_lr <= 1, "body_lr", "0 to 1")
+        need(self.validate is None or self.validate >= 1, "validate", "1 or more")
         need(self.optimizer in LEARNING_RATES, "optimizer", "sgd or adam")
         need(self.backend in ("numba", "numpy"), "backend", "numba or numpy")
         need(self.epochs >= 1, "epochs", "1 or more")
@@ -386,12 +398,16 @@ def _check_length(fields: dict[str, Any]) -> None:
 
 
 def load_data(config: Config) -> tuple[data_sets.Dataset, data_sets.Dataset]:
-    """Return the training and the test set of a configuration."""
-    if not data_sets.is_folder(config.data):
-        return data_sets.load(config.data, root=config.data_dir)
-    return data_sets.load(
-        config.data, config.data_dir, side=config.side, strict=bool(config.strict)
-    )
+    """Return what a configuration trains on, and what it tests with while it does."""
+    if data_sets.is_folder(config.data):
+        train_set, test_set = data_sets.load(
+            config.data, config.data_dir, side=config.side, strict=bool(config.strict)
+        )
+    else:
+        train_set, test_set = data_sets.load(config.data, root=config.data_dir)
+    if config.validate is not None:
+        return data_sets.hold_out(train_set, config.validate)
+    return train_set, test_set
 
 
 def check_data_dir(data: str, data_dir: str | None, instead: str = "") -> None:

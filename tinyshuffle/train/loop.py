@@ -296,13 +296,14 @@ class Trainer:
         config = self.config
         sizes = f" at {', '.join(map(str, config.sizes))} pixels" if config.sizes else ""
         threads = plural(config.threads, "thread")
+        tests = "test images" if config.validate is None else "images held out to choose by"
         if self.ranks is not None:
             weights = _checksum(*self.net.state_dict().values())
             self.ranks.check_alike({"weights": weights}, "")
             threads = f"{plural(self.ranks.size, 'rank')} of {threads}"
         self.progress.line(
             f"{config.model} on {config.data}: {len(self.train_set):,} training and "
-            f"{len(self.test_set):,} test images, {plural(self.epochs, 'epoch')} of "
+            f"{len(self.test_set):,} {tests}, {plural(self.epochs, 'epoch')} of "
             f"{plural(self.steps_per_epoch, 'step')}{sizes}, {threads}; "
             f"{self.run}"
         )
@@ -315,7 +316,7 @@ class Trainer:
                 self._train_epoch(signals, stepped)
                 self._finish_epoch(signals)
             self.write_tests()
-        return Result(self.run, self.rows, self._tested_net, self._ended)
+        return Result(self.run, self.rows, self._tested_net, self._ended, config.measured)
 
     def _batches(self, epoch: int, start: int, size: int) -> Iterator[Any]:
         return data.batches(

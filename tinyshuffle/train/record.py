@@ -50,24 +50,25 @@ class Result:
     """A finished run: its directory, its log and the net with its last weights.
 
     The net is the average of the weights if the run keeps one, and ``ended`` says why the run was
-    over before its last epoch, if it was.
+    over before its last epoch, if it was. ``measured`` says of which images the accuracy is.
     """
 
     run: Path
     rows: list[dict[str, Any]]
     net: nn.Module
     ended: str = ""
+    measured: str = "test accuracy"
 
     @property
     def accuracy(self) -> float:
-        """Test accuracy after the last epoch, 0 to 1."""
+        """Test accuracy after the last epoch, 0 to 1; of a run that holds out images, on these."""
         return float(self.rows[-1]["test_accuracy"])
 
     def __str__(self) -> str:
         last = self.rows[-1]
         return (
-            f"test accuracy {100 * self.accuracy:.1f} % after {plural(last['epoch'], 'epoch')} in "
-            f"{duration(last['seconds'])}{self.ended and f' ({self.ended})'}; {self.run}"
+            f"{self.measured} {100 * self.accuracy:.1f} % after {plural(last['epoch'], 'epoch')} "
+            f"in {duration(last['seconds'])}{self.ended and f' ({self.ended})'}; {self.run}"
         )
 
 

@@ -212,6 +212,8 @@ def evaluate_run(
 ) -> tuple[Evaluation, Path, int]:
     """Test a run's best checkpoint, or its newest if there is no best one yet.
 
+    The images are the test images, which a run that held out training images has not seen.
+
     Parameters
     ----------
     run : path
@@ -232,7 +234,7 @@ def evaluate_run(
         before, data_dir=data_dir or before.data_dir, threads=threads or get_num_threads()
     )
     with _settings(config):
-        _, test_set = load_data(config)
+        _, test_set = load_data(dataclasses.replace(config, validate=None))
         check_data(saved, test_set, Path(run))
         net = build(config, len(test_set.classes))
         net.load_state_dict(saved.best)

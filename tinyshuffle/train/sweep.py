@@ -66,12 +66,15 @@ class Sweep:
     outcomes : list of Outcome
     failures : dict
         By run: why it could not be trained.
+    measured : str
+        Of which images the accuracies are.
     """
 
     title: str
     data: str
     outcomes: list[Outcome]
     failures: dict[str, str]
+    measured: str = "test accuracy"
 
     @property
     def best(self) -> Outcome:
@@ -119,8 +122,8 @@ class Sweep:
         body = [headings, ["---", *["---:"] * (len(headings) - 1)], *lines]
         return "\n".join([
             f"## {self.title}", "",
-            f"{self.data}, test accuracy after the last epoch; differences in points, paired by "
-            "seed.", "",
+            f"{self.data}, {self.measured} after the last epoch; differences in points, paired "
+            "by seed.", "",
             *("| " + " | ".join(cells) + " |" for cells in body), "",
             *(f"- {run} failed: {why}" for run, why in self.failures.items()),
         ])  # fmt: skip
@@ -202,7 +205,7 @@ def sweep(
     """
     if not over:
         raise TinyshuffleError("a sweep needs a field with values: give --over lr=0.05,0.1")
-    for field in ("seed", "threads", "data_dir"):
+    for field in ("seed", "threads", "data_dir", "validate"):
         if field in over:
             raise TinyshuffleError(
                 f"--over {field} changes nothing that a sweep compares: give --{field}"
@@ -252,7 +255,7 @@ def sweep(
         first = next(iter(failures.values()))
         raise TinyshuffleError(f"all {plural(len(runs), 'training')} failed, the first: {first}")
     title = f"{stem} over {', '.join(over)}"
-    found = Sweep(title, configs[0].data, outcomes, failures)
+    found = Sweep(title, configs[0].data, outcomes, failures, configs[0].measured)
     _write(found, folder)
     return found
 

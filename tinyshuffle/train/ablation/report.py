@@ -124,7 +124,8 @@ class Report:
         return "\n".join([
             f"## {self.ablation.title}",
             "",
-            f"{config.data}, {plural(config.epochs, 'epoch')}, test accuracy after the last one.",
+            f"{config.data}, {plural(config.epochs, 'epoch')}, {config.measured} after the last "
+            "one.",
             "",
             *("| " + " | ".join(cells) + " |" for cells in body),
             "",
