@@ -95,6 +95,8 @@ _LR += "; scaled if --batch-size is given alone"
         metavar="RUN|FILE", type=PATH)
 @_field("freeze", "Hold still: stem, stages, all-but-head; with --init.", "nothing", metavar="WHAT")
 @_field("unfreeze_at", "From then on train all of it.", "never", metavar="EPOCH", type=WHOLE)
+@_field("whiten", "Begin the first layer as a whitening of the images' patches.", "no",
+        metavar="yes|no")
 @_field("body_lr", "Part of --lr for all layers but the last; with --init.", "1", metavar="X",
         type=NUMBER)
 @DATA_DIR

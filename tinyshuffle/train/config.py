@@ -82,6 +82,9 @@ class Config:
         What is held still of them: ``stem``, ``stages`` or ``all-but-head``; None: nothing.
     unfreeze_at : int
         Epochs after which all is trained; None: never.
+    whiten : bool
+        Begin the first convolution as a whitening of the images' patches
+        (:mod:`tinyshuffle.train.whiten`); None: False.
     body_lr : float
         The part of the learning rate that all layers but the last have; None: all of it.
     variant : dict
@@ -138,6 +141,7 @@ class Config:
     init: str | None = None
     freeze: str | None = None
     unfreeze_at: int | None = None
+    whiten: bool | None = None
     body_lr: float | None = None
     epochs: int = DEFAULTS["shapes"]["epochs"]
     time_budget: str | None = None
@@ -354,6 +358,8 @@ class Config:
                 name,
                 f"left out, as without {of} it has no effect",
             )
+        needless = "left out, as init says what the weights begin with"
+        need(not self.whiten or self.init is None, "whiten", needless)
         need(self.unfreeze_at is None or self.unfreeze_at >= 1, "unfreeze_at", "1 or more")
         need(self.body_lr is None or 0 <= self.body_lr <= 1, "body_lr", "0 to 1")
         need(self.validate is None or self.validate >= 1, "validate", "1 or more")

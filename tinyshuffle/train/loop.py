@@ -42,6 +42,7 @@ from .signals import Interrupted, Signals
 from .transfer import Groups, begin_with, held, hold
 from .update_bn import update_bn
 from .verify import build_for, check_data
+from .whiten import whiten
 
 __all__ = ["Trainer"]
 
@@ -120,12 +121,15 @@ class Trainer:
         return value if self.ranks is None else self.ranks.first(value)
 
     def begin_with(self, init: str | None) -> None:
-        """Take the weights of another run or a file, if the configuration says so."""
+        """Take the weights of another run or a file, or whiten, if the configuration says so."""
         if init is not None:
             done = begin_with(self.net, init, self.train_set.classes)
             self.progress.line(f"{self.config.model} {done}")
-            if self.average is not None:
-                self.average = Average(self.net, self.config.ema)
+        if self.config.whiten:
+            count = whiten(self.net, self.train_set)
+            self.progress.line(f"{count} filters of the first layer whiten the images' patches")
+        if (init is not None or self.config.whiten) and self.average is not None:
+            self.average = Average(self.net, self.config.ema)
 
     @property
     def _held(self) -> frozenset[str]:
