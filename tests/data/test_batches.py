@@ -41,6 +41,32 @@ def test_augmentation_is_crop_and_mirror():
     assert len(set(seen)) > 30  # each image has its own
 
 
+def test_alternating_mirrors_each_image_in_every_other_epoch():
+    dataset = make()
+
+    def seen(epoch, alternate=True, start=0):
+        """Where each image was cropped, and whether it was mirrored."""
+        found = {}
+        for x, labels in batches(dataset, 16, 3, epoch, start, alternate=alternate):
+            for image, label in zip(x, labels, strict=True):
+                crops = every_augmentation(dataset.images[label], dataset.mean, dataset.std)
+                (key,) = [key for key, crop in crops if np.abs(crop - image).max() < 1e-5]
+                found[int(label)] = key
+        return found
+
+    epochs = [seen(epoch) for epoch in range(3)]
+    mirrored = [{label for label, key in epoch.items() if key[2]} for epoch in epochs]
+    assert mirrored[0] == mirrored[2] and 10 < len(mirrored[0]) < 40
+    assert mirrored[0] | mirrored[1] == set(range(50)) and not mirrored[0] & mirrored[1]
+    # the crops, of the mirrored images, are those of mirroring at random
+    places = [
+        {label: (top, 8 - left if flip else left) for label, (top, left, flip) in found.items()}
+        for found in (epochs[1], seen(1, alternate=False))
+    ]
+    assert places[0] == places[1]
+    assert seen(1, start=2).items() <= epochs[1].items()
+
+
 def test_what_is_held_out_is_the_same_for_all_and_not_trained_on():
     dataset = make()
     rest, held = hold_out(dataset, 10)

@@ -37,7 +37,8 @@ from tinyshuffle.train.record import COLUMNS
 
 CONFIG = dict(epochs=3, batch_size=16, threads=2, backend="numpy")  # 4 steps an epoch
 FIGURES = {name: getattr(plots, name) for name in ("confusion", "learning_curves", "worst_images")}
-EXTRAS = dict(ema=0.9, mixup=0.4, cutout=3, sizes=(4, 6, 8))  # all that has, or needs, state
+# all that has, or needs, state
+EXTRAS = dict(ema=0.9, mixup=0.4, cutout=3, sizes=(4, 6, 8), alternate=True)
 TIMES = ("images_per_second", "step_seconds", "seconds")
 
 

@@ -132,6 +132,8 @@ _LR += "; scaled if --batch-size is given alone"
     metavar="X",
     type=NUMBER,
 )
+@_field("alternate", "Mirror each image in every other epoch; no: at random.", "no",
+        metavar="yes|no")
 @_field("cutout", "Side of the blank square.", "none", metavar="PIXELS", type=WHOLE)
 @_field("mixup", "α, how much images are blended.", "not", metavar="X", type=NUMBER)
 @_field(

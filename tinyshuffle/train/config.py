@@ -106,6 +106,8 @@ class Config:
     label_smoothing : float
     ema : float
         Decay, a step, of the running average of the weights that is tested and kept; 0: none.
+    alternate : bool
+        Mirror each training image in every other epoch; None: False, at random.
     cutout : int
         Side of the square that is blanked out in each training image, in pixels; 0: none.
     mixup : float
@@ -155,6 +157,7 @@ class Config:
     warmup: float | None = None
     label_smoothing: float = 0.1
     ema: float = 0.0
+    alternate: bool | None = None
     cutout: int = 0
     mixup: float = 0.0
     sizes: tuple[int, ...] = ()

@@ -332,6 +332,7 @@ class Trainer:
             drop_last=self.drop_last,
             cutout=self.config.cutout,
             size=size,
+            alternate=bool(self.config.alternate),
         )
 
     def _train_epoch(self, signals: Signals, stepped: Callable[[], None]) -> None:
