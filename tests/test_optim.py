@@ -9,7 +9,7 @@ import tinyshuffle as ts
 from tinyshuffle import nn
 from tinyshuffle.errors import TinyshuffleError
 from tinyshuffle.nn import Parameter
-from tinyshuffle.optim import SGD, Adam
+from tinyshuffle.optim import SGD, Adam, Muon, newton_schulz
 
 SHAPES = [(3, 4), (5,), (2, 2, 3)]
 
@@ -302,3 +302,122 @@ def test_what_holds_no_parameters_is_named(given, words):
     for kind in (SGD, Adam):
         with pytest.raises(TinyshuffleError, match=rf"{words}.*pass net\.parameters\(\)"):
             kind(given, 0.1)
+
+
+# ---- muon
+
+
+def pointwise(c, o, groups=1, dtype=np.float64, seed=0):
+    rng = np.random.default_rng(seed)
+    p = Parameter((1, 1, c // groups, o), lambda rng: np.zeros(1))
+    p.name = f"conv{c}x{o}.weight"
+    p.data = rng.standard_normal((1, 1, c // groups, o)).astype(dtype)
+    return p
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (3, 8), (8, 3), (2, 4, 6), (1, 7)])
+def test_newton_schulz_is_a_polynomial_of_the_singular_values(shape):
+    x = np.random.default_rng(0).standard_normal(shape)
+    u, s, vt = np.linalg.svd(x, full_matrices=False)
+    s = s / np.sqrt((s**2).sum(-1, keepdims=True))
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    np.testing.assert_allclose(newton_schulz(x), (u * s[..., None, :]) @ vt, atol=1e-6)
+
+
+def test_newton_schulz_makes_steps_nearly_orthogonal():
+    for shape in ((24, 24), (48, 192), (192, 48)):
+        x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+        y = newton_schulz(x)
+        assert y.dtype == np.float32 and y.shape == shape
+        values = np.linalg.svd(y)[1]
+        assert np.linalg.svd(x)[1].min() / np.linalg.svd(x)[1].max() < values.min() / 1.3
+        assert 0.3 < values.min() and values.max() < 1.3
+    assert not newton_schulz(np.zeros((3, 4))).any()  # and no division by nothing
+
+
+@pytest.mark.parametrize("c, o, groups", [(6, 6, 1), (4, 10, 1), (10, 4, 1), (6, 12, 3)])
+def test_muon_formula(c, o, groups):
+    p, rng = pointwise(c, o, groups), np.random.default_rng(2)
+    opt = Muon([p], 0.1, 0.8, 0.3, [groups])
+    expected, b = p.data.copy(), 0.0
+    for _ in range(4):
+        g = rng.standard_normal(p.shape)
+        p.grad = g.copy()
+        opt.step()
+        b = 0.8 * b + g
+        u = g + 0.8 * b
+        expected *= 1 - 0.1 * 0.3
+        for j in range(groups):  # a group's outputs lie side by side
+            own = np.s_[0, 0, :, j * o // groups : (j + 1) * o // groups]
+            factor = max(1, (o // groups) / (c // groups)) ** 0.5
+            expected[own] -= 0.1 * factor * newton_schulz(u[own])
+        assert (p.grad == g).all()
+    np.testing.assert_allclose(p.data, expected, rtol=1e-10)
+
+
+def test_muon_descends_where_sgd_is_slow():
+    """Ten directions whose curvatures differ a thousandfold, and steps of one length in each."""
+    rng = np.random.default_rng(3)
+    q, _ = np.linalg.qr(rng.standard_normal((10, 10)))
+    curved = q * np.geomspace(1, 1e-3, 10) @ q.T
+    target = rng.standard_normal((10, 10))
+
+    def loss_after(make):
+        p = pointwise(10, 10)
+        opt = make([p])
+        for t in range(100):
+            opt.lr = 0.3 * (1 - t / 100)
+            p.grad = (curved @ (p.data[0, 0] - target))[None, None]
+            opt.step()
+        return float(((p.data[0, 0] - target) ** 2).mean())
+
+    assert loss_after(lambda p: Muon(p, 0.3)) < 0.1 * loss_after(lambda p: SGD(p, 0.3, 0.9, True))
+
+
+def test_muon_counts_its_multiply_adds(monkeypatch):
+    from tinyshuffle import optim
+
+    counted = []
+
+    class Counting(np.ndarray):
+        def __matmul__(self, other):
+            y = np.asarray(self) @ np.asarray(other)
+            counted.append(y.size * self.shape[-1])
+            return y.view(Counting)
+
+    params = [pointwise(6, 6), pointwise(4, 10), pointwise(10, 4), pointwise(6, 12, 3)]
+    opt = Muon(params, 0.1, groups=[1, 1, 1, 3])
+    original = optim.newton_schulz
+    monkeypatch.setattr(
+        optim, "newton_schulz", lambda x: np.asarray(original(x.view(Counting)))
+    )
+    for p in params:
+        p.grad = np.ones(p.shape)
+    opt.step()
+    assert sum(counted) == opt.multiply_adds
+    m, n = 192, 1024
+    big = Muon([pointwise(m, n)], 0.1)
+    assert big.multiply_adds == 5 * (2 * m * m * n + m**3) == 412876800
+
+
+def test_muon_continues_and_refuses():
+    p, q = pointwise(4, 6), pointwise(4, 6)
+    rng = np.random.default_rng(4)
+    one, two = Muon([p], 0.1), Muon([q], 0.1)
+    grads = rng.standard_normal((4, 1, 1, 4, 6))
+    for g in grads[:2]:
+        p.grad = g
+        one.step()
+    q.data = p.data
+    two.load_state_dict(one.state_dict())
+    for g in grads[2:]:
+        p.grad, q.grad = g, g
+        one.step()
+        two.step()
+    assert p.data.tobytes() == q.data.tobytes()
+    for shape, groups in (((3, 3, 4, 6), 1), ((6,), 1), ((1, 1, 4, 6), 4)):
+        with pytest.raises(TinyshuffleError, match="weights of pointwise convolutions"):
+            Muon([Parameter(np.zeros(shape))], 0.1, groups=[groups])
+    with pytest.raises(TinyshuffleError, match="give one number for each"):
+        Muon([p], 0.1, groups=[1, 1])

@@ -14,7 +14,7 @@ import click
 from ..errors import TinyshuffleError
 from ..text import visible
 from ..train import recipe as recipes
-from ..train.config import DEFAULTS, LEARNING_RATES, RISES, Config
+from ..train.config import DEFAULTS, LEARNING_RATES, MUON_LR, RISES, Config
 from ..train.progress import output
 from ..train.schedule import ONE_CYCLE_RISE, SCHEDULES
 from ..values import read
@@ -112,9 +112,11 @@ _LR += "; scaled if --batch-size is given alone"
     type=WHOLE,
 )
 @_field("batch_size", "", _of_each_data("batch_size"), metavar="N", type=WHOLE)
-@_field("optimizer", "sgd (with Nesterov momentum), adam.", metavar="NAME")
+@_field("optimizer", "sgd (with Nesterov momentum), adam, muon.", metavar="NAME")
 @_field("lr", "Highest learning rate.", _LR, metavar="X", type=NUMBER)
-@_field("momentum", "Of sgd.", metavar="X", type=NUMBER)
+@_field("muon_lr", "Of the pointwise weights, with muon.", MUON_LR, metavar="X", type=NUMBER)
+@_field("bias_lr", "Times --lr for biases and batch norm's shifts.", "1", metavar="X", type=NUMBER)
+@_field("momentum", "Of sgd and muon.", metavar="X", type=NUMBER)
 @_field("weight_decay", "Of all but biases and batch norm.", metavar="X", type=NUMBER)
 @_field("schedule", f"{', '.join(SCHEDULES)}.", metavar="NAME")
 @_field(

@@ -38,7 +38,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 leave so much noise in the weights that their average is tested. A folder of one's own has fewer
 still."""
 
-LEARNING_RATES = {"sgd": 0.1, "adam": 0.003}
+LEARNING_RATES = {"sgd": 0.1, "adam": 0.003, "muon": 0.1}
+"""With muon, of what is not a pointwise weight, which SGD moves."""
+
+MUON_LR = 0.05
 
 RISES = {"shapes": 0.4}
 """Parts of a one-cycle run in which the learning rate rises where the schedule's own is too short:
@@ -96,9 +99,14 @@ class Config:
         Stop after this many epochs without a better test accuracy; 0 never does.
     batch_size : int
     optimizer : str
-        ``sgd`` (with Nesterov momentum) or ``adam``.
+        ``sgd`` (with Nesterov momentum), ``adam``, or ``muon`` for the pointwise convolutions'
+        weights and sgd for all others.
     lr : float
         Peak learning rate.
+    muon_lr : float
+        Peak learning rate of the weights that muon moves; None: 0.05.
+    bias_lr : float
+        How many times the learning rate biases and batch norm's shifts have; None: once.
     momentum, weight_decay : float
     schedule : str
     warmup : float
@@ -151,6 +159,8 @@ class Config:
     batch_size: int = DEFAULTS["shapes"]["batch_size"]
     optimizer: str = "sgd"
     lr: float = LEARNING_RATES["sgd"]
+    muon_lr: float | None = None
+    bias_lr: float | None = None
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: str = "one-cycle"
@@ -217,7 +227,8 @@ class Config:
         instead = ", or give the data whose files are there (--data cifar10)"
         check_data_dir(named, given.get("data_dir"), instead)
         lr = meant.lr
-        if optimizer in LEARNING_RATES and ("lr" not in fields or optimizer != meant.optimizer):
+        another = optimizer != meant.optimizer and "adam" in (optimizer, meant.optimizer)
+        if optimizer in LEARNING_RATES and ("lr" not in fields or another):
             lr = LEARNING_RATES[optimizer]
         if 1 <= given.get("batch_size", 0) <= MOST_IMAGES:  # else it is refused below
             ratio = given["batch_size"] / meant.batch_size
@@ -366,7 +377,11 @@ class Config:
         need(self.unfreeze_at is None or self.unfreeze_at >= 1, "unfreeze_at", "1 or more")
         need(self.body_lr is None or 0 <= self.body_lr <= 1, "body_lr", "0 to 1")
         need(self.validate is None or self.validate >= 1, "validate", "1 or more")
-        need(self.optimizer in LEARNING_RATES, "optimizer", "sgd or adam")
+        need(self.optimizer in LEARNING_RATES, "optimizer", "sgd, adam or muon")
+        alone = "left out, as without the optimizer muon it has no effect"
+        need(self.muon_lr is None or self.optimizer == "muon", "muon_lr", alone)
+        need(self.muon_lr is None or 0 < self.muon_lr < math.inf, "muon_lr", "above 0")
+        need(self.bias_lr is None or 0 <= self.bias_lr <= 1000, "bias_lr", "0 to 1000")
         need(self.backend in ("numba", "numpy"), "backend", "numba or numpy")
         need(self.epochs >= 1, "epochs", "1 or more")
         need(self.epochs <= MOST_EPOCHS, "epochs", f"at most {MOST_EPOCHS:,}")

@@ -25,8 +25,9 @@ import numpy as np
 
 from .. import checkpoint, data, machine, nn
 from ..checkpoint import Checkpoint
+from ..cost.profile import profile
 from ..errors import TinyshuffleError
-from ..optim import SGD, Adam, Optimizer
+from ..optim import Muon, Optimizer
 from ..parallel import DataParallel
 from ..ranks import current
 from ..values import flags
@@ -36,10 +37,11 @@ from .average import Average
 from .budget import fitting
 from .config import Config, load_data
 from .evaluation import Evaluation, evaluate
+from .groups import Groups, optimizer
 from .progress import Progress
 from .record import SUMS, Result
 from .signals import Interrupted, Signals
-from .transfer import Groups, begin_with, held, hold
+from .transfer import begin_with, held, hold
 from .update_bn import update_bn
 from .verify import build_for, check_data
 from .whiten import whiten
@@ -73,7 +75,7 @@ class Trainer:
         self._frozen = held(self.net, config.freeze) if config.freeze else frozenset[str]()
         self.loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
         self.other_loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)  # of mixup
-        self.optim = _optimizer(config, self.net)
+        self.optim = optimizer(config, self.net)
         # Only full batches, unless there is not even one: an image left out of this epoch's order
         # has its chance in the next one's.
         self.drop_last = len(self.train_set) >= config.batch_size
@@ -168,7 +170,7 @@ class Trainer:
     def _measure(self, stepped: Callable[[], None]) -> tuple[dict[int, float], dict[int, float]]:
         """Return the seconds of a step and of a test, for each size of the images."""
         config, net = self.config, copy.deepcopy(self.net)
-        optim = _optimizer(config, net)
+        optim = optimizer(config, net)
         optim.lr = 0.0  # nothing diverges, and a step takes as long
         step, test = {}, {}
         for size in sorted(set(config.sizes) or {self.side}):
@@ -311,6 +313,15 @@ class Trainer:
             f"{plural(self.steps_per_epoch, 'step')}{sizes}, {threads}; "
             f"{self.run}"
         )
+        if muons := [o for o, _ in getattr(self.optim, "parts", []) if isinstance(o, Muon)]:
+            own = sum(optim.multiply_adds for optim in muons)
+            largest = profile(self.net, (1, self.sizes[-1], self.sizes[-1], 3)).total
+            self.progress.line(
+                f"muon moves {sum(len(optim.params) for optim in muons)} pointwise weights with "
+                f"{own / 1e6:,.0f} million multiply-adds a step, the net has some "
+                f"{3 * config.batch_size * largest.multiply_adds / 1e6:,.0f} million at "
+                f"{self.sizes[-1]} pixels"
+            )
         if 0 < self._steps_done < self.total_steps:
             self.progress.line(f"continuing after step {self._steps_done} of {self.total_steps}")
         compiling = self.progress.compile_notice(config.backend)
@@ -516,18 +527,3 @@ def _checksum(*arrays: np.ndarray) -> int:
     for a in arrays:
         found = zlib.crc32(np.ascontiguousarray(a).data, found)
     return found
-
-
-def _optimizer(config: Config, net: nn.Module) -> Optimizer | Groups:
-    def make(params: list[nn.Parameter]) -> Optimizer:
-        if config.optimizer == "adam":
-            return Adam(params, config.lr, weight_decay=config.weight_decay)
-        return SGD(
-            params,
-            config.lr,
-            momentum=config.momentum,
-            nesterov=config.momentum > 0,
-            weight_decay=config.weight_decay,
-        )
-
-    return make(net.parameters()) if config.body_lr is None else Groups(net, make, config.body_lr)
