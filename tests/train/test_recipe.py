@@ -205,6 +205,9 @@ def test_shares_are_what_the_epochs_have(sizes):
     for epochs in range(1, 12):
         each = Counter(config.size(epoch, epochs, 32) for epoch in range(epochs))
         assert +Counter(config.shares(epochs, 32)) == each
+        for done in range(epochs):
+            each[config.size(done, epochs, 32)] -= 1
+            assert +Counter(config.shares(epochs, 32, done + 1)) == +each
 
 
 def test_unknown_recipes(tmp_path):

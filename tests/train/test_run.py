@@ -658,12 +658,67 @@ def test_time_budget_shorter_than_an_epoch(runs, monkeypatch):
     assert len(start(runs, time_budget="16s").rows) == 1
 
 
-def test_a_machine_that_slows_cuts_the_run(runs, monkeypatch):
+PACES = {
+    "slower": [1, 1.5, 2, 3, 4],
+    "much slower from then on": [1, 1, 8],
+    "faster": [1, 0.7, 0.5, 0.3],
+    "to and fro": [1, 3, 0.5, 2, 1, 4, 0.25],
+    "a stop": [1, 1, 12, 1],
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"sizes": (4, 6, 8), "ema": 0.9}], ids=["plain", "all"])
+@pytest.mark.parametrize("change", PACES)
+def test_the_budget_is_kept_by_a_machine_whose_speed_changes(runs, monkeypatch, change, options):
+    """Every twenty batches, within epochs: never over by more than 5 %, and little is left over."""
     clock = Clock(monkeypatch)
-    during(monkeypatch, 20, lambda: setattr(clock, "pace", 10.0))
-    result = start(runs, time_budget="100s")
+    for i, pace in enumerate(PACES[change]):
+        during(monkeypatch, 40 + 20 * i, lambda pace=pace: setattr(clock, "pace", pace))
+    result = start(runs, time_budget="300s", **options)
+    seconds = result.rows[-1]["seconds"]
+    assert 0.8 * 300 <= seconds <= 1.05 * 300
+    assert result.ended == "" and result.rows[-1]["lr"] < 0.03  # the schedule came to its end
+    if options:
+        sizes = [row["size"] for row in result.rows]
+        assert sizes[0] == 4 and sizes[-1] == 8
+    rates = [row["lr"] for row in result.rows]
+    top = rates.index(max(rates))
+    assert rates[top:] == sorted(rates[top:], reverse=True)  # it never jumps back up
+    steps = [row["step"] for row in result.rows]
+    assert all(0 < b - a <= 4 for a, b in zip([0, *steps], steps, strict=False))
+
+
+def test_a_plan_that_has_changed_is_kept_when_a_run_is_resumed(runs, monkeypatch):
+    """The clock runs on by itself here: so the same batches are as slow in both."""
+
+    def paced(patch):
+        clock = Clock(patch)
+        during(patch, 50, lambda: setattr(clock, "pace", 3.0))
+        return clock
+
+    with monkeypatch.context() as patch:
+        paced(patch)
+        whole = start(runs, "whole", time_budget="200s", **EXTRAS)
+    header = checkpoint.load(whole.run / "last.npz").header
+    planned_at, begun, position = header["budget"]["from"]
+    assert 0 < planned_at < len(whole.rows) and begun == whole.rows[planned_at - 1]["step"]
+    assert 0 < position < header["budget"]["schedule"][0] != whole.rows[-1]["step"]
+    with monkeypatch.context() as patch:
+        clock = paced(patch)
+        during(patch, 71, interrupt)
+        with pytest.raises(Interrupted):
+            start(runs, "stopped", time_budget="200s", **EXTRAS)
+        assert clock.pace == 3.0
+        resume(runs / "stopped", quiet=True)
+    assert_same_end(runs / "stopped", runs / "whole")
+
+
+def test_a_machine_that_slows_within_an_epoch_cuts_the_run(runs, monkeypatch):
+    clock = Clock(monkeypatch)
+    during(monkeypatch, 370, lambda: setattr(clock, "pace", 4.0))
+    result = start(runs, batch_size=2, time_budget="400s")
     assert re.search(r"cut off in epoch \d+ of \d+: the time budget is spent", str(result))
-    assert 110 < result.rows[-1]["seconds"] <= 135  # a step and a test more
+    assert 390 < result.rows[-1]["seconds"] <= 1.05 * 400
     assert resume(result.run, quiet=True).rows == result.rows
 
 
@@ -826,6 +881,7 @@ POSITION_FAULTS = {
     "a row that is empty": (dict(header=put("rows", 1, value={})), "epoch is None"),
     "seconds that are no number": (dict(header=put("seconds", value=float("nan"))), "seconds is n"),
     "no random states": (dict(header=put("random_states", value={})), "random_states are not"),
+    "a budget out of place": (dict(header=put("budget", value={"pace": {}})), "its run has none"),
     "a momentum that is NaN": (dict(optim=fill("5.bias", np.nan)), "5.bias has 1 of 3"),
 }
 
@@ -858,6 +914,40 @@ def test_resume_falls_back_on_previous_whatever_is_wrong_with_last(runs, fault, 
     after = checkpoint.load(result.run / "last.npz")
     assert after.header["epoch"] == 3
     assert all(after.net[name].tobytes() == before.net[name].tobytes() for name in before.net)
+
+
+@pytest.mark.parametrize(
+    "path, value, reason",
+    [
+        (["pace"], {"step": {"8": 1.0}}, "no pace and plan"),
+        (["pace", "step"], {"8": 0.0}, "not seconds for each size"),
+        (["pace", "test"], {"9": 1.0}, "not seconds for each size"),
+        (["schedule"], [0, 0], "schedule is 0, not a whole number from 1"),
+        (["schedule"], [10, 10], "schedule is 10, not a whole number from 0 to 9"),
+        (["from"], [99, 0, 0.0], "budget is 99"),
+        (["from"], [0, 0, 1e9], "not one in its schedule"),
+        (["from"], [0, 0, float("nan")], "not one in its schedule"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_not_gone_on_with(runs, monkeypatch, path, value, reason, capsys):
+    Clock(monkeypatch)
+    result = start(runs, time_budget="40s")
+    assert len(result.rows) > 2
+    spoil(result.run, header=put("budget", *path, value=value))
+    assert resume(result.run).rows == result.rows
+    said = capsys.readouterr().out
+    assert re.search(rf"last.npz cannot be used, as .*{reason}.*; going on from .*previous", said)
+
+
+def test_a_run_from_before_plans_could_change_goes_on_with_the_one_it_has(runs, monkeypatch):
+    Clock(monkeypatch)
+    whole = start(runs, "whole", time_budget="50s")
+    during(monkeypatch, 23, interrupt)
+    with pytest.raises(Interrupted):
+        start(runs, "stopped", time_budget="50s")
+    spoil(runs / "stopped", header=drop("budget"))
+    resume(runs / "stopped", quiet=True)
+    assert_same_end(runs / "stopped", whole.run)
 
 
 def test_a_directory_or_nothing_in_place_of_last(runs, capsys):

@@ -1,26 +1,62 @@
-"""How many epochs fit into a time budget."""
+"""How many epochs fit into a time budget, and how many of those that are left still do."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from ..errors import TinyshuffleError
 from ..words import duration
 from .config import MOST_EPOCHS, Config
 
-__all__ = ["fitting"]
+__all__ = ["OVERRUN", "Pace", "fitting"]
+
+OVERRUN = 1.05
+"""A run with a time budget ends early rather than to take this many times the budget."""
+
+SAME = 0.02
+"""A machine that differs by no more from what a run was planned with is as fast as it was."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a machine is: seconds of a step and of a test, for each size of the images."""
+
+    step: dict[int, float]
+    test: dict[int, float]
+
+    def seen(self, size: int, step: float, test: float) -> Pace:
+        """Return the pace after an epoch at one size, in which they took so long.
+
+        The other sizes are taken to be faster or slower in proportion. The pace is the same one
+        where nothing has changed but by :data:`SAME`.
+        """
+        ratios = step / self.step[size], test / self.test[size]
+        if all(abs(ratio - 1) <= SAME for ratio in ratios):
+            return self
+        scaled = (
+            {side: seconds * ratio for side, seconds in of.items()}
+            for of, ratio in zip((self.step, self.test), ratios, strict=True)
+        )
+        return Pace(*scaled)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {name: {str(k): v for k, v in getattr(self, name).items()} for name in PARTS}
+
+    @classmethod
+    def from_dict(cls, parts: dict[str, Any]) -> Pace:
+        """Build one from JSON."""
+        return cls(*({int(k): float(v) for k, v in parts[name].items()} for name in PARTS))
+
+
+PARTS = "step", "test"
 
 
 def fitting(
-    config: Config,
-    side: int,
-    full: int,
-    step: Mapping[int, float],
-    test: Mapping[int, float],
-    spent: float,
+    config: Config, side: int, full: int, pace: Pace, spent: float, done: int = 0
 ) -> tuple[int, int]:
-    """Return how many epochs to train, and how many steps each.
+    """Return how many epochs to train, and how many steps each of those that are not done has.
 
     So that no time is left over, it may be one epoch more, each a little shorter than the training
     set.
@@ -32,23 +68,26 @@ def fitting(
         Of the data set's images, in pixels.
     full : int
         Steps of a whole epoch.
-    step, test : mapping of int to float
-        Seconds of a step and of a test, for each size of the images.
+    pace : Pace
     spent : float
         Seconds of the budget that are gone.
+    done : int
+        Epochs that are done. One more is always planned, if it be of one step.
 
     Raises
     ------
     TinyshuffleError
-        If not even one epoch fits.
+        If none is done and not even one fits.
     """
     # logs, curves and checkpoints take their time, and no two minutes are alike
     left = 0.97 * (config.seconds - spent)
-    plan = 0, 0
-    for epochs in range(1, MOST_EPOCHS + 1):
-        shares = config.shares(epochs, side)
-        one_step = sum(step[size] * count for size, count in shares.items())
-        tests = sum(test[size] * count for size, count in shares.items())
+    plan = done + 1, 1
+    for epochs in range(done + 1, MOST_EPOCHS + 1):
+        shares = config.shares(epochs, side, done)
+        one_step, tests = (
+            sum(of[size] * count for size, count in shares.items())
+            for of in (pace.step, pace.test)
+        )
         steps = int((left - tests) / one_step)
         if epochs == 1 and steps < full:
             needed = (full * one_step + tests) / 0.97 + spent
@@ -57,7 +96,7 @@ def fitting(
                 f"about {duration(needed)} here: give more time, or take a smaller --model or "
                 "smaller --sizes"
             )
-        plan = max(plan, (epochs, min(steps, full)), key=math.prod)
+        plan = max(plan, (epochs, min(steps, full)), key=lambda plan: (plan[0] - done) * plan[1])
         if steps < full:  # one more epoch, though a shorter one, may be worth its test
             break
     return plan

@@ -324,17 +324,19 @@ class Config:
             return side
         return self.sizes[-1 - (epochs - 1 - epoch) * len(self.sizes) // epochs]
 
-    def shares(self, epochs: int, side: int) -> dict[int, int]:
-        """Return how many of ``epochs`` epochs have images of each size.
+    def shares(self, epochs: int, side: int, done: int = 0) -> dict[int, int]:
+        """Return how many of ``epochs`` epochs, behind the first ``done``, have each size.
 
         >>> Config(sizes=(16, 24, 32)).shares(5, 32)
         {32: 2, 24: 2, 16: 1}
         """
         if not self.sizes:
-            return {side: epochs}
+            return {side: epochs - done}
         found: dict[int, int] = {}
         for i, size in enumerate(reversed(self.sizes)):  # -(-a // b) rounds up
-            first, after = (-(-j * epochs // len(self.sizes)) for j in (i, i + 1))
+            first, after = (
+                min(epochs - done, -(-j * epochs // len(self.sizes))) for j in (i, i + 1)
+            )
             found[size] = found.get(size, 0) + after - first
         return found
 

@@ -34,7 +34,7 @@ from ..values import flags
 from ..words import plural
 from . import record, schedule
 from .average import Average
-from .budget import fitting
+from .budget import OVERRUN, Pace, fitting
 from .config import Config, load_data
 from .evaluation import Evaluation, evaluate
 from .groups import Groups, optimizer
@@ -50,10 +50,6 @@ __all__ = ["Trainer"]
 
 SEEN = 2048
 """Training images of which batch norm's statistics are taken before each test."""
-
-OVERRUN = 1.1
-"""A run with a time budget ends early when it has taken this many times the budget."""
-
 
 class Trainer:
     """One run: net, optimiser, data, and how far it is."""
@@ -79,9 +75,7 @@ class Trainer:
         # Only full batches, unless there is not even one: an image left out of this epoch's order
         # has its chance in the next one's.
         self.drop_last = len(self.train_set) >= config.batch_size
-        self.steps_per_epoch = max(1, len(self.train_set) // config.batch_size)
-        if config.time_budget is None:
-            self._set_epochs(config.epochs, self.steps_per_epoch)
+        self.full = max(1, len(self.train_set) // config.batch_size)  # steps of a whole epoch
 
         self.epoch = 0  # epochs finished
         self.step = 0  # steps done in the one under way
@@ -90,6 +84,9 @@ class Trainer:
         self.seconds = 0.0  # since the start, without the time between stop and resume
         self.rows: list[dict[str, Any]] = []
         self._clock = time.perf_counter()
+        self.pace: Pace | None = None  # of the machine, as the plan has it
+        if config.time_budget is None:
+            self._begin_plan(config.epochs, self.full)
 
     def _check_ranks(self) -> None:
         """Refuse ranks that would not train the same net on the same images."""
@@ -141,12 +138,25 @@ class Trainer:
 
     # ---- how long it will be
 
-    def _set_epochs(self, epochs: int, steps_per_epoch: int) -> None:
+    def _begin_plan(self, epochs: int, steps_per_epoch: int) -> None:
+        """Plan a whole run: the schedule is that of so many steps, whatever becomes of them."""
+        config = self.config
+        self.schedule_steps = epochs * steps_per_epoch
+        warmup = None if config.warmup is None else round(config.warmup * steps_per_epoch)
+        self.warmup = schedule.check(config.schedule, self.schedule_steps, warmup)
+        self._set_plan(epochs, steps_per_epoch, 0, 0, 0.0)
+
+    def _set_plan(
+        self, epochs: int, steps_per_epoch: int, planned_at: int, begun: int, position: float
+    ) -> None:
+        """Plan the epochs from one on, before which ``begun`` steps were taken.
+
+        The rest of the schedule, from ``position`` on, is stretched over the steps that are left.
+        """
         config = self.config
         self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
-        self.total_steps = epochs * steps_per_epoch
-        warmup = None if config.warmup is None else round(config.warmup * steps_per_epoch)
-        self.warmup = schedule.check(config.schedule, self.total_steps, warmup)
+        self.planned_at, self.begun, self.position = planned_at, begun, position
+        self.total_steps = begun + (epochs - planned_at) * steps_per_epoch
         self.sizes = [config.size(epoch, epochs, self.side) for epoch in range(epochs)]
         # A step's work grows with the pixels: what the time that is left is reckoned by.
         self.work = np.concatenate([[0], np.cumsum(np.square(self.sizes))])
@@ -155,19 +165,38 @@ class Trainer:
     def choose_epochs(self) -> None:
         """Choose the number of epochs that fits the time budget, if there is one.
 
-        A few steps at each size, with a copy of the net, say what an epoch takes. The number is
-        chosen once and stays with the run.
+        A few steps at each size, with a copy of the net, say what an epoch takes. After each epoch
+        :meth:`_plan_again` does the same with what that has taken.
         """
         config = self.config
         if config.time_budget is None:
             return
         self.progress.line("measuring how many epochs fit into the time budget …")
         with self.progress.compile_notice(config.backend) as stepped:
-            step, test = self._measure(stepped)
-        fits = fitting(config, self.side, self.steps_per_epoch, step, test, self.seconds)
-        self._set_epochs(*self._first(fits))
+            self.pace = self._first(self._measure(stepped))
+        fits = fitting(config, self.side, self.full, self.pace, self.seconds)
+        self._begin_plan(*self._first(fits))
 
-    def _measure(self, stepped: Callable[[], None]) -> tuple[dict[int, float], dict[int, float]]:
+    def _plan_again(self, step: float, test: float) -> None:
+        """Fit the rest of the run into the rest of the time, if the machine's speed has changed.
+
+        Parameters
+        ----------
+        step, test : float
+            Seconds of a step and of the test of the epoch that has just ended.
+        """
+        if self.pace is None or self._ended or self.epoch == self.epochs:
+            return
+        pace = self.pace.seen(self.sizes[self.epoch - 1], step, test)
+        pace, seconds = self._first((pace, self.seconds))
+        if pace == self.pace:
+            return
+        self.pace = pace
+        epochs, steps = fitting(self.config, self.side, self.full, pace, seconds, self.epoch)
+        done = self._steps_done
+        self._set_plan(epochs, steps, self.epoch, done, self._position(done))
+
+    def _measure(self, stepped: Callable[[], None]) -> Pace:
         """Return the seconds of a step and of a test, for each size of the images."""
         config, net = self.config, copy.deepcopy(self.net)
         optim = optimizer(config, net)
@@ -193,7 +222,7 @@ class Trainer:
                 passed = time.perf_counter() - middle
             test[size] = middle - start + passed * len(self.test_set) / len(part)
         self._tick()
-        return step, test
+        return Pace(step, test)
 
     # ---- what is kept
 
@@ -215,6 +244,12 @@ class Trainer:
                 "rows": self.rows,
                 "random_states": self.net.random_states(),
                 "plan": [self.epochs, self.steps_per_epoch],
+                "budget": self.pace
+                and {
+                    "pace": self.pace.to_dict(),
+                    "schedule": [self.schedule_steps, self.warmup],
+                    "from": [self.planned_at, self.begun, self.position],
+                },
                 "data": {
                     "classes": self.train_set.classes,
                     "mean": self.train_set.mean.tolist(),
@@ -240,14 +275,19 @@ class Trainer:
         header = saved.header
         check_data(saved, self.train_set, self.run)
         epochs, steps = header["plan"]
-        if steps > self.steps_per_epoch or header["step"] > steps:
+        if steps > self.full or header["step"] > steps:
             raise TinyshuffleError(
                 f"{self.run} has {plural(steps, 'step')} an epoch and is in number "
                 f"{header['step']}, and these {len(self.train_set):,} images have only "
-                f"{self.steps_per_epoch} of {self.config.batch_size}: say with --data-dir where "
+                f"{self.full} of {self.config.batch_size}: say with --data-dir where "
                 "its images are"
             )
-        self._set_epochs(epochs, steps)
+        if budget := header.get("budget"):  # which no run had at first
+            self.pace = Pace.from_dict(budget["pace"])
+            self.schedule_steps, self.warmup = budget["schedule"]
+            self._set_plan(epochs, steps, *budget["from"])
+        else:
+            self._begin_plan(epochs, steps)
         self.net.load_state_dict(saved.net)
         if self.average is not None:
             self.average.net.load_state_dict(saved.average)
@@ -351,6 +391,7 @@ class Trainer:
         self.net.train()
         hold(self.net, self._held)
         size = self.sizes[self.epoch]
+        recent = 0.0 if self.pace is None else self.pace.step[size]  # seconds of a step
         batches = self._batches(self.epoch, self.step, size)
         for x, labels in itertools.islice(batches, self.steps_per_epoch - self.step):
             self.optim.lr = self._lr(self._steps_done)
@@ -369,7 +410,9 @@ class Trainer:
             sums["loss"] += value * len(labels)
             sums["right"] += right
             sums["images"] += len(labels)
-            sums["seconds"] += self._tick()
+            passed = self._tick()
+            sums["seconds"] += passed
+            recent += (passed - recent) / 8  # one slow step is no slow machine
             stepped()
             done = self.work[self.epoch] + self.step / self.steps_per_epoch * size**2
             self.progress.step(
@@ -380,7 +423,7 @@ class Trainer:
                 sums["images"] / sums["seconds"],
             )
             self._stop_if_asked(signals)
-            if config.time_budget is not None and self._first(self._too_long(self.seconds)):
+            if config.time_budget is not None and self._first(self._too_late(size, recent)):
                 break
 
     def _step(
@@ -419,7 +462,7 @@ class Trainer:
     def _finish_epoch(self, signals: Signals) -> None:
         """Evaluate, then let the epoch and its row enter the checkpoint together."""
         self.progress.evaluating()
-        size = self.sizes[self.epoch]
+        size, begun = self.sizes[self.epoch], self.seconds
         self._update_bn(self._tested_net, size)
         test = evaluate(
             self._tested_net,
@@ -450,9 +493,11 @@ class Trainer:
         # The best is sought among the epochs at the size that the net is meant for.
         rivals = [r["test_accuracy"] for r in self.rows if r["size"] == self.sizes[-1]]
         best = size == self.sizes[-1] and test.accuracy > max(rivals, default=-1.0)
+        before = self.rows[-1]["step"] if self.rows else 0
         self.rows.append(row)
         self.epoch, self.step = self.epoch + 1, 0
         self.sums = dict.fromkeys(sums, 0)
+        self._plan_again(sums["seconds"] / (row["step"] - before), row["seconds"] - begun)
         self.save(best)
         self.write_log()
         self._tick()
@@ -473,12 +518,27 @@ class Trainer:
         tests = [row["test_accuracy"] for row in self.rows if row["size"] == self.sizes[-1]]
         if patience and tests and len(tests) - 1 - tests.index(max(tests)) >= patience:
             return f"stopped early: not better for {plural(patience, 'epoch')}"
-        if self._too_long(self.rows[-1]["seconds"]):
+        # shorter than planned, or there is no time for another one
+        short = self.rows[-1]["step"] < self.begun + (
+            (self.epoch - self.planned_at) * self.steps_per_epoch
+        )
+        if short or self.rows[-1]["seconds"] + self._least > OVERRUN * self.config.seconds:
             return f"cut off in epoch {self.epoch} of {self.epochs}: the time budget is spent"
         return ""
 
-    def _too_long(self, seconds: float) -> bool:
-        return seconds > OVERRUN * self.config.seconds
+    @property
+    def _least(self) -> float:
+        """Seconds of an epoch of one step, at the size that the run ends with."""
+        if self.pace is None:
+            return 0.0
+        return self.pace.step[self.sizes[-1]] + self.pace.test[self.sizes[-1]]
+
+    def _too_late(self, size: int, step: float) -> bool:
+        """Whether another step of so many seconds, and the test, would take the run too far."""
+        test = 0.0
+        if self.pace is not None:
+            test = self.pace.test[size] * max(1.0, step / self.pace.step[size])
+        return self.seconds + step + test > OVERRUN * self.config.seconds
 
     @property
     def _resume(self) -> str:
@@ -486,11 +546,18 @@ class Trainer:
 
     @property
     def _steps_done(self) -> int:
-        return self.epoch * self.steps_per_epoch + self.step
+        return (self.rows[-1]["step"] if self.rows else 0) + self.step
+
+    def _position(self, step: int) -> float:
+        """Where a step stands in the schedule, which is stretched when a run is planned again."""
+        left = self.schedule_steps - self.position
+        stretch = left / max(1, self.total_steps - self.begun)
+        return self.position + (step - self.begun) * stretch
 
     def _lr(self, step: int) -> float:
+        position = self._position(step)
         return self.config.lr * schedule.factor(
-            self.config.schedule, step, self.total_steps, self.warmup
+            self.config.schedule, position, self.schedule_steps, self.warmup
         )
 
     def _tick(self) -> float:

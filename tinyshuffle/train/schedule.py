@@ -48,7 +48,7 @@ ONE_CYCLE_RISE = 0.25
 """Part of a one-cycle run in which the rate rises, unless a warm-up says otherwise."""
 
 
-def factor(name: str, step: int, total_steps: int, warmup: int | None = None) -> float:
+def factor(name: str, step: float, total_steps: int, warmup: int | None = None) -> float:
     """The learning rate's factor at one step.
 
     During the warm-up the factor grows linearly, ``(step + 1) / (warmup + 1)`` (Goyal et al. 2017);
@@ -60,8 +60,8 @@ def factor(name: str, step: int, total_steps: int, warmup: int | None = None) ->
     ----------
     name : str
         ``constant``, ``linear``, ``cosine``, ``step`` or ``one-cycle``.
-    step : int
-        0 ≤ step < total_steps.
+    step : float
+        0 ≤ step < total_steps; between two steps, where a run has become shorter or longer.
     total_steps : int
         Steps in the whole run.
     warmup : int, optional

@@ -18,6 +18,7 @@ from ..checkpoint import Checkpoint
 from ..cost.profile import profile
 from ..errors import TinyshuffleError
 from ..parallel import DataParallel
+from .budget import Pace
 from .config import MOST_EPOCHS, Config
 from .record import COLUMNS, SUMS
 
@@ -215,7 +216,32 @@ def _check_position(header: dict[str, Any], config: Config) -> None:
             _number(row, name)
         if row["epoch"] != i + 1:
             raise _Wrong(f"its header has epoch {row['epoch']} as row {i + 1} of the log")
+    _check_budget(header, config)
     _field(header, "random_states", dict)
+
+
+def _check_budget(header: dict[str, Any], config: Config) -> None:
+    """What a run has that was planned again; an older one has nothing of it."""
+    budget = header.get("budget")
+    if budget is None:
+        return
+    if not isinstance(budget, dict) or config.time_budget is None:
+        raise _Wrong(f"its header's budget is {_short(budget)}, and its run has none")
+    try:
+        pace = Pace.from_dict(budget["pace"])
+        (steps, warmup), (epoch, begun, position) = budget["schedule"], budget["from"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _Wrong(f"its header's budget is {_short(budget)}, no pace and plan") from error
+    sizes = set(config.sizes) or {header["data"]["size"]}
+    for of in (pace.step, pace.test):
+        if of.keys() != sizes or not all(0 < s < math.inf for s in of.values()):
+            raise _Wrong(f"its header's pace is {_short(of)}, not seconds for each size")
+    _whole(steps, "schedule", 1, 2**62)
+    _whole(warmup, "schedule", 0, steps - 1)
+    _whole(epoch, "budget", 0, header["epoch"])
+    _whole(begun, "budget", 0, 2**62)
+    if not _is_number(position) or not 0 <= position < steps:
+        raise _Wrong(f"its header's position is {_short(position)}, not one in its schedule")
 
 
 def _field(table: dict[str, Any], name: str, kind: type) -> Any:
