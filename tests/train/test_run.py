@@ -122,7 +122,7 @@ def test_run_directory(runs, monkeypatch):
     assert result.run == runs / "a"
     assert sorted(os.listdir(result.run)) == [
         ".lock", "best.npz", "config.json", "confusion.png", "curves.png", "last.npz", "log.csv",
-        "log.jsonl", "machine.json", "previous.npz", "worst.png",
+        "log.jsonl", "machine.json", "previous.npz", "report.html", "worst.png",
     ]  # fmt: skip
     assert Config.from_dict(json.loads((result.run / "config.json").read_text())) == Config(
         **CONFIG

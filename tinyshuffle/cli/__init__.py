@@ -17,6 +17,7 @@ from . import (  # noqa: F401 (each adds its commands)
     listing,
     plan,
     predict,
+    report,
     search,
     sweep,
     training,

@@ -40,6 +40,7 @@ from .evaluation import Evaluation, evaluate
 from .groups import Groups, optimizer
 from .progress import Progress
 from .record import SUMS, Result
+from .report import write_report
 from .signals import Interrupted, Signals
 from .transfer import begin_with, held, hold
 from .update_bn import update_bn
@@ -371,6 +372,9 @@ class Trainer:
                 self._train_epoch(signals, stepped)
                 self._finish_epoch(signals)
             self.write_tests()
+            if self.leads:
+                with self._warned():
+                    write_report(self.run)
         return Result(self.run, self.rows, self._tested_net, self._ended, config.measured)
 
     def _batches(self, epoch: int, start: int, size: int) -> Iterator[Any]:

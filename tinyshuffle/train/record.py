@@ -1,7 +1,8 @@
 """What a run leaves behind beside its checkpoints.
 
 A run directory holds ``config.json``, ``machine.json``, ``log.csv`` and ``log.jsonl`` (a row an
-epoch), ``curves.png``, at the end ``confusion.png`` and ``worst.png``, and the checkpoints of
+epoch), ``curves.png``, at the end ``confusion.png``, ``worst.png`` and ``report.html``
+(:mod:`tinyshuffle.train.report`), and the checkpoints of
 :mod:`tinyshuffle.checkpoint`. The checkpoint is the truth: the log and the curves are written
 from the rows in it.
 """
