@@ -10,7 +10,7 @@ from tinyshuffle import plots
 from tinyshuffle.cli import cli
 from tinyshuffle.errors import TinyshuffleError
 from tinyshuffle.train import Config
-from tinyshuffle.train.compare import differences, overhead, read_run, summary
+from tinyshuffle.train.compare import differences, overhead, pairs, read_run, summary
 
 
 def write(folder, accuracies, sizes=None, **changes):
@@ -43,6 +43,35 @@ def test_summary(tmp_path):
     headings, lines = differences(runs)
     assert headings == ["field", "a", "b"]
     assert lines == [["lr", "0.2", "0.1"]]
+
+
+def test_pairs_are_of_the_same_seed_and_images(tmp_path):
+    def run(name, accuracy, **changes):
+        return read_run(write(tmp_path / name, [0.1, accuracy], epochs=2, **changes))
+
+    runs = [run(f"a{seed}", 0.5 + 0.1 * seed, lr=0.2, seed=seed) for seed in range(3)]
+    runs += [
+        run(f"b{seed}", 0.48 + 0.1 * seed + 0.001 * seed, lr=0.1, seed=seed) for seed in range(4)
+    ]
+    runs[1].config["threads"] = 1
+    headings, lines = pairs(runs)
+    one, other = (dict(zip(headings, line, strict=True)) for line in lines)
+    # the mean of all four seeds is the higher one, and by the seeds in common it is behind
+    assert (one["setting"], one["seeds"], other["seeds"]) == ("lr=0.2", "3", "4")
+    assert other["verdict"] == "best" and one["in common"] == "3"
+    assert one["behind the best"] == "-1.90" and one["verdict"] == "is not settled"
+    headings, lines = pairs([run for run in runs if run.config["seed"] < 3])
+    one, other = (dict(zip(headings, line, strict=True)) for line in lines)
+    assert (one["verdict"], other["verdict"]) == ("best", "worse")
+    assert (other["behind the best"], other["std error"]) == ("1.90", "0.06")
+    # other images, and a run that is under way, pair with nothing
+    held = [run(f"c{seed}", 0.9, lr=0.3, seed=seed, validate=9) for seed in range(2)]
+    early = read_run(write(tmp_path / "d", [0.99], epochs=2, lr=0.4))
+    assert pairs([*runs, *held, early]) == pairs(runs)
+    assert pairs(runs[:3])[1] == pairs([runs[0], runs[3]])[1] == pairs([early])[1] == []
+    names = [str(tmp_path / run.name) for run in runs[:5]]
+    result = CliRunner().invoke(cli, ["compare", *names, "--plot", str(tmp_path / "x.png")])
+    assert result.exit_code == 0 and "behind the best" in result.stdout
 
 
 def test_command(tmp_path, monkeypatch):

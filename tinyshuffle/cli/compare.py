@@ -19,7 +19,8 @@ def compare(runs: tuple[str, ...], plot: str | None, runs_dir: str) -> None:
     """One table and one figure of several runs, finished or not.
 
     "over bare steps" is the time for data, logs, tests and checkpoints, as a part of the time for
-    the training steps alone.
+    the training steps alone. Where runs of several settings have the same seeds and images, the
+    settings are compared seed by seed: "worse" is what chance makes it once in twenty times.
     """
     from .. import plots
     from ..train import compare as comparison
@@ -28,6 +29,8 @@ def compare(runs: tuple[str, ...], plot: str | None, runs_dir: str) -> None:
     tables = [comparison.summary(read)]
     if len(read) > 1 and (different := comparison.differences(read))[1]:
         tables.append(different)
+    if (settings := comparison.pairs(read))[1]:
+        tables.append(settings)
     for headings, lines in tables:
         table = new_table(*headings)
         for line in lines:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 from ..errors import TinyshuffleError
 from ..text import message
 from ..words import duration
+from .paired import paired
 
-__all__ = ["RunLog", "data_of", "differences", "overhead", "read_run", "summary"]
+__all__ = ["RunLog", "data_of", "differences", "overhead", "pairs", "read_run", "summary"]
 
 NEEDED = {"epoch": 1, "size": 1, "test_accuracy": 0, "images_per_second": 0, "step_seconds": 1e-9,
           "seconds": 0}  # fmt: skip
@@ -116,3 +118,61 @@ def differences(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
         if len(set(values)) > 1:
             lines.append([name, *values])
     return ["field", *(run.name for run in runs)], lines
+
+
+ALIKE = ("seed", "threads", "data_dir")
+"""Fields in which runs of one setting may differ."""
+
+IMAGES = ("data", "side", "stem", "validate")
+"""Fields that say which images a run was tested with, beside the size of its last epoch."""
+
+
+def pairs(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and a line a setting: how far it is behind the best one, seed by seed.
+
+    Runs are of one setting if their configurations differ in nothing but seed, threads and place
+    of the data. Those that were tested with other images than most are left out, and so are runs
+    that are not finished. There are no lines if no two settings share two seeds.
+    """
+    by_images: dict[str, list[RunLog]] = {}
+    for run in runs:
+        whole = run.config.get("time_budget") is None and not run.config.get("early_stop")
+        if not whole or run.rows[-1]["epoch"] == run.config.get("epochs"):
+            images = [run.config.get(name) for name in IMAGES]
+            by_images.setdefault(json.dumps([*images, run.rows[-1]["size"]]), []).append(run)
+    settings: dict[str, list[RunLog]] = {}
+    for run in max(by_images.values(), key=len, default=[]):
+        fields = {name: v for name, v in run.config.items() if name not in ALIKE}
+        settings.setdefault(json.dumps(fields, sort_keys=True), []).append(run)
+    found = {
+        key: {run.config.get("seed", 0): run.rows[-1]["test_accuracy"] for run in members}
+        for key, members in settings.items()
+    }
+    means = {key: statistics.mean(of.values()) for key, of in found.items()}
+    headings = ["setting", "seeds", "accuracy", "in common", "behind the best", "std error",
+                "verdict"]  # fmt: skip
+    if not found:
+        return headings, []
+    best = max(found, key=lambda key: means[key])
+    lines, most = [], 0
+    for key, of in found.items():
+        cells = [_setting(key, list(found)), str(len(of)), f"{100 * means[key]:.2f} %"]
+        if key == best:
+            lines.append([*cells, "", "", "", "best"])
+            continue
+        pair = paired(found[best], of)
+        most = max(most, pair.count)
+        verdict = "worse" if pair.settled and pair.difference > 0 else "is not settled"
+        numbers = [f"{100 * x:.2f}" if x == x else "-" for x in (pair.difference, pair.error)]
+        lines.append([*cells, str(pair.count), *numbers, verdict])
+    return headings, lines if most > 1 else []
+
+
+def _setting(key: str, keys: list[str]) -> str:
+    """What a setting has that not all of them have."""
+    all_fields = [json.loads(other) for other in keys]
+    return ", ".join(
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in json.loads(key).items()
+        if any(fields.get(name) != value for fields in all_fields)
+    )

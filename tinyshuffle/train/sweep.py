@@ -20,8 +20,8 @@ from ..files import atomic_write
 from ..text import csv_text, shown
 from ..values import flags
 from ..words import plural
-from .ablation.report import T_95
 from .config import Config, load_data
+from .paired import paired
 from .trainings import accuracy, check_same, train_all
 
 __all__ = ["Outcome", "Sweep", "read_over", "sweep"]
@@ -91,14 +91,9 @@ class Sweep:
         best = self.best
         if outcome is best:
             return 0.0, 0.0, "best"
-        pairs = best.accuracies.keys() & outcome.accuracies.keys()
-        found = [best.accuracies[seed] - outcome.accuracies[seed] for seed in sorted(pairs)]
-        difference = statistics.mean(found) if found else math.nan
-        if len(found) < 2:
-            return difference, math.nan, "is not settled"
-        error = statistics.stdev(found) / math.sqrt(len(found))
-        limit = T_95[min(len(found) - 1, len(T_95)) - 1] * error
-        return difference, error, "worse" if difference > limit else "is not settled"
+        found = paired(best.accuracies, outcome.accuracies)
+        worse = found.settled and found.difference > 0
+        return found.difference, found.error, "worse" if worse else "is not settled"
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return headings and a line a setting."""

@@ -10,14 +10,11 @@ from typing import Any
 from ...text import csv_text
 from ...words import plural
 from ..config import Config
+from ..paired import T_95
 from .catalogue import Ablation
 from .widths import Solved
 
 __all__ = ["PUBLISHED", "Report", "Verdict"]
-
-# Of Student's t with 1, 2, … degrees of freedom: what chance exceeds once in twenty times.
-T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
-
 
 PUBLISHED = "Published, not measured here"
 """How the sentence of a report begins that says what the paper prints."""

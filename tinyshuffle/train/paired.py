@@ -1,0 +1,59 @@
+"""Whether one way to train is better than another: by the runs that began with the same seed.
+
+Runs from one seed share the order of the images, their crops and, where the nets are alike, the
+first weights. What an easy or hard order does to both is not in their difference, so that a
+difference shows with fewer seeds than the spread of the accuracies would need.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["T_95", "Paired", "paired"]
+
+# Of Student's t with 1, 2, … degrees of freedom: what chance exceeds once in twenty times.
+T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """What the pairs say.
+
+    Attributes
+    ----------
+    count : int
+        Pairs.
+    difference : float
+        Mean of one minus other; NaN without a pair.
+    error : float
+        Its standard error; NaN of fewer than two pairs.
+    """
+
+    count: int
+    difference: float
+    error: float
+
+    @property
+    def settled(self) -> bool:
+        """Whether the difference is larger than chance makes it once in twenty times."""
+        if self.count < 2:
+            return False
+        return abs(self.difference) > T_95[min(self.count - 1, len(T_95)) - 1] * self.error
+
+
+def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired:
+    """Compare accuracies by seed; seeds that only one of them has are left out.
+
+    >>> found = paired({0: 0.80, 1: 0.78, 2: 0.82}, {0: 0.78, 1: 0.77, 2: 0.79, 3: 0.5})
+    >>> found.count, round(found.difference, 3), round(found.error, 4), found.settled
+    (3, 0.02, 0.0058, False)
+    """
+    found = [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
+    return Paired(
+        len(found),
+        statistics.mean(found) if found else math.nan,
+        statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else math.nan,
+    )
