@@ -1,0 +1,132 @@
+"""docs/results/torch_curve.py trains what tinyshuffle trains, and its logs can be drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import tinyshuffle as ts
+from tinyshuffle.errors import TinyshuffleError
+from tinyshuffle.train import Config, loop, train
+from tinyshuffle.train.compare import read_run, summary
+
+RESULTS = Path(ts.__file__).parents[1] / "docs" / "results"
+CURVE = runpy.run_path(str(RESULTS / "torch_curve.py"))
+DRAW = runpy.run_path(str(RESULTS / "draw_curve.py"))
+NET = dict(stage_channels=(8, 16, 32), conv5_channels=16, residual=True)
+OPTIONS = dict(variant=NET, sizes=(8, 12), epochs=2, batch_size=64, ema=0.9, threads=1, warmup=1.5)
+RUNS = {
+    "sgd": dict(mixup=0.4, cutout=3),
+    "all": dict(optimizer="muon", muon_lr=0.01, bias_lr=4.0, whiten=True, alternate=True),
+    "adam": dict(optimizer="adam", lr=1e-3),
+}
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    """So few images that a run takes a second."""
+    parts = [ts.data.hold_out(part, n)[1] for part, n in zip(ts.data.load("shapes"), (320, 64),
+             strict=True)]  # fmt: skip
+    monkeypatch.setattr(ts.data, "load", lambda *arguments, **options: parts)
+
+
+def ours(config, folder, monkeypatch):
+    """The losses of each step and the rows of tinyshuffle's run, in float64."""
+    batches, build, losses, step = ts.data.batches, loop.build_for, [], loop.Trainer._step
+
+    def build64(*arguments):
+        net = build(*arguments)
+        state = net.state_dict()
+        net.astype(np.float64).load_state_dict(state)
+        return net
+
+    def recording(self, *arguments):
+        value, right = step(self, *arguments)
+        losses.append(value)
+        return value, right
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "build_for", build64)
+        patch.setattr(loop.Trainer, "_step", recording)
+        patch.setattr(
+            ts.data, "batches",
+            lambda *a, **o: ((x.astype(np.float64), y) for x, y in batches(*a, **o)),
+        )  # fmt: skip
+        result = train(config, "ours", folder, quiet=True)
+    return losses, result.rows
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_twin_takes_the_same_steps(name, tmp_path, monkeypatch):
+    config = Config(**{**OPTIONS, "lr": 0.01, **RUNS[name]})
+    mine, rows = ours(config, tmp_path, monkeypatch)
+    twin = CURVE["Twin"](config, torch.float64)
+    theirs, tests, rates = [], [], []
+    for epoch in range(config.epochs):
+        for i, (x, labels) in enumerate(twin.batches(epoch)):
+            theirs.append(twin.step(x.astype(np.float64), labels, epoch, i)[0])
+            twin.follow()
+        rates.append(twin.lr(twin.steps - 1))
+        tests.append(twin.test(epoch))
+    assert len(mine) == 10 and len(set(np.round(mine, 4))) == 10  # they move
+    np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-6)
+    assert [row["lr"] for row in rows] == rates
+    np.testing.assert_allclose([r["test_loss"] for r in rows], [t[0] for t in tests], atol=1e-4)
+    assert [row["test_accuracy"] for row in rows] == [t[1] for t in tests]
+
+
+def test_its_log_is_one_of_ours_and_it_continues(tmp_path):
+    config = Config(**OPTIONS)
+    rows = CURVE["train"](config, tmp_path / "whole")
+    assert [row["size"] for row in rows] == [8, 12]
+    run = read_run(tmp_path / "whole")
+    assert run.rows == rows and len(summary([run])[1]) == 1
+    assert json.loads((tmp_path / "whole" / "machine.json").read_text())[0]["torch"]
+
+    stopped = tmp_path / "stopped"
+    save = torch.save
+
+    def and_stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "save", and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            CURVE["train"](config, stopped)
+    again = CURVE["train"](config, stopped)
+    same = "step", "lr", "train_loss", "test_loss", "test_accuracy"
+    assert [[r[k] for k in same] for r in again] == [[r[k] for k in same] for r in rows]
+    with pytest.raises(TinyshuffleError, match="begun with another configuration"):
+        CURVE["train"](dataclasses.replace(config, seed=1), stopped)
+
+
+def test_nets_and_recipes_without_a_twin():
+    for fields in (dict(model="shufflenet_v1_x0_25_g3", variant={}), dict(variant={"se": True})):
+        with pytest.raises(TinyshuffleError, match="PyTorch's side is ShuffleNet V2"):
+            CURVE["Twin"](Config(**{**OPTIONS, **fields}))
+    with pytest.raises(TinyshuffleError, match="give a recipe with epochs"):
+        CURVE["Twin"](Config(**{**OPTIONS, "time_budget": "5m"}))
+
+
+def test_the_figure_and_what_each_side_has_at_the_minute(tmp_path):
+    def run(name, rows):
+        return DRAW["RunLog"](name, {}, [{"seconds": s, "test_accuracy": a} for s, a in rows])
+
+    sides = {
+        "tinyshuffle": [run("a", [(60, 0.5), (120, 0.8)]), run("b", [(50, 0.4), (110, 0.7)])],
+        "PyTorch": [run("c", [(100, 0.4), (200, 0.9)]), run("d", [(121, 0.5), (240, 0.85)])],
+    }
+    first, second = DRAW["summary"](sides)
+    assert first.startswith("tinyshuffle, 2 seeds: after 2.0 min 75.00 % (80.00, 70.00)")
+    assert "after 2.0 min 20.00 % (40.00, 0.00); at its end, 3.7 min, 87.50 %" in second
+    (axes,) = DRAW["draw"](sides).axes
+    lines = axes.get_lines()
+    assert [list(line.get_xdata()) for line in lines][0] == [1, 2]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 2
