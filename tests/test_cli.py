@@ -114,7 +114,7 @@ def test_unknown_data_set(tmp_path, monkeypatch):
         ("--batch-size", 0, "batch_size=0"),
         ("--lr", "nan", "lr=nan"),
         ("--warmup", 99, "warmup=99"),
-        ("--optimizer", "sdg", "sgd or adam"),
+        ("--optimizer", "sdg", "sgd, adam or muon"),
         ("--schedule", "cosin", "did you mean cosine"),
         ("--backend", "cuda", "numba or numpy"),
         ("--threads", 0, "threads=0"),

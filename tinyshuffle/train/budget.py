@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,22 +82,30 @@ def fitting(
     """
     # logs, curves and checkpoints take their time, and no two minutes are alike
     left = 0.97 * (config.seconds - spent)
-    plan = done + 1, 1
-    for epochs in range(done + 1, MOST_EPOCHS + 1):
+
+    def needs(epochs: int) -> tuple[float, float]:
+        """Seconds of a step in each of the epochs that are left, and of all their tests."""
         shares = config.shares(epochs, side, done)
-        one_step, tests = (
+        step, test = (
             sum(of[size] * count for size, count in shares.items())
             for of in (pace.step, pace.test)
         )
-        steps = int((left - tests) / one_step)
-        if epochs == 1 and steps < full:
-            needed = (full * one_step + tests) / 0.97 + spent
-            raise TinyshuffleError(
-                f"a time budget of {config.time_budget} is shorter than one epoch, which takes "
-                f"about {duration(needed)} here: give more time, or take a smaller --model or "
-                "smaller --sizes"
-            )
-        plan = max(plan, (epochs, min(steps, full)), key=lambda plan: (plan[0] - done) * plan[1])
-        if steps < full:  # one more epoch, though a shorter one, may be worth its test
-            break
-    return plan
+        return step, test
+
+    def steps(epochs: int) -> int:
+        step, test = needs(epochs)
+        return int((left - test) / step)
+
+    if done == 0 and steps(1) < full:
+        step, test = needs(1)
+        needed = (full * step + test) / 0.97 + spent
+        raise TinyshuffleError(
+            f"a time budget of {config.time_budget} is shorter than one epoch, which takes "
+            f"about {duration(needed)} here: give more time, or take a smaller --model or "
+            "smaller --sizes"
+        )
+    # the last number of epochs that are whole; one more, though shorter ones, may be worth its test
+    numbers = range(done + 1, MOST_EPOCHS + 1)
+    whole = bisect.bisect_left(numbers, True, key=lambda epochs: steps(epochs) < full)
+    plans = [(epochs, min(steps(epochs), full)) for epochs in numbers[max(0, whole - 1) :][:2]]
+    return max([(done + 1, 1), *plans], key=lambda plan: (plan[0] - done) * plan[1])

@@ -123,8 +123,8 @@ def differences(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
 ALIKE = ("seed", "threads", "data_dir")
 """Fields in which runs of one setting may differ."""
 
-IMAGES = ("data", "side", "stem", "validate")
-"""Fields that say which images a run was tested with, beside the size of its last epoch."""
+IMAGES = ("data", "validate")
+"""Fields that say which images a run was tested with; their size is a choice like others."""
 
 
 def pairs(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
@@ -138,8 +138,8 @@ def pairs(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
     for run in runs:
         whole = run.config.get("time_budget") is None and not run.config.get("early_stop")
         if not whole or run.rows[-1]["epoch"] == run.config.get("epochs"):
-            images = [run.config.get(name) for name in IMAGES]
-            by_images.setdefault(json.dumps([*images, run.rows[-1]["size"]]), []).append(run)
+            images = json.dumps([run.config.get(name) for name in IMAGES])
+            by_images.setdefault(images, []).append(run)
     settings: dict[str, list[RunLog]] = {}
     for run in max(by_images.values(), key=len, default=[]):
         fields = {name: v for name, v in run.config.items() if name not in ALIKE}

@@ -174,7 +174,7 @@ class Trainer:
             return
         self.progress.line("measuring how many epochs fit into the time budget …")
         with self.progress.compile_notice(config.backend) as stepped:
-            self.pace = self._first(self._measure(stepped))
+            self.pace = Pace(*self._first(self._measure(stepped)))
         fits = fitting(config, self.side, self.full, self.pace, self.seconds)
         self._begin_plan(*self._first(fits))
 
@@ -197,7 +197,7 @@ class Trainer:
         done = self._steps_done
         self._set_plan(epochs, steps, self.epoch, done, self._position(done))
 
-    def _measure(self, stepped: Callable[[], None]) -> Pace:
+    def _measure(self, stepped: Callable[[], None]) -> tuple[dict[int, float], dict[int, float]]:
         """Return the seconds of a step and of a test, for each size of the images."""
         config, net = self.config, copy.deepcopy(self.net)
         optim = optimizer(config, net)
@@ -223,7 +223,7 @@ class Trainer:
                 passed = time.perf_counter() - middle
             test[size] = middle - start + passed * len(self.test_set) / len(part)
         self._tick()
-        return Pace(step, test)
+        return step, test
 
     # ---- what is kept
 
