@@ -37,7 +37,8 @@ from tinyshuffle import ops"""
 HELP = """Write an answer, run its cell, then run the check below it. \
 `ts.course.hint("{first}")` gives a hint, and a second one when asked again; \
 `ts.course.progress()` shows what is done. A check \
-takes less than two seconds: if one does not end, your loop does not, so interrupt the kernel."""
+takes less than two seconds: if one does not end, your loop does not, so interrupt the kernel. \
+The library's own functions are no answer, unless an exercise allows them."""
 KEEP_APART = """# Teacher's notebook. Students get notebooks/exercises and the package, and not
 # docs/course/solutions or docs/course/source: see docs/course/README.md."""
 METADATA = {

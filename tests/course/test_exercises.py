@@ -14,6 +14,7 @@ import pytest
 import tinyshuffle as ts
 from tinyshuffle.course.exercise import Exercise, judge
 from tinyshuffle.course.lessons import EXERCISES
+from tinyshuffle.ops import depthwise_conv2d
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "docs" / "course" / "source").glob("*.md"))
@@ -249,6 +250,44 @@ PADDED = "np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))"
         ("05.4", """def fold(w, gamma, beta, mean, var, eps):
     s = gamma / np.sqrt(var + eps)
     return w * s, beta - mean""", "the mean is scaled as well"),
+        ("01.2", """def multiply_adds(x_shape, w_shape, stride, padding):
+    (n, h, _, c), (k, _, _, o) = x_shape, w_shape
+    return n * ((h + 2 * padding - k) // stride + 1)**2 * o * k * k * c""", "two sides each"),
+        ("02.1", """def grouped_multiply_adds(x_shape, channels_out, kernel, groups, stride):
+    n, h, w, c = x_shape
+    return n * (h // stride) * (w // stride) * channels_out * kernel**2 * c // groups""",
+         "rounded down"),
+        ("02.1", """def grouped_multiply_adds(x_shape, channels_out, kernel, groups, stride):
+    n, h, w, c = x_shape
+    return n * (-(-h // stride))**2 * channels_out * kernel**2 * c // groups""", "not Ho²"),
+        ("04.2", TAPS.format(PADDED, "ho * stride", "wo * stride", "mean((0, 1, 2))"),
+         "a mean over images and pixels"),
+        ("05.2", NORMALISED.format("", "1 / np.sqrt(var)", "mean((0, 1, 2))", "mean((0, 1, 2))"),
+         "ε is forgotten"),
+        ("05.2", NORMALISED.format("", ROOT_OF, "mean((0, 1, 2))", "mean((0, 1, 2))")
+         .replace("dy - dy", "dy + dy"), "the mean's term has the wrong sign"),
+        ("05.2", NORMALISED.format("", ROOT_OF, "mean((0, 1, 2))", "mean((0, 1, 2))")
+         .replace("- xhat *", "+ xhat *"), "the variance's term has the wrong sign"),
+        ("05.2", """def batch_norm_dx(dy, x, gamma, eps):
+    xhat = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps)
+    s = 1 / np.sqrt(x.var(-1, keepdims=True) + eps)
+    return gamma * s * (dy - dy.mean(-1, keepdims=True)
+                        - xhat * (dy * xhat).mean(-1, keepdims=True))""", "this is layer norm"),
+        ("05.4", """def fold(w, gamma, beta, mean, var, eps):
+    return w * gamma / np.sqrt(var + eps), beta - gamma * mean""", "not β - γ μ"),
+        ("07.1", "def memory_access(hw, c1, c2, g): return hw * (c1 + c2) + c1 * c2 * g",
+         "multiplied by g"),
+        ("08.3", """def v2_unit_backward(dy, branch_backward):
+    return np.concatenate([dy[..., 1::2], branch_backward(dy[..., 0::2])], -1)""",
+         "even and odd are swapped"),
+        ("10.1", """def cross_entropy_gradient(logits, labels):
+    e = np.exp(logits - logits.max())
+    p = e / e.sum(1, keepdims=True)
+    p[np.arange(len(labels)), labels] -= 1
+    return p / len(labels)""", "of the whole batch"),
+        ("10.2", """def sgd_step(w, dw, v, lr, momentum, decay):
+    v = momentum * v + dw
+    return w - lr * (v + decay * w), v""", "decoupled, which is AdamW's"),
         ("06.1", "def unit_multiply_adds(hw, c, m, g): return hw * (c*m/g + 9*m*m/g + m*c/g)",
          "is depthwise, 9m"),
         ("06.1", "def unit_multiply_adds(hw, c, m, g): return hw * (2 * c/g * m/g + 9 * m)",
@@ -292,6 +331,45 @@ def test_mistakes_as_students_write_them(key, text, named):
     reply = judge(EXERCISES[key], code(text)[EXERCISES[key].name])
     assert not reply
     assert named in reply.sentence, reply
+
+
+@pytest.mark.parametrize(
+    ("key", "answer", "called"),
+    [
+        ("03.1", lambda x, groups: ts.ops.channel_shuffle(x, groups), "channel_shuffle"),
+        ("12.1", lambda x, w: depthwise_conv2d(x, w, padding=1), "depthwise_conv2d"),
+        ("04.1", lambda dy, x, w: ts.ops.linear_backward(dy, x, w)[:2], "linear_backward"),
+        ("01.3", lambda x, w, s, p: ts.ops.conv2d_cost(x, w, None, s, p).memory_access,
+         "conv2d_cost"),
+    ],
+)  # fmt: skip
+def test_the_library_is_no_answer(key, answer, called):
+    reply = ts.course.check(key, answer)
+    assert not reply
+    assert f"gives the right result, but {EXERCISES[key].name} calls" in reply.sentence
+    assert f"the library's own {called}: write it yourself" in reply.sentence
+
+
+def test_what_an_exercise_allows_or_hands_over_may_be_called():
+    def unit_backward(dy, y, layers):
+        dz = d = ts.ops.relu_backward(dy, y)
+        for layer in layers[::-1]:
+            d = layer.backward(d)
+        return d + dz
+
+    assert ts.course.check("06.3", unit_backward)
+
+
+@pytest.mark.parametrize("number", [100 * 58_621_952 / 60_954_656, 96.17])
+def test_alexnets_share_is_known(number):
+    assert "AlexNet's share" in ts.course.check("11.4", number).sentence
+
+
+def test_one_per_cent_is_one_per_cent():
+    """A tolerance is a share of the largest number that is expected, and is not added twice."""
+    right = EXERCISES["11.4"].reference()
+    assert ts.course.check("11.4", right * 1.0019)
+    assert not ts.course.check("11.4", right * 1.0021)
 
 
 def test_a_reply_says_which_case_fails_with_the_smallest_shape():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import sys
 import textwrap
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -70,6 +73,9 @@ class Exercise:
         cannot be used.
     further : callable, optional
         Takes an answer that has passed the cases; returns a complaint, or None.
+    may_call : tuple of str
+        Functions of the library that an answer may use. An answer that calls another one has handed
+        the exercise to the library, and is told so.
     """
 
     key: str
@@ -84,6 +90,7 @@ class Exercise:
     tolerance: float = 1e-6
     observe: Callable[[Any], Any] = lambda result: result
     further: Callable[[Any], str | None] | None = None
+    may_call: tuple[str, ...] = ()
 
     @property
     def see(self) -> str:
@@ -151,12 +158,20 @@ def _judge_function(exercise: Exercise, answer: Any) -> str | None:
         first = first or (complaint and _where(exercise, case) + complaint)
     if first is not None:
         return first + " " + _advice(exercise, lambda wrong: _repeats(exercise, wrong, results))
-    if exercise.further is None:
-        return None
-    try:
-        return exercise.further(answer)
-    except (Exception, SystemExit) as error:
-        return f"is right for small arguments, but for larger ones {_raised(error, answer)}"
+    if exercise.further is not None:
+        try:
+            complaint = exercise.further(answer)
+        except (Exception, SystemExit) as error:
+            return f"is right for small arguments, but for larger ones {_raised(error, answer)}"
+        if complaint:
+            return complaint
+    borrowed = _borrowed(answer, exercise.cases()[0]) - set(exercise.may_call)
+    if borrowed:
+        return (
+            f"gives the right result, but {exercise.name} calls the library's own "
+            f"{min(borrowed)}: write it yourself. Re-read {exercise.see}."
+        )
+    return None
 
 
 def _where(exercise: Exercise, case: int) -> str:
@@ -203,6 +218,33 @@ def _call(
     except Exception as error:
         return f"its result cannot be used: {message(error)}.", None
     return _difference(exercise, result, expected), result
+
+
+def _borrowed(answer: Any, arguments: tuple[Any, ...]) -> set[str]:
+    """Names of the library's functions that an answer calls, under whatever name it imported them.
+
+    A call counts if it leads from a file that is not the library's into one that is. What an
+    exercise hands over (a function of this course, a layer) is called too, and is no fault: the
+    course's own files do not count, and layers stand in ``may_call``.
+    """
+    found: set[str] = set()
+    package = os.path.dirname(os.path.dirname(__file__)) + os.sep
+    course = os.path.dirname(__file__) + os.sep
+
+    def watch(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_back is not None:
+            into, out_of = frame.f_code.co_filename, frame.f_back.f_code.co_filename
+            if into.startswith(package) and not out_of.startswith(package):
+                if not into.startswith(course):
+                    found.add(frame.f_code.co_name)
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        answer(*arguments)
+    finally:
+        sys.setprofile(before)
+    return found
 
 
 def describe(error: BaseException) -> str:
@@ -253,7 +295,7 @@ def _difference_of_one(what: str, result: Any, expected: Any, tolerance: float) 
         return f"{what} an array {shapes}."
     if right.size <= SHOWN and _show(got) != _show(right):
         return f"{what} {_show(got)} where {_show(right)} is expected."
-    bad = ~np.isclose(got, right, rtol=tolerance, atol=_absolute(right, tolerance))
+    bad = ~np.isclose(got, right, rtol=0, atol=_absolute(right, tolerance))
     at = tuple(int(i) for i in np.argwhere(bad)[0])
     return (
         f"{what} {bad.size} numbers, {bad.sum()} of them wrong; the first is at {list(at)}: "
@@ -305,7 +347,7 @@ def _same(a: Any, b: Any, tolerance: float) -> bool:
     a, b = _numbers(a), _numbers(b)
     if a is None or b is None or a.shape != b.shape:
         return False
-    return np.allclose(a, b, rtol=tolerance, atol=_absolute(b, tolerance), equal_nan=True)
+    return np.allclose(a, b, rtol=0, atol=_absolute(b, tolerance), equal_nan=True)
 
 
 def _numbers(value: Any) -> np.ndarray | None:

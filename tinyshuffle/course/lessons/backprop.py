@@ -57,9 +57,12 @@ def _depthwise_cases() -> list[tuple[Any, ...]]:
     rng = np.random.default_rng(5)
     out = [(np.ones((1, 1, 1, 1)) * 2, np.array([[1.0, 2.0], [3.0, 4.0]])[None, :, :, None],
             2, 1, 0)]  # fmt: skip
-    for n, h, c, k, s, p in ((1, 5, 1, 2, 2, 0), (2, 6, 3, 3, 1, 1), (2, 6, 2, 3, 2, 1)):
-        ho = (h + 2 * p - k) // s + 1
-        dy, x = rng.standard_normal((n, ho, ho, c)), rng.standard_normal((n, h, h, c))
+    # height and width differ, and so do the two sides of dy
+    for n, h, v, c, k, s, p in (
+        (1, 5, 7, 1, 2, 2, 0), (2, 6, 4, 3, 3, 1, 1), (2, 8, 5, 2, 3, 2, 1), (3, 6, 7, 2, 5, 1, 2)
+    ):  # fmt: skip
+        ho, wo = ((side + 2 * p - k) // s + 1 for side in (h, v))
+        dy, x = rng.standard_normal((n, ho, wo, c)), rng.standard_normal((n, h, v, c))
         out.append((dy, x, k, s, p))
     return out
 
@@ -144,6 +147,11 @@ EXERCISES = (
                     lambda *a: _depthwise(*a)[::-1, ::-1], "notebook 04, section 3"),
             Mistake("it is a mean over the images; each image sends its share, and they add up",
                     lambda dy, *a: _depthwise(dy, *a) / len(dy)),
+            Mistake("it is a mean over images and pixels; each output sends its share, and they "
+                    "add up",
+                    lambda dy, *a: _depthwise(dy, *a) / dy[..., 0].size),
+            Mistake("it is a mean over the pixels; each output sends its share, and they add up",
+                    lambda dy, *a: _depthwise(dy, *a) / dy[0, ..., 0].size),
             Mistake("only the first image is used",
                     lambda dy, x, *a: _depthwise(dy[:1], x[:1], *a)),
             Mistake("the padding is forgotten, or put around images and channels as well",

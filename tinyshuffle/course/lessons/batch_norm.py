@@ -58,6 +58,23 @@ def _dx_with(
     return wrong
 
 
+def _dx_without_epsilon(
+    dy: np.ndarray, x: np.ndarray, gamma: np.ndarray, eps: float
+) -> np.ndarray:
+    return _dx(dy, x, gamma, 0.0)
+
+
+def _dx_along(
+    axes: Any, dy: np.ndarray, x: np.ndarray, gamma: np.ndarray, eps: float
+) -> np.ndarray:
+    def mean(a: np.ndarray) -> np.ndarray:
+        return a.mean(axes, keepdims=True)
+
+    s = 1 / np.sqrt(x.var(axes, keepdims=True) + eps)
+    xhat = (x - mean(x)) * s
+    return gamma * s * (dy - mean(dy) - xhat * mean(dy * xhat))
+
+
 def _dx_over_all(dy: np.ndarray, x: np.ndarray, gamma: np.ndarray, eps: float) -> np.ndarray:
     s = 1 / np.sqrt(x.var(AXES) + eps)
     xhat = (x - x.mean(AXES)) * s
@@ -186,6 +203,17 @@ EXERCISES = (
             Mistake("ε is added to the root; it belongs under the root",
                     _dx_with(inside=False), "notebook 05, section 1"),
             Mistake("the two terms of the statistics have the wrong sign", _dx_with(-1, -1)),
+            Mistake("the mean's term has the wrong sign: dβ / M is subtracted", _dx_with(mean=-1)),
+            Mistake("the variance's term has the wrong sign: x̂ dγ / M is subtracted",
+                    _dx_with(variance=-1)),
+            Mistake("ε is forgotten; the layer divides by √(σ² + ε), so its gradient does, too",
+                    _dx_without_epsilon, "notebook 05, section 1"),
+            Mistake("this is layer norm, with a mean and a variance for each pixel; batch norm has "
+                    "them for each channel: the axes (0, 1, 2), not the last",
+                    lambda *a: _dx_along(-1, *a), "notebook 05, section 1"),
+            Mistake("this is layer norm, with a mean and a variance for each image; batch norm has "
+                    "them for each channel: the axes (0, 1, 2), not (1, 2, 3)",
+                    lambda *a: _dx_along((1, 2, 3), *a), "notebook 05, section 1"),
         ),
     ),
     Exercise(
@@ -235,6 +263,13 @@ EXERCISES = (
             Mistake("the mean is scaled as well: s (w · x - μ), so the bias has s μ, not μ",
                     lambda w, gamma, beta, mean, var, eps:
                     (_fold(w, gamma, beta, mean, var, eps)[0], beta - mean)),
+            Mistake("the mean is scaled by all of s = γ / √(σ² + ε), not by γ alone: the bias is "
+                    "β - s μ, not β - γ μ",
+                    lambda w, gamma, beta, mean, var, eps:
+                    (_fold(w, gamma, beta, mean, var, eps)[0], beta - gamma * mean)),
+            Mistake("the weights are scaled by all of s = γ / √(σ² + ε), not by γ alone",
+                    lambda w, gamma, beta, mean, var, eps:
+                    (w * gamma, _fold(w, gamma, beta, mean, var, eps)[1])),
             Mistake("it is divided by the variance instead of its root", _fold_with(root=False)),
             Mistake("the inputs are scaled; batch norm scales outputs, the last axis of w",
                     _fold_with(axis=-2)),

@@ -41,9 +41,15 @@ def _convolutions() -> list[tuple[Any, ...]]:
     return [
         ((1, 3, 3, 1), (3, 3, 1, 1), 1, 0),
         ((1, 4, 4, 2), (1, 1, 2, 3), 1, 0),
-        ((2, 5, 7, 3), (3, 3, 3, 4), 2, 1),
+        ((2, 7, 9, 3), (4, 3, 3, 5), 2, 1),  # all sides differ, so none stands for another
         ((1, 224, 224, 3), (3, 3, 3, 24), 2, 1),
     ]
+
+
+def _squares(x_shape: Shape, w_shape: Shape) -> tuple[Shape, Shape]:
+    """What somebody reads who takes image and kernel for squares."""
+    (n, h, _, c), (k, _, _, o) = x_shape, w_shape
+    return (n, h, h, c), (k, k, c, o)
 
 
 def _receptive_field(layers: list[tuple[int, int]]) -> int:
@@ -124,6 +130,10 @@ EXERCISES = (
             Mistake("the stride is forgotten",
                     lambda x_shape, w_shape, stride, padding:
                     _multiply_adds(x_shape, w_shape, 1, padding)),
+            Mistake("the image and the kernel have two sides each: Ho · Wo and Kh · Kw, not Ho² "
+                    "and Kh²",
+                    lambda x_shape, w_shape, *rest:
+                    _multiply_adds(*_squares(x_shape, w_shape), *rest)),
             Mistake("the images of the batch are forgotten",
                     lambda x_shape, *rest: _multiply_adds((1, *x_shape[1:]), *rest)),
             Mistake("the sum over the input channels is forgotten",
@@ -145,6 +155,10 @@ EXERCISES = (
             "Three arrays: the inputs are read, the weights are read, the outputs are written.",
         ),
         mistakes=(
+            Mistake("the image and the kernel have two sides each: H · W and Kh · Kw, not H² and "
+                    "Kh²",
+                    lambda x_shape, w_shape, *rest:
+                    _memory_access(*_squares(x_shape, w_shape), *rest)),
             Mistake("the weights are forgotten; they are read too",
                     lambda x_shape, w_shape, *rest:
                     _memory_access(x_shape, w_shape, *rest) - prod(w_shape)),
@@ -167,7 +181,8 @@ EXERCISES = (
         name="receptive_field",
         reference=_receptive_field,
         cases=lambda: [
-            ([(3, 1)],), ([(3, 1), (3, 1)],), ([(3, 2), (3, 1)],), ([(7, 2), (3, 2), (3, 1)],)
+            ([(3, 1)],), ([(3, 1), (3, 1)],), ([(3, 2), (3, 1)],), ([(7, 2), (3, 2), (3, 1)],),
+            ([(5, 3), (3, 2), (2, 1)],),
         ],
         section=5,
         hints=(
@@ -183,6 +198,9 @@ EXERCISES = (
                     lambda layers: _field(layers, late=True)),
             Mistake("the strides are forgotten: behind a stride, neighbours lie further apart",
                     lambda layers: _field([(kernel, 1) for kernel, _ in layers])),
+            Mistake("the layer's own stride is no distance of neighbours before it; the strides "
+                    "of all layers before it are, multiplied",
+                    lambda layers: 1 + sum((kernel - 1) * stride for kernel, stride in layers)),
             Mistake("kernels are multiplied; their reach adds up",
                     lambda layers: prod(kernel for kernel, _ in layers)),
         ),

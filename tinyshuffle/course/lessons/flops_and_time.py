@@ -64,6 +64,12 @@ EXERCISES = (
                     lambda hw, c1, c2, g: (hw * (c1 + c2) + c1 * c2) / g),
             Mistake("the weights are fewer with groups: c1 · c2 / g",
                     lambda hw, c1, c2, g: hw * (c1 + c2) + c1 * c2),
+            Mistake("the weights are multiplied by g; each output sees c1 / g inputs, so they are "
+                    "fewer",
+                    lambda hw, c1, c2, g: hw * (c1 + c2) + c1 * c2 * g),
+            Mistake("everything is multiplied by g; inputs and outputs stay, and the weights are "
+                    "divided by g",
+                    lambda *a: a[-1] * _access(*a)),
             Mistake("the weights are forgotten; they are read too",
                     lambda hw, c1, c2, g: hw * (c1 + c2)),
             Mistake("these are the multiply–adds, not the memory access",
@@ -100,6 +106,7 @@ EXERCISES = (
         reference=_points,
         cases=lambda: [
             (4, 4, 32, [1, 2]), (784, 240, 784 * 240 * 60, [1, 2, 3, 4, 8]),
+            (6, 12, 6 * 12 * 6, [2, 3, 6]),
         ],
         observe=_of_figure,
         section=2,
@@ -112,6 +119,16 @@ EXERCISES = (
             Mistake("c2 is left as it was, so the budget is not spent: c2 grows with g",
                     lambda hw, c1, B, groups:
                     _figure([[g, _access(hw, c1, B // (hw * c1), g)] for g in groups])),
+            Mistake("c2 is the same for every g, the first one's: with more groups the same budget "
+                    "affords more of them",
+                    lambda hw, c1, B, groups: _figure(
+                        [[g, _access(hw, c1, B * groups[0] // (hw * c1), g)] for g in groups])),
+            Mistake("c2 stays and the weights are not divided by g: then nothing grows",
+                    lambda hw, c1, B, groups: _figure(
+                        [[g, hw * (c1 + B / (hw * c1)) + B / hw] for g in groups])),
+            Mistake("c2 stays as wide as c1, so the budget is not kept: c2 = B g / (hw c1)",
+                    lambda hw, c1, B, groups: _figure(
+                        [[g, hw * 2 * c1 + c1 * c1 / g] for g in groups])),
             Mistake("the weights are not divided by g",
                     lambda hw, c1, B, groups: _figure(
                         [[g, hw * (c1 + B * g / (hw * c1)) + B * g / hw] for g in groups])),

@@ -24,7 +24,7 @@ def _shapes() -> list[tuple[Any, ...]]:
     return [
         ((1, 1, 1, 2), 2, 1, 2, 1),
         ((1, 4, 4, 6), 9, 1, 3, 1),
-        ((2, 5, 5, 4), 8, 3, 2, 2),
+        ((5, 13, 17, 8), 12, 3, 4, 2),  # all sides differ, and 13 / 2 is rounded up
         ((1, 28, 28, 240), 60, 1, 3, 1),
     ]
 
@@ -79,6 +79,23 @@ EXERCISES = (
                     lambda *a: 2 * _grouped(*a), "notebook 01, section 2"),
             Mistake("the stride is forgotten",
                     lambda x, o, k, g, s: _grouped(x, o, k, g, 1), "notebook 01, section 2"),
+            Mistake("the sides are rounded down; with padding kernel // 2 a window begins at every "
+                    "s-th pixel from the first on: H / s, rounded up",
+                    lambda x, o, k, g, s:
+                    x[0] * (x[1] // s) * (x[2] // s) * o * k**2 * (x[3] // g),
+                    "notebook 01, section 1"),
+            Mistake("the sides are not rounded; pixels are whole, so H / s is rounded up",
+                    lambda x, o, k, g, s: x[0] * x[1] * x[2] / s**2 * o * k**2 * (x[3] // g),
+                    "notebook 01, section 1"),
+            Mistake("an image has two sides: Ho · Wo, not Ho²",
+                    lambda x, o, k, g, s: _grouped((x[0], x[1], x[1], x[3]), o, k, g, s)),
+            Mistake("an image has two sides: Ho · Wo, not Wo²",
+                    lambda x, o, k, g, s: _grouped((x[0], x[2], x[2], x[3]), o, k, g, s)),
+            Mistake("the kernel has two sides: kernel² taps",
+                    lambda x, o, k, g, s: _grouped(x, o, k, g, s) // k, "notebook 01, section 2"),
+            Mistake("the images of the batch are forgotten",
+                    lambda x, o, k, g, s: _grouped((1, *x[1:]), o, k, g, s),
+                    "notebook 01, section 2"),
         ),
     ),
     Exercise(

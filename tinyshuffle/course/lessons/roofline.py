@@ -23,6 +23,13 @@ def _parts(x_shape: Shape, w_shape: Shape) -> tuple[int, int, int, int]:
     return cost.multiply_adds, n * h * w * c, cost.params, written
 
 
+def _as_if_padded(x: Shape, w: Shape) -> float:
+    outputs = x[0] * x[1] * x[2] * w[3]
+    weights = w[0] * w[1] * w[2] * w[3]
+    moved = x[0] * x[1] * x[2] * x[3] + weights + outputs
+    return outputs * w[0] * w[1] * w[2] / (4 * moved)
+
+
 def _attainable(intensity: float, peak: float, bandwidth: float) -> float:
     return min(peak, intensity * bandwidth)
 
@@ -43,7 +50,7 @@ EXERCISES = (
         reference=_intensity,
         cases=lambda: [
             ((1, 1, 1, 2), (1, 1, 2, 2)), ((1, 4, 4, 4), (3, 3, 1, 4)),
-            ((2, 28, 28, 58), (1, 1, 58, 58)),
+            ((3, 7, 9, 4), (4, 2, 2, 6)), ((2, 28, 28, 58), (1, 1, 58, 58)),
         ],
         section=1,
         hints=(
@@ -56,6 +63,10 @@ EXERCISES = (
                     lambda *a: 4 * _intensity(*a)),
             Mistake("it is upside down: work for each byte, not bytes for each piece of work",
                     lambda *a: 1 / _intensity(*a)),
+            Mistake("image and kernel have two sides each: Ho · Wo and Kh · Kw",
+                    lambda x, w: _intensity(x[:2] + x[1:2] + x[3:], w[:1] + w[:1] + w[2:])),
+            Mistake("without padding the output is smaller than the input: H - Kh + 1 rows",
+                    _as_if_padded, "notebook 01, section 1"),
             Mistake("the outputs are forgotten; they are written",
                     lambda *a: _parts(*a)[0] / (4 * sum(_parts(*a)[1:3]))),
             Mistake("the weights are forgotten; they are read",

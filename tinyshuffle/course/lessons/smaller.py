@@ -19,6 +19,7 @@ def _ranges() -> list[tuple[Any, ...]]:
         (np.array([-1.0, 0.0, 4.1]),),
         (np.array([1.0, 2.0, 5.1]),),
         (np.array([-5.1, -2.0]),),
+        (np.array([-1.0, 0.25, 3.0]),),  # -a / scale is 63.75, so cutting it off shows
         (rng.uniform(-2, 3, (4, 5)),),
     ]
 
@@ -77,12 +78,12 @@ def _layer(w: np.ndarray) -> nn.Linear:
 
 def _with_sizes(
     weights: list[np.ndarray], share: float, size: Callable[[np.ndarray], np.ndarray],
-    keep_largest: bool = True,
+    keep_largest: bool = True, whole: Callable[[float], int] = round,
 ) -> np.ndarray:  # fmt: skip
     """Pruning by another order."""
     flat = _end_to_end(weights)
     order = np.argsort(_end_to_end([size(w) for w in weights]))
-    zeros = round(share * flat.size)
+    zeros = whole(share * flat.size)
     flat[order[:zeros] if keep_largest else order[flat.size - zeros :]] = 0
     return flat
 
@@ -99,9 +100,21 @@ def _layers() -> list[tuple[Any, ...]]:
     small, large = rng.standard_normal((3, 4)), 5 * rng.standard_normal((4, 2))
     return [
         ([np.array([[1.0, -4.0], [3.0, 2.0]])], 0.5),
-        ([small, large], 0.4),
+        ([small, large], 0.48),  # of 20 numbers 9.6: ten become zero
         ([large.T, small.T], 0.75),
     ]
+
+
+def _keeps_all(answer: Callable[..., Any]) -> str | None:
+    """A share of less than half a weight is none, and an index of -1 is the last one."""
+    w = np.array([[1.0, -4.0], [3.0, 2.0]])
+    if np.array_equal(_end_to_end(answer([w.copy()], 0.1)), w.ravel()):
+        return None
+    return (
+        "is right where some weights become zero. But 0.1 of 4 weights rounds to none, and all of "
+        "them have to stay: number -1 of a sorted array is the largest. Re-read notebook 13, "
+        "section 3."
+    )
 
 
 def _nearest(w: np.ndarray, r: int) -> np.ndarray:
@@ -216,6 +229,7 @@ EXERCISES = (
         reference=_pruned,
         cases=_layers,
         observe=_end_to_end,
+        further=_keeps_all,
         section=3,
         hints=(
             "All layers share one threshold: put their absolute values into one array and sort it.",
@@ -225,6 +239,8 @@ EXERCISES = (
         mistakes=(
             Mistake("each layer is pruned by its own threshold; all are compared with the same one",
                     lambda weights, share: np.concatenate([_pruned([w], share) for w in weights])),
+            Mistake("the number of zeros is cut off; round it to the nearest",
+                    lambda weights, share: _with_sizes(weights, share, abs, whole=int)),
             Mistake("-4 is not a small weight: compare absolute values",
                     lambda weights, share: _with_sizes(weights, share, lambda w: w)),
             Mistake("the share is what becomes zero, not what is kept",

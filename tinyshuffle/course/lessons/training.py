@@ -28,7 +28,8 @@ def _logits() -> list[tuple[Any, ...]]:
         (np.array([[0.0, 0.0]]), np.array([1])),
         (np.array([[1.0, 2.0, 0.0], [0.0, 0.0, 1.0]]), np.array([2, 0])),
         (rng.standard_normal((5, 4)), np.array([0, 3, 1, 1, 2])),
-        (np.array([[1000.0, 0.0, -1000.0]]), np.array([1])),
+        # the rows lie far apart: the largest logit of all of them would leave 0 / 0 of the second
+        (np.array([[1000.0, 0.0, -1000.0], [0.0, 1.0, 2.0]]), np.array([1, 2])),
     ]
 
 
@@ -89,6 +90,9 @@ EXERCISES = (
                     lambda z, labels: -_gradient(z, labels)),
             Mistake("exp of a large logit overflows: subtract the row's largest one first",
                     _naive),
+            Mistake("the largest logit of the whole batch is subtracted, and a row far below it "
+                    "becomes 0 / 0: subtract each row's own",
+                    lambda z, labels: _naive(z - z.max(), labels)),
             Mistake("it is divided by the number of classes as well; N is the images",
                     lambda z, labels: _gradient(z, labels) / z.shape[1]),
         ),
@@ -108,6 +112,18 @@ EXERCISES = (
         mistakes=(
             Mistake("weight decay is forgotten",
                     lambda w, dw, v, lr, momentum, decay: _moved(momentum * v + dw, w, lr)),
+            Mistake("weight decay is decoupled, which is AdamW's; here decay · w is a part of the "
+                    "gradient, and the velocity remembers it: v ← momentum · v + dw + decay · w",
+                    lambda w, dw, v, lr, momentum, decay:
+                    _moved(momentum * v + dw, w * (1 - lr * decay), lr)),
+            Mistake("weight decay is decoupled and not scaled by the learning rate; here decay · w "
+                    "is a part of the gradient: v ← momentum · v + dw + decay · w",
+                    lambda w, dw, v, lr, momentum, decay:
+                    _moved(momentum * v + dw, w * (1 - decay), lr)),
+            Mistake("the velocity holds decay · w already, and w is shrunk once more",
+                    lambda w, dw, v, lr, momentum, decay: (
+                        w * (1 - lr * decay) - lr * (momentum * v + dw + decay * w),
+                        momentum * v + dw + decay * w)),
             Mistake("the gradient is weighed with 1 - momentum; here, as in PyTorch, it is not",
                     lambda w, dw, v, lr, momentum, decay:
                     _moved(momentum * v + (1 - momentum) * (dw + decay * w), w, lr)),

@@ -152,6 +152,7 @@ EXERCISES = (
         name="unit_backward",
         reference=_unit_dx,
         cases=lambda: [_layers(0, 4, 4, 1, 2), _layers(1, 8, 4, 2, 3)],
+        may_call=("backward", "relu_backward"),
         section=6,
         hints=(
             "y = relu(x + f(x)): first back through the ReLU. Then x is used in two places.",

@@ -108,6 +108,7 @@ EXERCISES = (
         name="v2_unit_backward",
         reference=_backward,
         cases=_backward_cases,
+        may_call=("channel_shuffle", "channel_shuffle_backward"),
         section=8,
         hints=(
             "Undo the steps from the last to the first: shuffle, concatenation, branch, split.",
@@ -127,6 +128,12 @@ EXERCISES = (
                     lambda dy, back: np.roll(
                         _join(np.roll(ops.channel_shuffle_backward(dy, 2), dy.shape[-1] // 2, -1),
                               back), dy.shape[-1] // 2, -1)),
+            Mistake("even and odd are swapped: the half that passes went to the even places, the "
+                    "branch's half to the odd ones",
+                    lambda dy, back: np.concatenate([dy[..., 1::2], back(dy[..., 0::2])], -1)),
+            Mistake("even and odd are swapped: the branch's half lies at the odd places and comes "
+                    "second in x",
+                    lambda dy, back: np.concatenate([back(dy[..., 1::2]), dy[..., 0::2]], -1)),
             Mistake("the result is shuffled again; dx has the order of x",
                     lambda dy, back: ops.channel_shuffle(_backward(dy, back), 2)),
         ),
