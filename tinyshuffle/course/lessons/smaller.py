@@ -234,7 +234,7 @@ EXERCISES = (
         hints=(
             "All layers share one threshold: put their absolute values into one array and sort it.",
             "threshold = np.sort(sizes)[zeros - 1], where zeros = round(share * sizes.size); then "
-            "[np.where(abs(w) > threshold, w, 0) for w in weights].",
+            "[np.where(abs(w) > threshold, w, 0) for w in weights]. If zeros is 0, all stay.",
         ),
         mistakes=(
             Mistake("each layer is pruned by its own threshold; all are compared with the same one",
