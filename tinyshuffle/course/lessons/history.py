@@ -115,7 +115,7 @@ EXERCISES = (
         section=3,
         hints=(
             "Three linear layers stand at the end; the first one reads 7 × 7 × 512 numbers.",
-            "25,088 · 4,096 + 4,096 · 4,096 + 4,096 · 1,000, of these and the 14.7 million together.",
+            "25,088 · 4,096 + 4,096 · 4,096 + 4,096 · 1,000, by the sum of these and 14.7 million.",
         ),
         mistakes=(
             Mistake("this is the share of the convolutions, the rest",
