@@ -7,9 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from threadpoolctl import ThreadpoolController
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 __all__ = ["limit"]
 
@@ -48,11 +49,14 @@ def _apply() -> None:
     if _limits:
         _set(min(threads for _, threads in _limits))
     elif _before:
-        _before.pop().restore_original_limits()
+        before = _before.pop()
+        if before is not None:
+            before.restore_original_limits()
 
 
 def _set(threads: int) -> Any:
-    return _controller().limit(limits=threads, user_api="blas")
+    controller = _controller()
+    return controller and controller.limit(limits=threads, user_api="blas")
 
 
 def _forget_other_threads() -> None:
@@ -68,5 +72,9 @@ if hasattr(os, "register_at_fork"):
 
 
 @cache
-def _controller() -> ThreadpoolController:
+def _controller() -> ThreadpoolController | None:
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ModuleNotFoundError:  # as in a browser, which has one thread
+        return None
     return ThreadpoolController()

@@ -15,9 +15,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import psutil
-from threadpoolctl import threadpool_info
-
 from .memory import physical
 from .parallel import usable_cores
 
@@ -120,6 +117,8 @@ def last_level_cache() -> int:
 
 
 def _blas() -> str:
+    from threadpoolctl import threadpool_info
+
     found = [info for info in threadpool_info() if info["user_api"] == "blas"]
     # a process that has imported PyTorch too may hold two
     found.sort(key=lambda info: "numpy" not in info["filepath"])
@@ -148,6 +147,8 @@ def _sysctl(name: str) -> str:
 
 def resident_memory() -> tuple[int, int]:
     """Return the bytes of memory that this process holds at its peak and now."""
+    import psutil
+
     found = psutil.Process().memory_info()
     if sys.platform == "win32":
         return found.peak_wset, found.rss

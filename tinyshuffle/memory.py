@@ -13,7 +13,6 @@ import threading
 from math import prod
 
 import numpy as np
-import psutil
 
 __all__ = ["Pool", "empty", "physical", "zeros"]
 
@@ -72,7 +71,11 @@ class Pool:
 
 
 def physical() -> int:
-    """Return the machine's memory in bytes."""
+    """Return the machine's memory in bytes, 0 if unknown, as in a browser."""
+    try:
+        import psutil
+    except ModuleNotFoundError:
+        return 0
     return psutil.virtual_memory().total
 
 

@@ -75,6 +75,8 @@ def usable_cores() -> int:
 
 @cache  # reading a container's share takes longer than a layer, and it is given for good
 def _cores(allowed: int) -> int:
+    if allowed == 1:
+        return 1
     from joblib import cpu_count
 
     return min(allowed, cpu_count())

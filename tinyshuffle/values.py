@@ -16,7 +16,6 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-import click
 import numpy as np
 
 from .errors import TinyshuffleError
@@ -66,7 +65,7 @@ def read(name: str, value: Any, kind: Any, text: bool = True) -> Any:
         if isinstance(value, str) and kind is not str and not text:
             raise TypeError
         return convert(value)
-    except (TypeError, ValueError, OverflowError, click.BadParameter):
+    except (TypeError, ValueError, OverflowError):
         raise TinyshuffleError(f"{name}={shown(value)} was given: it must be {words}") from None
 
 
@@ -149,7 +148,12 @@ def _flag(value: Any) -> bool:
     if isinstance(value, str):
         if not value.strip():  # which click would take for false
             raise ValueError
-        return bool(click.BOOL.convert(value.strip(), None, None))
+        import click
+
+        try:
+            return bool(click.BOOL.convert(value.strip(), None, None))
+        except click.BadParameter:
+            raise ValueError from None
     if isinstance(value, bool | np.bool_) or _whole(value) in (0, 1):
         return bool(value)
     raise ValueError

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from .. import checkpoint
-from ..backend import backend
+from ..backend import DEFAULT, backend
 from ..checkpoint import Checkpoint
 from ..data import BoxDataset, Objects, box_batches
 from ..errors import TinyshuffleError
@@ -238,7 +238,7 @@ class Trainer:
         )
         if 0 < self._steps_done < self.total_steps:
             self.progress.line(f"continuing after step {self._steps_done} of {self.total_steps}")
-        compiling = self.progress.compile_notice("numba")
+        compiling = self.progress.compile_notice(DEFAULT)
         with Signals() as signals, self.progress, compiling as stepped:
             self._clock = time.perf_counter()
             while self.epoch < config.epochs:
@@ -438,11 +438,11 @@ def resume(run: str | Path, quiet: bool = False, threads: int | None = None) -> 
 
 @contextmanager
 def settings(config: DetectConfig) -> Iterator[None]:
-    """Use the configuration's threads, and the kernels, until the run ends."""
+    """Use the configuration's threads, and the default backend, until the run ends."""
     before = get_num_threads()
     set_num_threads(config.threads)
     try:
-        with backend("numba"), np.errstate(over="ignore", invalid="ignore"):
+        with backend(DEFAULT), np.errstate(over="ignore", invalid="ignore"):
             yield
     finally:
         set_num_threads(before)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import data as data_sets
+from ..backend import DEFAULT
 from ..errors import TinyshuffleError
 from ..files import expand
 from ..text import shown
@@ -131,7 +132,7 @@ class Config:
         Of several processes (:mod:`tinyshuffle.ranks`): normalise with the statistics of the whole
         batch; False: each with those of its own images. None: True.
     backend : str
-        ``numba`` or ``numpy``.
+        ``numba``, or ``numpy``: the default where numba is not installed.
     data_dir : str
         Where the data set's files are, if not in the usual place.
 
@@ -174,7 +175,7 @@ class Config:
     seed: int = 0
     threads: int = field(default_factory=_threads)
     sync_bn: bool | None = None
-    backend: str = "numba"
+    backend: str = DEFAULT
     data_dir: str | None = None
 
     @classmethod

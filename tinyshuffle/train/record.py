@@ -102,7 +102,8 @@ def _here(threads: int) -> dict[str, Any]:
         "threads": threads,
         "system": machine.system,
         "blas": machine.blas,
-        **{name.lower(): machine.versions[name] for name in ("Python", "NumPy", "numba")},
+        **{name.lower(): machine.versions[name] for name in ("Python", "NumPy", "numba")
+           if name in machine.versions},  # fmt: skip
     }
 
 
