@@ -18,7 +18,7 @@ from typing import Any
 from .errors import TinyshuffleError
 from .files import installed
 
-__all__ = ["DEFAULT", "F", "backend", "check_backend"]
+__all__ = ["DEFAULT", "F", "backend"]
 
 DEFAULT = "numba" if installed("numba") else "numpy"
 """The backend of a thread that has not said which."""
@@ -74,17 +74,6 @@ def backend(name: str) -> Iterator[None]:
     ...     print(ts.nn.ChannelShuffle(groups=3)(x).ravel())
     [0. 2. 4. 1. 3. 5.]
     """
-    check_backend(name)
-    before = F.name
-    F.use(name)
-    try:
-        yield
-    finally:
-        F.use(before)
-
-
-def check_backend(name: str) -> None:
-    """Refuse a backend that there is not, or whose package is not installed."""
     if name not in ("numpy", "numba"):
         near = difflib.get_close_matches(str(name), ["numpy", "numba"], n=1, cutoff=0)
         raise TinyshuffleError(
@@ -95,3 +84,9 @@ def check_backend(name: str) -> None:
             "the backend 'numba' was asked for, and numba is not installed: "
             "pip install numba, or use 'numpy'"
         )
+    before = F.name
+    F.use(name)
+    try:
+        yield
+    finally:
+        F.use(before)

@@ -1,0 +1,200 @@
+"""Build the site: lessons, exercises, measurements and the API, as pages that need no network.
+
+    pip install -e ".[docs]"
+    python docs/site/build.py             # writes build/site/html
+    python docs/site/build.py --serve     # and shows it on http://localhost:8000
+
+Sphinx reads a copy of the repository's own files, in which each keeps its place, so that their
+links hold; the notebooks are shown with the outputs that are stored in them. At the end every link
+of every page is followed (``links.py``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import http.server
+import json
+import posixpath
+import re
+import shutil
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+SOURCE, HTML = ROOT / "build" / "site" / "source", ROOT / "build" / "site" / "html"
+sys.path[:0] = [str(HERE), str(ROOT)]
+
+import links  # noqa: E402
+
+PAGES = ("README.md", "docs/*.md", "docs/course/*.md", "docs/results/*.md", "notebooks/**/*.ipynb")
+NOT_SHOWN = "docs/index.md", "docs/CHANGELOG.md"  # the site's first page is in their place
+PICTURES = ("docs/*.png", "docs/notebooks/*.png", "docs/results/**/*.png")
+ROOMS = (
+    "ops", "nn", "models", "optim", "gradcheck", "cost", "course", "data", "train", "weights",
+    "compress", "detect", "onnx", "plots", "backend", "parallel", "plan", "ranks",
+)  # fmt: skip
+"""Of the API reference; the others are the library's own business."""
+
+
+def main() -> None:
+    """Build, check, and serve if asked to."""
+    parser = argparse.ArgumentParser(description="Build the site in build/site/html.")
+    parser.add_argument("--serve", action="store_true", help="then show it on port 8000")
+    serve = parser.parse_args().serve
+
+    from sphinx.application import Sphinx
+
+    started = time.perf_counter()
+    for folder in (SOURCE, HTML):
+        shutil.rmtree(folder, ignore_errors=True)
+    stage()
+    app = Sphinx(
+        SOURCE, HERE, HTML, SOURCE.parent / "doctrees", "html", freshenv=True, status=None
+    )
+    app.build()
+    if app.statuscode:
+        sys.exit("Sphinx failed: see above")
+    mathjax(HTML / "_static" / "mathjax")
+    (HTML / "_static" / "webpack-macros.html").unlink(missing_ok=True)  # no page: the theme's own
+    wrong = links.check(HTML)
+    print("\n".join(wrong))
+    files = [path for path in HTML.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(
+        f"{len(list(HTML.rglob('*.html')))} pages, {len(files)} files, {size:.1f} MB in "
+        f"{time.perf_counter() - started:.1f} s; {len(wrong)} links that lead nowhere"
+    )
+    if wrong:
+        sys.exit(1)
+    if serve:
+        show = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(HTML))
+        print("http://localhost:8000")
+        http.server.ThreadingHTTPServer(("127.0.0.1", 8000), show).serve_forever()
+
+
+# ---- the copy that Sphinx reads
+
+
+def stage() -> None:
+    """Copy the pages and what they show, and write the API's."""
+    pages = [path for pattern in PAGES for path in sorted(ROOT.glob(pattern))]
+    pages = [path for path in pages if name(path) not in NOT_SHOWN]
+    for path in pages:
+        place = SOURCE / name(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".ipynb":
+            book = json.loads(text)
+            for cell in book["cells"]:
+                prepare(cell, path)
+            place.write_text(json.dumps(book), encoding="utf-8")
+        else:
+            place.write_text(mended(text, path), encoding="utf-8")
+    for pattern in PICTURES:
+        for path in ROOT.glob(pattern):
+            copy(path)
+    for page in HERE.glob("*.md"):
+        shutil.copyfile(page, SOURCE / page.name)
+    (SOURCE / "api").mkdir()
+    (SOURCE / "api" / "index.rst").write_text(
+        "API\n===\n\n.. toctree::\n   :maxdepth: 2\n\n" + "".join(f"   {r}\n" for r in ROOMS),
+        encoding="utf-8",
+    )
+    for room in ROOMS:
+        (SOURCE / "api" / f"{room}.rst").write_text(reference(room), encoding="utf-8")
+
+
+def name(path: Path) -> str:
+    """A path as the repository has it."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def copy(path: Path) -> None:
+    """Give a file its place in the copy."""
+    place = SOURCE / name(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, place)
+
+
+def prepare(cell: dict, path: Path) -> None:
+    """Mend a cell's links, and tell Sphinx the alternative text and the width of its picture."""
+    text = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        cell["source"] = mended(text, path)
+        return
+    pictures = [output for output in cell["outputs"] if "image/png" in output.get("data", {})]
+    shown = [output["metadata"]["image/png"] for output in pictures]
+    if shown:
+        image = {"alt": " ".join(one["alt"] for one in shown)}
+        if "width" in shown[0]:
+            image["width"] = f"{shown[0]['width']}px"
+        cell["metadata"]["mystnb"] = {"image": image}
+
+
+def mended(text: str, path: Path) -> str:
+    """The text of a page, whose links to files that are no pages lead to copies of them.
+
+    A link to a folder leads to the site's page of that folder, or becomes plain text.
+    """
+
+    def mend(found: re.Match[str]) -> str:
+        words, target, rest = found["words"], found["target"], found["rest"] or ""
+        there = (path.parent / target).resolve()
+        if not there.is_relative_to(ROOT) or not there.exists():
+            return found[0]  # the check of the links names it
+        if there.is_dir():
+            if name(there) == "notebooks/exercises":
+                return f"[{words}]({up(path)}exercises.md)"
+            if (there / "README.md").exists():
+                return f"[{words}]({target.rstrip('/')}/README.md{rest})"
+            return words
+        if name(there) in NOT_SHOWN:
+            return f"[{words}]({up(path)}index.md)"
+        if there.suffix in (".md", ".ipynb") and any(there.match(page) for page in PAGES):
+            return found[0]
+        copy(there)
+        return found[0]
+
+    text = re.sub(
+        r"(?<!!)\[(?P<words>[^\]]+)\]\((?P<target>[^)#:\s]+)(?P<rest>#[^)]*)?\)", mend, text
+    )
+    return text
+
+
+def up(path: Path) -> str:
+    """From a page to the site's root."""
+    return posixpath.relpath(".", posixpath.dirname(name(path)) or ".") + "/"
+
+
+def reference(room: str) -> str:
+    """The API's page of a room: each file's docstring, and those of what it makes public."""
+    folder = ROOT / "tinyshuffle" / room
+    files = sorted(folder.glob("*.py")) if folder.is_dir() else []
+    title = f"tinyshuffle.{room}"
+    lines = [title, "=" * len(title), "", f".. automodule:: tinyshuffle.{room}"]
+    lines += [] if folder.is_dir() else ["   :members:"]
+    for file in files:
+        if file.stem in ("__init__", "__main__", "conftest"):
+            continue
+        lines += ["", file.stem, "-" * len(file.stem), ""]
+        lines += [f".. automodule:: tinyshuffle.{room}.{file.stem}", "   :members:"]
+    return "\n".join(lines) + "\n"
+
+
+def mathjax(place: Path) -> None:
+    """Copy MathJax and its fonts out of PyPI's django-static-mathjax, as a page needs them."""
+    found = find_spec("mathjax")
+    if found is None or not found.submodule_search_locations:
+        sys.exit('MathJax is missing: pip install -e ".[docs]"')
+    bundle = Path(found.submodule_search_locations[0], "static", "mathjax", "es5")
+    shutil.copytree(bundle / "output" / "chtml", place / "output" / "chtml")
+    shutil.copytree(bundle / "input" / "tex", place / "input" / "tex")
+    shutil.copyfile(bundle / "tex-chtml.js", place / "tex-chtml.js")
+
+
+if __name__ == "__main__":
+    main()
