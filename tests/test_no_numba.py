@@ -65,6 +65,17 @@ print(ts.course.check("03.2", lambda dy, groups: dy))
     ]
 
 
+def test_what_predicts_times_is_imported_without_numba():
+    done = alone("""
+from tinyshuffle.bench import blocks, guidelines, nets
+from tinyshuffle.bench.calibrate import fit
+from tinyshuffle.bench.ceilings import Ceilings
+print(Ceilings(flops=200e9, bandwidth=20e9).seconds(1e9, 10e6), guidelines.median_interval([1, 2]))
+""")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["0.01", "(1,", "2)"]
+
+
 def test_where_numba_is_installed_nothing_is_said():
     done = alone("import tinyshuffle", blocked=[])
     assert (done.returncode, done.stderr) == (0, "")

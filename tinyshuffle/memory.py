@@ -14,7 +14,9 @@ from math import prod
 
 import numpy as np
 
-__all__ = ["Pool", "empty", "physical", "zeros"]
+__all__ = ["LINE", "Pool", "empty", "physical", "zeros"]
+
+LINE = 64  # bytes of a cache line
 
 _SMALL = 16_384  # bytes; below, NumPy's own allocator is as quick
 _ARENA = 2**25  # bytes to ask for at a time: NumPy lets the system use large pages for them
@@ -61,7 +63,7 @@ class Pool:
 
     def _cut(self, size: int) -> np.ndarray:
         """Return ``size`` new bytes."""
-        whole = -(-size // 64) * 64
+        whole = -(-size // LINE) * LINE
         if len(self._arena) < whole:
             if whole > _ARENA // 4:
                 return _aligned(size)
@@ -97,8 +99,8 @@ def zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 def _aligned(size: int) -> np.ndarray:
     """Return ``size`` bytes from the start of a cache line, where vectors are read at once."""
-    block = np.empty(size + 64, np.uint8)
-    start = -block.ctypes.data % 64
+    block = np.empty(size + LINE, np.uint8)
+    start = -block.ctypes.data % LINE
     return np.frombuffer(block.data, np.uint8, size, start) if size else block[:0]
 
 

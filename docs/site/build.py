@@ -79,11 +79,16 @@ def main() -> None:
 # ---- the copy that Sphinx reads
 
 
+@functools.cache
+def pages() -> list[Path]:
+    """The files that are shown as pages."""
+    found = [path for pattern in PAGES for path in sorted(ROOT.glob(pattern))]
+    return [path for path in found if name(path) not in NOT_SHOWN]
+
+
 def stage() -> None:
     """Copy the pages and what they show, and write the API's."""
-    pages = [path for pattern in PAGES for path in sorted(ROOT.glob(pattern))]
-    pages = [path for path in pages if name(path) not in NOT_SHOWN]
-    for path in pages:
+    for path in pages():
         place = SOURCE / name(path)
         place.parent.mkdir(parents=True, exist_ok=True)
         text = path.read_text(encoding="utf-8")
@@ -154,7 +159,7 @@ def mended(text: str, path: Path) -> str:
             return words
         if name(there) in NOT_SHOWN:
             return f"[{words}]({up(path)}index.md)"
-        if there.suffix in (".md", ".ipynb") and any(there.match(page) for page in PAGES):
+        if there in pages():
             return found[0]
         copy(there)
         return found[0]

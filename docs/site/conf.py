@@ -2,6 +2,8 @@
 
 import re
 
+import tex
+
 import tinyshuffle
 
 project = "tinyshuffle"
@@ -27,49 +29,41 @@ default_role = "literal"
 highlight_language = "none"
 viewcode_follow_imported_members = False
 
-html_theme = "pydata_sphinx_theme"
+html_theme = "furo"
 html_title = "tinyshuffle"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_favicon = "static/favicon.svg"
-html_context = {"default_mode": "auto"}
 html_copy_source = False
 html_show_sourcelink = False
-html_theme_options = {
-    "navbar_align": "left",
-    "navigation_with_keys": True,
-    "show_toc_level": 2,
-    "show_prev_next": True,
-    "secondary_sidebar_items": ["page-toc"],
-    "footer_start": [],
-    "footer_end": [],
-    "pygments_light_style": "a11y-high-contrast-light",
-    "pygments_dark_style": "a11y-high-contrast-dark",
-}
+html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}
+pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-contrast-dark"
 suppress_warnings = ["ref.python"]  # an argument has the name of some class's attribute
 
 
 def prepare(app, what, name, obj, options, lines):
-    """Let |x| be an absolute value in prose, and let equations keep their lines.
+    """Let |x| be an absolute value in prose, and equations be set as equations.
 
     Docstrings are written for readers of the source: an equation is a block of lines that is
-    indented. To reStructuredText that is a quotation, unless two colons stand in front.
+    indented and in Unicode. What stands behind two colons is left as it is.
     """
-    prepared, literal, before = [], False, ""
-    for line in lines:
-        indented = line.startswith("    ")
-        if line and not indented:
-            literal = False
-        if what == "module" and indented and not literal and not prepared[-1:] == [""]:
-            indented = False  # it goes on with an item of a list
-        if what == "module" and indented and not literal:
-            if not before.endswith("::"):
-                prepared += ["::", ""]
-            literal = True
-        if not literal and not line.lstrip().startswith(">>>"):
+    prepared, place = [], 0
+    while place < len(lines):
+        line, end = lines[place], place
+        if what == "module" and not "".join(prepared[-1:]):
+            while lines[end:] and (lines[end].startswith("    ") or end > place and not lines[end]):
+                end += 1
+        if end > place:
+            block, before = lines[place:end], [line for line in prepared if line]
+            if not before or not before[-1].endswith("::"):
+                block = tex.block(block)
+            prepared += block
+            place = end
+            continue
+        if not line.lstrip().startswith(">>>"):
             line = re.sub(r"\|(\S|\S[^|`]*\S)\|", r"\\|\1\\|", line)
         prepared.append(line)
-        before = line or before
+        place += 1
     lines[:] = prepared
 
 

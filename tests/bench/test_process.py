@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 
 import pytest
 
+from tinyshuffle import TinyshuffleError
 from tinyshuffle.bench.process import Worker, clean_environment
 
 DISTORTS = ["OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY",
@@ -34,3 +36,9 @@ def test_workers_get_the_clean_environment(monkeypatch):
         Worker("a side", {}, {"NUMBA_CACHE_DIR": "/cache"})
     assert not set(DISTORTS) & set(given)
     assert given["NUMBA_CACHE_DIR"] == "/cache" and given["PATH"] == os.environ["PATH"]
+
+
+def test_a_browser_is_told_that_it_cannot_start_one(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "emscripten")
+    with pytest.raises(TinyshuffleError, match="^a side is measured .* a browser cannot start"):
+        Worker("a side", {})

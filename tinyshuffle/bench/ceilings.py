@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 
 from .. import blas
-from ..kernels.jit import LANES
 from ..machine import last_level_cache
 from ..values import flags
-from .stores import aligned, scale, scale_past_cache
 
 __all__ = ["Ceilings", "bandwidth", "matrix_peak", "measure"]
 
@@ -123,6 +121,8 @@ def bandwidth(
     and writing one, scaled, to the other, with plain stores or with stores ``past_cache``. What
     the cache fetches before a plain store is not counted.
     """
+    from .stores import LANES, aligned, scale, scale_past_cache  # they need numba
+
     n = max(1, nbytes // (8 * threads * LANES)) * LANES
 
     def prepare(write: bool) -> Callable[[], Any]:

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from ..cost.profile import _KIND_OF, Profile
+from ..memory import LINE
 from ..plan import Buffer, Event, Plan, Row, View, clocked
 from .ceilings import Ceilings
 from .libraries import Ours
-from .stores import LINE
 
 __all__ = ["LayerTime", "LayerTimes", "Sum", "past_cache_nbytes", "time_layers"]
 

@@ -59,12 +59,22 @@ class Worker:
         What to prepare; see :mod:`tinyshuffle.bench.worker`.
     environment : dict, optional
         Added to the clean environment.
+
+    Raises
+    ------
+    TinyshuffleError
+        In a browser, where Python cannot start a process.
     """
 
     def __init__(
         self, name: str, job: dict[str, Any], environment: Mapping[str, str] | None = None
     ) -> None:
         self.name = name
+        if sys.platform == "emscripten":
+            raise TinyshuffleError(
+                f"{name} is measured in a process of its own, which a browser cannot start: run "
+                "this where Python is installed"
+            )
         clean, _ = clean_environment(os.environ)
         root = str(Path(__file__).resolve().parents[2])
         paths = [root, *filter(None, [clean.get("PYTHONPATH")])]

@@ -17,10 +17,9 @@ from numba.core import types
 from numba.extending import lower_builtin, type_callable
 
 from ..kernels.jit import LANES, Lanes, _is_flat, _lanes_pointer, exact, load, spread, store
+from ..memory import LINE
 
-__all__ = ["LINE", "aligned", "scale", "scale_past_cache", "store_past_cache"]
-
-LINE = 64  # bytes
+__all__ = ["LANES", "LINE", "aligned", "scale", "scale_past_cache", "store_past_cache"]
 
 
 def aligned(n: int) -> np.ndarray:
