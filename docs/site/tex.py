@@ -20,7 +20,7 @@ SYMBOLS = {
 }  # fmt: skip
 FUNCTIONS = {"log", "exp", "max", "min", "tanh", "det", "lim", "sup", "inf"}
 SMALL = {"ᵀ": r"\top ", "⁻": "-", "⁺": "+", "ˣ": "x", "ᶻ": "z", "ᵗ": "t", "ⁿ": "n", "ᵏ": "k"}
-OPERATOR = re.compile(r"[=≤<≥≈·Σ←√+/]|\w\(")
+OPERATOR = re.compile(r"[=≤<>≥≈·Σ←√+/]|\w\(")
 SCRIPT = re.compile(r"-?(\{[^}]*\}|\|\w\||[A-Za-zα-ω]+|\d+)")
 TOKEN = re.compile(
     r"(?P<space>\s+)|(?P<script>[⁰¹²³⁴-⁹ᵀ⁻⁺ˣᶻᵗⁿᵏ]+|[₀-₉]+)|(?P<hat>\w\u0302)"
