@@ -26,6 +26,9 @@ from tinyshuffle.train.ablation import PUBLISHED  # noqa: E402
 from tinyshuffle.train.compare import RunLog, data_of, overhead, read_run  # noqa: E402
 from tinyshuffle.words import duration  # noqa: E402
 
+PICTURES = {"receptive.png": "Where the output in the middle of each backbone's map looks"}
+"""More than every comparison has, with what they show."""
+
 
 def main() -> None:
     """Run the command."""
@@ -64,7 +67,7 @@ def publish(run: Path, name: str, note: str, into: Path = HERE) -> None:
         if ablation
         else ["log.csv", "curves.png", "confusion.png", "machine.json"]
     )
-    for file in copied:
+    for file in [*copied, *(name for name in PICTURES if (run / name).exists())]:
         shutil.copy(run / file, target / file)
     if ablation:
         logs = sorted(run.glob("*/log.csv"))
@@ -112,8 +115,14 @@ def page(folder: Path) -> str:
             f"#{text.strip()}",
             "",
             *note(path),
-            f"![Accuracy of each run and mean of each net]({path.name}/report.png)",
+            f"![Each run, and the mean of each net]({path.name}/report.png)",
             "",
+            *(
+                line
+                for name, alt in PICTURES.items()
+                if (path / name).exists()
+                for line in (f"![{alt}]({path.name}/{name})", "")
+            ),
             f"[each run]({path.name}/report.csv) · [configuration]({path.name}/config.json) · "
             f"[machine]({path.name}/machine.json)",
             "",

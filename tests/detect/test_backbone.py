@@ -41,6 +41,22 @@ def test_it_is_the_net_itself(rng):
     assert map_of(net, 32) == ((4, 4, 192), 8)
 
 
+@pytest.mark.parametrize(
+    ("model", "channels"), [("mobilenet_v2_x0_5", 160), ("igcv3", 320), ("shufflenet_v2_x0_5", 192)]
+)
+def test_what_only_widens_the_map_for_the_classifier_is_left_out(model, channels):
+    assert map_of(backbone(model), 64)[0][2] == channels
+
+
+def test_a_variant_of_the_net():
+    net = backbone("mobilenet_v1_x0_25", last_stride=1)
+    assert map_of(net, 64) == ((8, 8, 256), 8)
+    star = backbone("shufflenet_v2_star_x0_5", stage_channels=[16, 32, 48])
+    assert map_of(star, 64) == ((8, 8, 48), 8)
+    with pytest.raises(TinyshuffleError, match="last_stride=3"):
+        backbone("mobilenet_v1_x0_25", last_stride=3)
+
+
 def test_sides_that_a_stride_does_not_divide():
     (h, _, _), stride = map_of(backbone("shufflenet_v2_x0_5"), 100)
     assert (h, stride) == (13, 8)

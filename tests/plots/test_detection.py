@@ -46,3 +46,15 @@ def test_precision_of_classes_that_have_no_object():
     assert [bar.get_width() for bar in right.patches] == [25]
     assert "AP 25.0" in left.lines[0].get_label()
     drawn(plots.precision_recall(np.full((10, 101, 1), -1.0), ("a",)))
+
+
+def test_receptive_fields_have_their_square_around_the_middle():
+    field = np.zeros((12, 16))
+    field[4:6, 8:10] = 0.25
+    figure = drawn(plots.receptive_fields({"$a": field, "b": np.zeros((4, 4))},
+                                          {"$a": 2.0, "b": 0.0}))  # fmt: skip
+    first, second = figure.axes
+    (box,) = first.patches
+    np.testing.assert_allclose(box.get_bbox().extents, [7.5, 3.5, 9.5, 5.5])
+    np.testing.assert_array_equal(first.images[0].get_array(), np.sqrt(field))
+    assert "2.0 pixels" in first.get_title() and len(second.patches) == 1

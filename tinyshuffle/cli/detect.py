@@ -94,6 +94,37 @@ def train(resume: str | None, name: str | None, runs_dir: str, **options: Any) -
     say(str(result))
 
 
+@detect.command(short_help="Train the papers' comparison of backbones.")
+@click.option("--seeds", metavar="N", type=WHOLE, default=3, help="[default: 3]")
+@_option("pictures", "Scenes to train with.", 3000, metavar="N", type=WHOLE)
+@_option("epochs", "", 5, metavar="N", type=WHOLE)
+@THREADS
+@RUNS_DIR
+def compare(seeds: int, runs_dir: str, **options: Any) -> None:
+    """Train Light-Head R-CNN on six backbones of equal multiply-adds, and report which is better.
+
+    Each is trained from nothing, and from a backbone that has learned to tell shapes apart, with
+    each seed. RUNS_DIR/detect-compare receives a run for each, and report.md, report.csv,
+    report.png and receptive.png. Begun again, it continues where it was stopped.
+    """
+    from ..detect.comparison import compare as train_all
+    from ..detect.config import DetectConfig
+    from ..train.config import Config
+
+    positive("--threads", options["threads"], 4096)
+    given = {option: value for option, value in options.items() if value is not None}
+    threads = {name: value for name, value in given.items() if name == "threads"}
+    config = DetectConfig(**{"detector": "light-head", "epochs": 5, **given})
+    found = train_all(config, Config.make(data="shapes", **threads), seeds, runs_dir)
+    headings, lines = found.table()
+    table = new_table(*headings)
+    for line in lines:
+        table.add_row(*line)
+    print_table(table)
+    for sentence in (*found.verdicts, *found.reach, found.verdict, found.published):
+        say(sentence)
+
+
 @detect.command("eval", short_help="Test a trained detector.")
 @click.argument("run", type=PATH)
 @THREADS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import log2
+from typing import Any
 
 import numpy as np
 
@@ -18,30 +19,43 @@ ENDS = (nn.GlobalAvgPool, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear)
 
 
 def backbone(
-    model: str, stem: str = "cifar", seed: int | np.random.Generator = 0
+    model: str, stem: str = "cifar", seed: int | np.random.Generator = 0, **variant: Any
 ) -> nn.Module:
     """Return a net whose last stage's map is its output, (N, Hm, Wm, C).
 
     The layers of the head are replaced by chains of no layers, which pass on what they get; so the
-    net's own ``forward`` and ``backward`` are what runs, whatever net it is. ``conv5`` of V2, which
-    widens the map for the classifier, is left out too: proposals are found on stage 4.
+    net's own ``forward`` and ``backward`` are what runs, whatever net it is. A 1x1 convolution that
+    only widens the map for the classifier, as V2, MobileNet V2 and IGCV3 have it, is left out too:
+    proposals are found on the last stage's map.
 
     Raises
     ------
     TinyshuffleError
         If there is no such model.
     """
-    net = models.create(model, num_classes=1, stem=stem, seed=seed).net
-    head = False
-    for name, child in list(net.children()):
-        head = head or isinstance(child, ENDS) or _decides(child)
-        head = head or name == "conv5" and _is_pointwise(child)
-        if head:
-            if isinstance(net, nn.Sequential):
-                net._layers[name] = nn.Sequential()
-            else:
-                setattr(net, name, nn.Sequential())
+    net = models.create(model, num_classes=1, stem=stem, seed=seed, **variant).net
+    layers = dict(net.children())
+    names = list(layers)
+    first = next(i for i, n in enumerate(names) if _ends(layers[n]) or _decides(layers[n]))
+    if _ends(layers[names[first]]) and _is_pointwise(layers[names[first - 1]]):
+        first -= 1
+    for name in names[first:]:
+        _leave_out(net, name)
+    last = layers[names[first - 1]]
+    if isinstance(last, nn.Sequential) and _is_pointwise(last[-1]):
+        _leave_out(last, list(last._layers)[-1])
     return net
+
+
+def _leave_out(net: nn.Module, name: str) -> None:
+    if isinstance(net, nn.Sequential):
+        net._layers[name] = nn.Sequential()
+    else:
+        setattr(net, name, nn.Sequential())
+
+
+def _ends(layer: nn.Module) -> bool:
+    return isinstance(layer, ENDS)
 
 
 def _decides(layer: nn.Module) -> bool:
@@ -50,7 +64,8 @@ def _decides(layer: nn.Module) -> bool:
 
 
 def _is_pointwise(layer: nn.Module) -> bool:
-    return all(m.kernel_size == (1, 1) for m in layer.modules() if isinstance(m, nn.Conv2d))
+    kernels = [m.kernel_size for m in layer.modules() if isinstance(m, nn.Conv2d)]
+    return kernels == [(1, 1)]
 
 
 def map_of(net: nn.Module, side: int) -> tuple[tuple[int, int, int], int]:

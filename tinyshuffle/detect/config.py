@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import models
 from ..data import BoxDataset, coco, scenes
 from ..errors import TinyshuffleError
 from ..files import expand
@@ -35,6 +36,8 @@ class DetectConfig:
     detector : {"faster", "light-head"}
     model : str
         Of the backbone.
+    variant : dict
+        What else the backbone takes, such as ``{"stage_channels": [32, 64, 128]}``.
     data : str
         ``scenes``, or a folder in COCO's layout (:func:`tinyshuffle.data.coco.find`).
     pictures : int
@@ -62,6 +65,7 @@ class DetectConfig:
 
     detector: str = "faster"
     model: str = "shufflenet_v2_x0_5"
+    variant: dict[str, Any] = field(default_factory=dict)
     data: str = SCENES
     pictures: int = 3000
     side: int = scenes.SIDE
@@ -108,6 +112,9 @@ class DetectConfig:
                 )
 
         need(self.detector in KINDS, "detector", " or ".join(KINDS))
+        if self.variant:
+            typed = models.read_variant(self.model, self.variant)
+            object.__setattr__(self, "variant", typed)
         if self.data != SCENES:
             path = os.path.abspath(expand(self.data, "data"))
             need(os.path.isdir(path), "data", "scenes, or a folder in COCO's layout")

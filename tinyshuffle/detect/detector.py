@@ -18,6 +18,7 @@ its hand-written backward. So is the head. What stands between chooses: see
 from __future__ import annotations
 
 from math import sqrt
+from typing import Any
 
 import numpy as np
 
@@ -117,6 +118,8 @@ class Detector(nn.Module):
     stem : {"cifar", "imagenet"}
         The backbone's: for pictures of some 128 pixels a side, or of some 300.
     seed : int or numpy Generator
+    **variant
+        What else the backbone takes.
 
     Attributes
     ----------
@@ -133,13 +136,13 @@ class Detector(nn.Module):
 
     def __init__(
         self, kind: str, model: str, num_classes: int, side: int, stem: str = "cifar",
-        seed: int | np.random.Generator = 0,
+        seed: int | np.random.Generator = 0, **variant: Any,
     ) -> None:  # fmt: skip
         if kind not in KINDS:
             raise TinyshuffleError(f"there is no detector {kind!r}: use {' or '.join(KINDS)}")
         self.kind, self.side = kind, integer(side, "side")
         self.num_classes = integer(num_classes, "num_classes")
-        trunk = backbone(model, stem)
+        trunk = backbone(model, stem, **variant)
         (h, w, channels), self.stride = map_of(trunk, side)
         sizes = [part * side for part in SIZES]
         self.anchors = F.anchors((h, w), self.stride, sizes, RATIOS).astype(np.float32)

@@ -22,8 +22,9 @@ __all__ = ["TrainedDetector", "best_checkpoint", "build", "check_data", "load_de
 def build(config: DetectConfig, num_classes: int) -> Detector:
     """Return the detector of a configuration, with its first weights."""
     return Detector(
-        config.detector, config.model, num_classes, config.side, config.stem, config.seed
-    )
+        config.detector, config.model, num_classes, config.side, config.stem, config.seed,
+        **config.variant,
+    )  # fmt: skip
 
 
 def verify(saved: Checkpoint) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from .. import nn
 from ..values import flags
-from .arguments import check_stem, check_width
+from .arguments import check_count, check_stem, check_width
 
 __all__ = ["MobileNetV1", "dense", "separable"]
 
@@ -57,6 +57,9 @@ class MobileNetV1(nn.Sequential):
         False has standard convolutions in place of the separable ones (Table 4's "Conv MobileNet").
     shallow : bool
         Without the five layers of 14x14x512 (Table 5).
+    last_stride : {2, 1}
+        Of the last of the layers that halve the map. 1 leaves a map of as many pixels as those of
+        ShuffleNet and MobileNet V2 with the stem "cifar", for comparisons.
     """
 
     @flags
@@ -67,8 +70,10 @@ class MobileNetV1(nn.Sequential):
         stem: str = "imagenet",
         factorised: bool = True,
         shallow: bool = False,
+        last_stride: int = 2,
     ) -> None:
         width = check_width(width)
+        last_stride = check_count("last_stride", last_stride, 2)
         channels = max(1, int(STEM_WIDTH * width))
         stride = 2 if check_stem(stem) == "imagenet" else 1
         units: list[nn.Module] = []
@@ -78,7 +83,8 @@ class MobileNetV1(nn.Sequential):
             nn.ReLU(),
         )
         unit = separable if factorised else dense
-        for base, unit_stride in UNITS[:6] + UNITS[11:] if shallow else UNITS:
+        last = (UNITS[11][0], last_stride), UNITS[12]
+        for base, unit_stride in UNITS[: 6 if shallow else 11] + last:
             out = max(1, int(base * width))
             units.append(unit(channels, out, unit_stride))
             channels = out

@@ -6,6 +6,8 @@ block", with BN behind it as behind every depthwise convolution of V2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .. import nn
 from ..values import flags
 from .shufflenet_v2 import ShuffleNetV2, ShuffleUnitV2
@@ -46,8 +48,12 @@ class ShuffleNetV2Star(ShuffleNetV2):
         se: bool = False,
         residual: bool = False,
         fc_bias: bool = True,
+        stage_channels: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(width, num_classes, stem, downsample, se, residual, fc_bias)
+        super().__init__(
+            width, num_classes, stem, downsample, se, residual, fc_bias,
+            stage_channels=stage_channels,
+        )  # fmt: skip
         for stage in (self.stage2, self.stage3, self.stage4):
             for unit in stage:
                 assert isinstance(unit, ShuffleUnitV2)

@@ -8,7 +8,13 @@ stay apart under every common form of colour blindness; lines differ in dash as 
 from .batch_norm import channel_histograms, error_against_batch, variance_estimates
 from .bench import against_the_clock, prediction, roof, roofline
 from .cost import accuracy_against_cost, accuracy_map, cost
-from .detection import LOSSES, boxes, detection_curves, precision_recall
+from .detection import (
+    LOSSES,
+    boxes,
+    detection_curves,
+    precision_recall,
+    receptive_fields,
+)
 from .guidelines import foretold, guideline, memory_parts, search_front, time_against_memory
 from .kernels import curves, filters, speed_bars, tile_choices
 from .notebook import show, slider, table
@@ -26,7 +32,7 @@ __all__ = [
     "confusion", "connectivity", "cost", "cost_over_groups", "curves", "detection_curves",
     "error_against_batch", "error_against_eps", "feature_reuse", "foretold", "guideline", "filters",
     "kind_bars", "kind_shares", "layer_bars", "learning_curves", "memory", "memory_parts",
-    "number_grid", "precision_recall", "prediction", "reach", "roof", "roofline", "samples",
-    "search_front", "show", "slider", "sliding_window", "speed_bars", "table", "tile_choices",
-    "time_against_memory", "unit", "variance_estimates", "worst_images",
+    "number_grid", "precision_recall", "prediction", "reach", "receptive_fields", "roof",
+    "roofline", "samples", "search_front", "show", "slider", "sliding_window", "speed_bars",
+    "table", "tile_choices", "time_against_memory", "unit", "variance_estimates", "worst_images",
 ]  # fmt: skip

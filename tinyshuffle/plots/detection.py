@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .style import COLOURS, MARKERS, STYLES, label
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-__all__ = ["LOSSES", "boxes", "detection_curves", "precision_recall"]
+__all__ = ["LOSSES", "boxes", "detection_curves", "precision_recall", "receptive_fields"]
 
 PALETTE = [COLOURS[name] for name in ("vermilion", "sky", "green", "orange", "purple", "blue")]
 
@@ -150,4 +150,49 @@ def precision_recall(precision: np.ndarray, classes: Sequence[str]) -> Figure:
     right.set_xlim(0, 100)
     for axes in left, right:
         axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def receptive_fields(
+    fields: Mapping[str, np.ndarray], widths: Mapping[str, float], columns: int = 3
+) -> Figure:
+    """Draw where the output in the middle of a map looks, for several nets.
+
+    Parameters
+    ----------
+    fields : mapping of str to (H, W)
+        The squared gradient with regard to the picture, by the net's name
+        (:func:`tinyshuffle.detect.receptive.receptive_field`).
+    widths : mapping of str to float
+        Of the square that holds half of it, which is drawn.
+    columns : int
+        Nets side by side.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The root of each map, from black to its own largest number in white.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    columns = max(1, min(columns, len(fields)))
+    rows = max(1, -(-len(fields) // columns))
+    figure = Figure(figsize=(2.4 * columns, 2.7 * rows), dpi=120, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.ravel():
+        axes.set_axis_off()
+    for axes, (name, squares) in zip(grid.ravel(), fields.items(), strict=False):
+        axes.imshow(np.sqrt(squares), cmap="gray", vmin=0, interpolation="nearest")
+        total, width = squares.sum() or 1.0, widths[name]
+        y, x = (
+            np.arange(n) @ squares.sum(axis=1 - axis) / total
+            for axis, n in enumerate(squares.shape)
+        )
+        axes.add_patch(Rectangle(
+            (x - width / 2, y - width / 2), width, width, fill=False, edgecolor=COLOURS["orange"],
+            linewidth=1.5,
+        ))  # fmt: skip
+        axes.set_title(f"{label(name)}\n{width:.1f} pixels", fontsize=9)
     return figure

@@ -220,7 +220,10 @@ def compare(runs: dict[str, Sequence[dict[str, Any]]]) -> Figure:
     return figure
 
 
-def ablation(title: str, accuracies: Mapping[str, Sequence[float]], dataset: str) -> Figure:
+def ablation(
+    title: str, accuracies: Mapping[str, Sequence[float]], dataset: str,
+    measure: str = "test accuracy",
+) -> Figure:  # fmt: skip
     """Draw accuracies: each run, and each net's mean with its standard error.
 
     Parameters
@@ -231,6 +234,8 @@ def ablation(title: str, accuracies: Mapping[str, Sequence[float]], dataset: str
         Test accuracy of every run, 0 to 1, by the net's name.
     dataset : str
         Its name.
+    measure : str
+        What the numbers are called.
 
     Returns
     -------
@@ -256,7 +261,7 @@ def ablation(title: str, accuracies: Mapping[str, Sequence[float]], dataset: str
                       fontsize=8)  # fmt: skip
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlabel(f"test accuracy on {dataset}, %")
+    axes.set_xlabel(f"{measure} on {dataset}, %")
     axes.set_title(title, fontsize=11)
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -22,7 +22,7 @@ from ..values import flags
 from ..words import plural
 from .config import Config, load_data
 from .paired import paired
-from .trainings import accuracy, check_same, train_all
+from .trainings import CLASSIFIER, check_same, measured, train_all
 
 __all__ = ["Outcome", "Sweep", "read_over", "sweep"]
 
@@ -238,7 +238,7 @@ def sweep(
         Outcome(
             _words(setting),
             {
-                seed: accuracy(*runs[i, seed])
+                seed: measured(*runs[i, seed])[CLASSIFIER.measure]
                 for seed in range(seeds)
                 if runs[i, seed][0] not in failed
             },

@@ -11,10 +11,11 @@ import shutil
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import TinyshuffleError
 from ..text import bar, console
@@ -25,16 +26,59 @@ from .progress import output
 from .run import resume, train
 from .signals import Interrupted, outlive_terminal, sigterm_as_interrupt
 
-__all__ = ["accuracy", "check_same", "read_rows", "train_all"]
+__all__ = ["CLASSIFIER", "Kind", "Settings", "check_same", "measured", "read_rows", "train_all"]
 
 
-def read_rows(run: Path) -> list[dict[str, Any]]:
+class Settings(Protocol):
+    """What the configuration of a training has, of whatever kind."""
+
+    @property
+    def epochs(self) -> int: ...
+
+    @property
+    def threads(self) -> int: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of training, such as that of a classifier.
+
+    Attributes
+    ----------
+    measure : str
+        The column of its log that says how good the net is, 0 to 1.
+    last : str
+        The file that a finished run writes last.
+    begin, go_on : callable
+        Train a run directory, given the fields of its configuration; or the rest of it.
+    """
+
+    measure: str
+    last: str
+    begin: Callable[[Path, dict[str, Any]], object]
+    go_on: Callable[[Path, dict[str, Any]], object]
+
+
+def _begin(run: Path, fields: dict[str, Any]) -> None:
+    train(Config.from_dict(fields), run.name, run.parent, quiet=True)
+
+
+def _go_on(run: Path, fields: dict[str, Any]) -> None:
+    resume(run, quiet=True, threads=fields["threads"], data_dir=fields["data_dir"])
+
+
+CLASSIFIER = Kind("test_accuracy", "report.html", _begin, _go_on)
+
+
+def read_rows(run: Path, measure: str = CLASSIFIER.measure) -> list[dict[str, Any]]:
     """Return a row for each epoch that a training has finished; none if it has not begun."""
     try:
         lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
-        if not all(isinstance(row["test_accuracy"], float) for row in rows):
-            raise ValueError("an accuracy is no number")
+        if not all(isinstance(row[measure], float) for row in rows):
+            raise ValueError(f"{measure} is no number")
         return rows
     except OSError:
         return []
@@ -47,19 +91,20 @@ def read_rows(run: Path) -> list[dict[str, Any]]:
         ) from error
 
 
-def accuracy(run: Path, config: Config) -> float:
-    """Return the test accuracy of a finished training after its last epoch, 0 to 1."""
-    rows = read_rows(run)
-    whole = config.time_budget is None and not config.early_stop  # then the epochs are known
+def measured(run: Path, config: Settings, kind: Kind = CLASSIFIER) -> dict[str, Any]:
+    """Return the row of a finished training's last epoch."""
+    rows = read_rows(run, kind.measure)
+    fields = config.to_dict()  # with a limit of time the epochs are not known
+    whole = fields.get("time_budget") is None and not fields.get("early_stop")
     if len(rows) < (config.epochs if whole else 1):
         raise TinyshuffleError(
             f"{run / 'log.jsonl'} is not complete: make room or mend the permissions, and give the "
             "same command again"
         )
-    return float(rows[-1]["test_accuracy"])
+    return rows[-1]
 
 
-def check_same(run: Path, wanted: Config, kind: str) -> None:
+def check_same(run: Path, wanted: Settings, kind: str) -> None:
     """Refuse a run that is there already and was trained in another way."""
     try:
         found = json.loads((run / "config.json").read_text(encoding="utf-8"))
@@ -78,7 +123,9 @@ def check_same(run: Path, wanted: Config, kind: str) -> None:
 
 
 @flags
-def train_all(runs: Sequence[tuple[Path, Config]], jobs: int, quiet: bool) -> dict[Path, str]:
+def train_all(
+    runs: Sequence[tuple[Path, Settings]], jobs: int, quiet: bool, kind: Kind = CLASSIFIER
+) -> dict[Path, str]:
     """Train what is missing of some runs, and return why some could not be trained.
 
     They run side by side through joblib. In a ``with joblib.parallel_config("dask"):``, or "ray",
@@ -86,12 +133,14 @@ def train_all(runs: Sequence[tuple[Path, Config]], jobs: int, quiet: bool) -> di
 
     Parameters
     ----------
-    runs : list of (path, Config)
+    runs : list of (path, configuration)
         In this order.
     jobs : int
         Trainings at a time.
     quiet : bool
         Print nothing.
+    kind : Kind
+        Of all of them.
 
     Raises
     ------
@@ -106,9 +155,9 @@ def train_all(runs: Sequence[tuple[Path, Config]], jobs: int, quiet: bool) -> di
         pool = Parallel(n_jobs=jobs)
     failures = {}
     try:
-        with outlive_terminal(), sigterm_as_interrupt(), _watched(runs, quiet):
+        with outlive_terminal(), sigterm_as_interrupt(), _watched(runs, quiet, kind):
             for run, end in pool(
-                delayed(_run_one)(str(run), config.to_dict()) for run, config in runs
+                delayed(_run_one)(str(run), config.to_dict(), kind) for run, config in runs
             ):
                 if end == "stopped":  # in this process, or all of them were
                     raise KeyboardInterrupt
@@ -119,27 +168,28 @@ def train_all(runs: Sequence[tuple[Path, Config]], jobs: int, quiet: bool) -> di
     return failures
 
 
-def _run_one(run: str, fields: dict[str, Any]) -> tuple[str, str]:
+def _run_one(run: str, fields: dict[str, Any], kind: Kind) -> tuple[str, str]:
     """Train a run, or the rest of it; return it, and why it could not be, or nothing."""
-    path, config = Path(run), Config.from_dict(fields)
+    path = Path(run)
     try:
         with warnings.catch_warnings():
             # said once, by the process that began this one
             warnings.filterwarnings("ignore", ".* is whole, but its", UserWarning)
             warnings.filterwarnings("ignore", ".* files in .* are left out", UserWarning)
             _wait_for_others(path)
-            rows = read_rows(path)
-            if any(path.glob("*.npz")):
-                resume(path, quiet=True, threads=config.threads, data_dir=config.data_dir)
-            elif len(rows) == config.epochs:
-                pass  # finished, and somebody made room
+            rows = read_rows(path, kind.measure)
+            left = any(path.glob("*.npz"))
+            if len(rows) == fields["epochs"] and ((path / kind.last).exists() or not left):
+                pass  # finished, and somebody may have made room
+            elif left:
+                kind.go_on(path, fields)
             elif rows:
                 return run, (
                     f"{path} has a log and no checkpoint: delete it, or choose another --runs-dir"
                 )
             else:
                 shutil.rmtree(path, ignore_errors=True)  # killed before its first checkpoint
-                train(config, path.name, path.parent, quiet=True)
+                kind.begin(path, fields)
     except Interrupted:
         return run, "stopped"
     except TinyshuffleError as error:
@@ -157,27 +207,32 @@ def _wait_for_others(run: Path) -> None:
 
 
 @contextmanager
-def _watched(runs: Sequence[tuple[Path, Config]], quiet: bool) -> Iterator[None]:
+def _watched(
+    runs: Sequence[tuple[Path, Settings]], quiet: bool, kind: Kind
+) -> Iterator[None]:
     """Show how many epochs of all runs are done, by looking into their logs."""
     from rich.progress import TextColumn, TimeRemainingColumn
 
+    def rows_of(run: Path) -> list[dict[str, Any]]:
+        return read_rows(run, kind.measure)
+
     def done() -> float:
-        return sum(min(1.0, len(read_rows(run)) / config.epochs) for run, config in runs)
+        return sum(min(1.0, len(rows_of(run)) / config.epochs) for run, config in runs)
 
     screen = console(file=output(), quiet=quiet, soft_wrap=True)
     progress = bar(screen, TimeRemainingColumn(), TextColumn("left"))
     progress.speed_estimate_period = 1e9  # epochs are long, and of unlike length
     task = progress.add_task("", total=len(runs))
-    ended = {run for run, config in runs if len(read_rows(run)) == config.epochs}
+    ended = {run for run, config in runs if len(rows_of(run)) == config.epochs}
     screen.print(f"{plural(len(runs), 'training')}, {len(ended)} done before")
     stop = threading.Event()
 
     def look() -> None:
         for run, config in runs:
-            rows = read_rows(run)
+            rows = rows_of(run)
             if run not in ended and len(rows) == config.epochs:
                 ended.add(run)
-                screen.print(f"{run.name}: {100 * rows[-1]['test_accuracy']:.2f} %")
+                screen.print(f"{run.name}: {100 * rows[-1][kind.measure]:.2f} %")
         text = f"{len(ended)}/{plural(len(runs), 'training')}"
         progress.update(task, completed=done(), description=text)
 

@@ -23,6 +23,8 @@ class Arm:
         What the widths must be multiples of; 0: the net is taken as it is.
     published : float
         Top-1 error on ImageNet, in per cent, that the paper prints; None if it prints none.
+    multiplier : bool
+        All widths are scaled by one number, which is solved for (MobileNets).
     """
 
     name: str
@@ -30,6 +32,7 @@ class Arm:
     variant: dict[str, Any]
     multiple: int = 0
     published: float | None = None
+    multiplier: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from ...values import flags
 from ...words import plural
 from ..config import Config, load_data
 from ..record import write_config
-from ..trainings import accuracy, check_same, train_all
+from ..trainings import CLASSIFIER, check_same, measured, train_all
 from .catalogue import ABLATIONS
 from .report import Report
 from .widths import count, solve
@@ -105,7 +105,7 @@ def ablate(
         raise TinyshuffleError(f"{failures[0]} ({len(failures)} of {plural(len(runs), 'run')})")
     accuracies = {
         solved.arm.name: [
-            accuracy(*runs[solved.arm.name, seed]) for seed in range(seeds)
+            measured(*runs[solved.arm.name, seed])[CLASSIFIER.measure] for seed in range(seeds)
         ]
         for solved in arms
     }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ... import models
+from ... import models, nn
 from ...cost.profile import profile
 from ...errors import TinyshuffleError
 from .catalogue import STEM_CHANNELS, Arm
@@ -16,6 +16,8 @@ from .catalogue import STEM_CHANNELS, Arm
 __all__ = ["Solved", "count", "solve"]
 
 TOLERANCE = 0.05
+
+Make = Callable[..., nn.Module]
 
 
 @dataclass(frozen=True)
@@ -42,21 +44,30 @@ class Solved:
 
     @property
     def widths(self) -> str:
-        """Channels of stages 2, 3 and 4."""
+        """Channels of stages 2, 3 and 4, or what all channels are multiplied by."""
+        if self.arm.multiplier:
+            return f"x{self.variant['width']:g}"
         return "-".join(map(str, self.variant.get("stage_channels", ["as registered"])))
 
 
-def count(arm: Arm, channels: Sequence[int], side: int, num_classes: int) -> Solved:
-    """Count an arm with these channels in stages 2, 3 and 4."""
+def count(
+    arm: Arm, size: Sequence[int] | float, side: int, num_classes: int, make: Make = models.create
+) -> Solved:
+    """Count an arm with these channels in stages 2, 3 and 4, or with this width multiplier."""
     variant = dict(arm.variant)
-    if arm.multiple:
-        variant["stage_channels"] = list(channels)
-    net = models.create(arm.model, num_classes=num_classes, stem="cifar", **variant)
+    if arm.multiplier:
+        variant["width"] = size
+    elif arm.multiple:
+        assert isinstance(size, Sequence)
+        variant["stage_channels"] = list(size)
+    net = make(arm.model, num_classes=num_classes, stem="cifar", **variant)
     total = profile(net, (1, side, side, 3)).total
     return Solved(arm, variant, total.multiply_adds, total.params)
 
 
-def solve(arm: Arm, budget: int, side: int, num_classes: int) -> Solved:
+def solve(
+    arm: Arm, budget: int, side: int, num_classes: int, make: Make = models.create
+) -> Solved:
     """Find the widths whose multiply-adds come nearest to a budget.
 
     Stages 3 and 4 are twice and four times as wide as stage 2, as in the papers, or as nearly as
@@ -69,14 +80,18 @@ def solve(arm: Arm, budget: int, side: int, num_classes: int) -> Solved:
         Multiply-adds for one image.
     side, num_classes : int
         Of the images, and how many classes they have.
+    make : callable
+        Builds what is counted, from the arguments of ``models.create``.
 
     Raises
     ------
     TinyshuffleError
         If no widths come within 5 % of the budget (a net with given widths: it does not).
     """
+    if arm.multiplier:
+        return _scaled(arm, budget, side, num_classes, make)
     if not arm.multiple:
-        fixed = count(arm, (), side, num_classes)
+        fixed = count(arm, (), side, num_classes, make)
         if not fixed.near(budget):
             raise TinyshuffleError(
                 f"{arm.name} has {fixed.multiply_adds:,} multiply-adds, whatever the --budget, and "
@@ -86,7 +101,7 @@ def solve(arm: Arm, budget: int, side: int, num_classes: int) -> Solved:
 
     @cache
     def solved(*stages: int) -> Solved:
-        return count(arm, [arm.multiple * stage for stage in stages], side, num_classes)
+        return count(arm, [arm.multiple * stage for stage in stages], side, num_classes, make)
 
     # Widths in multiples. V1's stage 2 must be wider than the stem, which its first unit passes on.
     v1 = arm.model.startswith("shufflenet_v1")
@@ -106,11 +121,31 @@ def solve(arm: Arm, budget: int, side: int, num_classes: int) -> Solved:
         for third in {fourth // 2, -(-fourth // 2)}
         if second < third
     ]
+    return _nearest(candidates, budget, f"{arm.name} (multiples of {arm.multiple})")
+
+
+def _scaled(arm: Arm, budget: int, side: int, num_classes: int, make: Make) -> Solved:
+    """The width multiplier, in steps of a hundredth, that comes nearest to a budget."""
+
+    @cache
+    def solved(hundredths: int) -> Solved:
+        return count(arm, hundredths / 100, side, num_classes, make)
+
+    def adds(hundredths: int) -> int:
+        return solved(hundredths).multiply_adds
+
+    enough = 1
+    while adds(enough) < budget:
+        enough *= 2
+    last = 1 + bisect_left(range(1, enough), budget, key=adds)
+    return _nearest([solved(max(1, last - 1)), solved(last)], budget, arm.name)
+
+
+def _nearest(candidates: Sequence[Solved], budget: int, of: str) -> Solved:
     best = min(candidates, key=lambda found: abs(found.multiply_adds - budget))
     if not best.near(budget):
         raise TinyshuffleError(
-            f"no widths of {arm.name} (multiples of {arm.multiple}) come within "
-            f"{TOLERANCE:.0%} of {budget:,} multiply-adds (the nearest has "
-            f"{best.multiply_adds:,}): give another --budget"
+            f"no widths of {of} come within {TOLERANCE:.0%} of {budget:,} multiply-adds (the "
+            f"nearest has {best.multiply_adds:,}): give another --budget"
         )
     return best
