@@ -31,7 +31,7 @@ def test_up_to_date(path):
 def test_no_other_notebooks_lie_there():
     there = {p for folder in (build.STUDENTS, build.TEACHERS) for p in folder.glob("*.ipynb")}
     assert there == set(WANTED)
-    assert len(there) == 26
+    assert len(there) == 28
 
 
 @pytest.mark.parametrize("path", sorted(build.STUDENTS.glob("*.ipynb")), ids=lambda p: p.stem[:2])
@@ -65,7 +65,7 @@ def run(path: Path) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("lesson", ["03", "12", "13"])
+@pytest.mark.parametrize("lesson", ["03", "12", "13", "14"])
 def test_they_run_in_jupyter(lesson, tmp_path):
     for folder in (build.STUDENTS, build.TEACHERS):
         (source,) = folder.glob(f"{lesson}-*.ipynb")

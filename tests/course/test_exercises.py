@@ -57,8 +57,8 @@ def run(lesson: str, strip: bool) -> dict:
 
 def test_every_exercise_is_written_and_every_lesson_has_three_to_five():
     assert list(CODE) == list(EXERCISES)
-    counts = [sum(key.startswith(f"{n:02}.") for key in CODE) for n in range(1, 14)]
-    assert len(SOURCES) == 13 and all(3 <= count <= 5 for count in counts)
+    counts = [sum(key.startswith(f"{n:02}.") for key in CODE) for n in range(1, 15)]
+    assert len(SOURCES) == 14 and all(3 <= count <= 5 for count in counts)
 
 
 @every_exercise
@@ -150,6 +150,16 @@ def wrong_code(key: str, old: str, new: str):
         ("13.5", "return T *", "return", "the factor T is forgotten"),
         ("13.5", "softmax(z / T)", "softmax(z)", "the student's are, too"),
         ("13.5", " - logits.max(axis=1, keepdims=True)", "", "overflows"),
+        ("14.1", " + squeeze", "", "squeeze-and-excitation is forgotten"),
+        ("14.1", "(c // 4)", "(middle // 4)", "not of its middle"),
+        ("14.1", "2 * middle * (c // 4)", "middle * (c // 4)", "two linear layers"),
+        ("14.2", "/ np.log(wm)", "", "divide it by log(wm)"),
+        ("14.2", "np.rint(np.log", "np.floor(np.log", "the exponent is cut off"),
+        ("14.3", " + np.eye(len(b3))", "", "the shortcut is forgotten"),
+        ("14.3", "np.eye(len(b3))", "1", "ones on the diagonal"),
+        ("14.3", "w[1, 1] +=", "w[0, 0] +=", "belong in the middle tap"),
+        ("14.4", "[first, dy[..., touched:]]", "[first, 0 * dy[..., touched:]]", "dy itself"),
+        ("14.5", "np.where(x > 3, 1, inside)", "inside", "the function is x, whose slope is 1"),
     ],
 )  # fmt: skip
 def test_mistakes_in_the_solutions_themselves(key, old, new, named):

@@ -242,6 +242,21 @@ SAME = {
     ],
     "13.4": ["u, sigma, vt = np.linalg.svd(w)"],  # the columns behind r are cut off
     "13.5": ["return T * (softmax(z / T) - softmax(t / T)) / len(t)"],
+    "14.1": [  # the stride divides h and w, 4 divides c
+        "pixels = h / stride * (w // stride)",
+        "pixels = h // stride * (w / stride)",
+        "squeeze = 2 * middle * (c / 4)",
+    ],
+    "14.3": [  # a 1×1 kernel has one tap; both biases have C numbers
+        "w[1, 1] += w1[-1, 0] + np.eye(len(b3))",
+        "w[1, 1] += w1[0, -1] + np.eye(len(b3))",
+        "w[1, 1] += w1[0, 0] + np.eye(len(b1))",
+    ],
+    "14.5": [  # no x lies at a corner
+        "return dy * np.where(x >= -3, slope, 0)",
+        "return slope * np.where(x > -3, dy, 0)",
+        "slope = np.where(x >= 3, 1, inside)",
+    ],
 }
 
 

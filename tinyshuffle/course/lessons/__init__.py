@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..exercise import Exercise
 from . import (
+    after_2018,
     backprop,
     batch_norm,
     counting,
@@ -33,6 +34,7 @@ _LESSONS = (
     history,
     kernels,
     smaller,
+    after_2018,
 )
 
 EXERCISES: dict[str, Exercise] = {
