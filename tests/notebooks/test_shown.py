@@ -7,6 +7,7 @@ import base64
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 import tinyshuffle as ts
 from tinyshuffle import ops, plots
@@ -66,6 +67,28 @@ def test_a_slider_shows_its_start_and_answers_when_moved(shown, monkeypatch):
     assert 'alt="4 bars, high: True"' in picture.value
 
 
+def test_no_move_of_a_slider_leads_to_a_picture_that_there_is_not(shown, monkeypatch):
+    widgets = pytest.importorskip("ipywidgets")
+    made: list = []
+    make = widgets.VBox
+    monkeypatch.setattr(widgets, "VBox", lambda parts: made.extend(parts) or make(parts))
+
+    def draw(channels=48, groups=8):
+        assert channels % groups == 0
+        return bars(groups)
+
+    plots.slider(draw, alt="{channels} in {groups}", channels=[24, 48, 64], groups=[2, 3, 8],
+                 possible=lambda channels, groups: channels % groups == 0)  # fmt: skip
+    channels, groups, picture = made
+    assert channels.options == (24, 48, 64) and groups.options == (2, 3, 8)
+    channels.value = 64
+    assert groups.options == (2, 8) and 'alt="64 in 8"' in picture.value
+    groups.value = 2
+    channels.value = 24
+    groups.value = 3
+    assert channels.options == (24, 48) and 'alt="24 in 3"' in picture.value
+
+
 def test_without_ipywidgets_a_slider_is_a_picture(shown, monkeypatch):
     import sys
 
@@ -111,6 +134,26 @@ def test_a_window_of_stride_two_begins_where_it_must():
     assert {f"{i},{j}" for i in range(3) for j in range(3)} <= set(words)
     assert words.count("1,2") == 2  # a tap, and the pixel
     assert "3×3 output; pixel p,q" in words
+
+
+def test_a_window_that_there_is_not_is_refused():
+    with pytest.raises(ts.TinyshuffleError, match="2 x 2 pixels, and none at .0, 4."):
+        plots.sliding_window(size=5, kernel=3, stride=2, padding=0, pixel=(0, 4))
+
+
+def test_a_faint_filter_is_drawn_as_strong_as_the_others():
+    weights = np.random.default_rng(0).standard_normal((3, 3, 3, 2)).astype(np.float32)
+    pictures = [
+        [image.get_array() for image in plots.filters({"w": w}).findobj(AxesImage)]
+        for w in (weights, weights * [1, 0.01])
+    ]
+    assert len(pictures[0]) == 2 and np.allclose(*pictures, atol=1e-6)
+
+
+def test_an_axis_has_room_for_what_follows():
+    one = {"a": {"inputs": 1e6, "weights": 1e6}}
+    ends = [plots.memory_parts(one, most=m).axes[0].get_xlim()[1] for m in (0.0, 5e6)]
+    assert ends[0] < 3 < 5 < ends[1]
 
 
 def test_connectivity_counts_connections():

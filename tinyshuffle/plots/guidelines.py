@@ -82,7 +82,9 @@ def guideline(table: Guideline, found: Sequence[Found], across: int = 3) -> Figu
     return figure
 
 
-def memory_parts(rows: Mapping[str, Mapping[str, float]], floor: float | None = None) -> Figure:
+def memory_parts(
+    rows: Mapping[str, Mapping[str, float]], floor: float | None = None, most: float = 0.0
+) -> Figure:
     """Draw what the memory access of convolutions consists of, one bar a convolution.
 
     Parameters
@@ -91,6 +93,8 @@ def memory_parts(rows: Mapping[str, Mapping[str, float]], floor: float | None = 
         Parts such as inputs, outputs and weights; the same ones in each row.
     floor : float, optional
         Elements that none of them can do without: a vertical line.
+    most : float
+        Elements that the axis has room for at least, so that it stays as it is where others follow.
 
     Returns
     -------
@@ -116,7 +120,7 @@ def memory_parts(rows: Mapping[str, Mapping[str, float]], floor: float | None = 
                      label="least possible")  # fmt: skip
     axes.set_yticks(range(len(rows)), list(rows))
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.14 * max(left))
+    axes.set_xlim(0, 1.14 * max(*left, most / 1e6))
     axes.set_xlabel("elements read or written, millions")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)

@@ -175,7 +175,8 @@ def filters(weights: Mapping[str, np.ndarray], columns: int = 8) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Grey is zero; each block is scaled to its own largest weight.
+        Grey is zero; each filter is scaled to its own largest weight, or one strong filter would
+        leave nothing but grey of the others.
     """
     from matplotlib.figure import Figure
 
@@ -186,7 +187,7 @@ def filters(weights: Mapping[str, np.ndarray], columns: int = 8) -> Figure:
     for part, (title, w), r in zip(parts[:, 0], weights.items(), rows, strict=True):
         part.suptitle(title, fontsize=10)
         grid = part.subplots(r, columns, squeeze=False).ravel()
-        picture = 0.5 + 0.5 * w / np.abs(w).max()
+        picture = 0.5 + 0.5 * w / np.abs(w).max(axis=(0, 1, 2))
         for o, axes in enumerate(grid):
             axes.set_axis_off()
             if o < w.shape[-1]:

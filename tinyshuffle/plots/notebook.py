@@ -36,7 +36,12 @@ def show(figure: Figure, alt: str) -> None:
     _display(data, metadata)
 
 
-def slider(draw: Callable[..., Figure], alt: str, **choices: Sequence[Any]) -> None:
+def slider(
+    draw: Callable[..., Figure],
+    alt: str,
+    possible: Callable[..., bool] | None = None,
+    **choices: Sequence[Any],
+) -> None:
     """Show a figure that is drawn again when a slider moves.
 
     Parameters
@@ -46,6 +51,10 @@ def slider(draw: Callable[..., Figure], alt: str, **choices: Sequence[Any]) -> N
         the choices, are where the sliders start and what is shown without a kernel.
     alt : str
         The alternative text; ``{name}`` in it stands for the value chosen.
+    possible : function, optional
+        Takes the same values as ``draw``, and says whether there is such a picture. A slider then
+        holds only the values that go with what the others stand at, so that no move of one slider
+        leads to a picture that there is not.
     **choices
         The values of each argument of ``draw``: a slider an argument.
     """
@@ -61,20 +70,36 @@ def slider(draw: Callable[..., Figure], alt: str, **choices: Sequence[Any]) -> N
         return
     picture = ipywidgets.HTML(_img(data, metadata))
 
-    def redraw(**values: Any) -> None:
-        picture.value = _img(*_bundle(draw(**values), alt.format(**values)))
+    def fitting(name: str, chosen: dict[str, Any]) -> list[Any]:
+        fits = possible or (lambda **_: True)
+        return [value for value in choices[name] if fits(**(chosen | {name: value}))]
 
     sliders = {
         name: ipywidgets.SelectionSlider(
-            options=list(values),
+            options=fitting(name, start),
             value=start[name],
             description=name.replace("_", " "),
             style={"description_width": "initial"},
             continuous_update=False,
         )
-        for name, values in choices.items()
+        for name in choices
     }
-    ipywidgets.interactive_output(redraw, sliders)
+    busy = False
+
+    def moved(_: Any) -> None:
+        nonlocal busy
+        if busy:  # new options move a slider to the first of them, until it is put back
+            return
+        busy = True
+        chosen = {name: one.value for name, one in sliders.items()}
+        for name, one in sliders.items():
+            if list(one.options) != fitting(name, chosen):
+                one.options, one.value = fitting(name, chosen), chosen[name]
+        busy = False
+        picture.value = _img(*_bundle(draw(**chosen), alt.format(**chosen)))
+
+    for one in sliders.values():
+        one.observe(moved, "value")
     box = ipywidgets.VBox([*sliders.values(), picture])
     # a notebook prefers the widget while its kernel runs; everything else shows the picture
     _display(box._repr_mimebundle_() | data, metadata)

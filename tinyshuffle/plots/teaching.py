@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import TinyshuffleError
 from ..values import flags
 from .style import COLOURS, MARKERS, WIDTH, lesson_figure
 
@@ -63,7 +64,11 @@ def sliding_window(
     padded = size + 2 * padding
     # number the padded pixels, and ask the library which of them each tap sees
     numbers = np.arange(padded * padded).reshape(1, padded, padded, 1)
-    p, q = min(pixel[0], out[0] - 1), min(pixel[1], out[1] - 1)
+    p, q = pixel
+    if not (0 <= p < out[0] and 0 <= q < out[1]):
+        raise TinyshuffleError(
+            f"the output has {out[0]} x {out[1]} pixels, and none at {pixel}: choose one of them"
+        )
     seen = {
         int(window(numbers, tap, out, stride, dilation)[0, p, q, 0]): tap
         for tap in taps((kernel, kernel))
@@ -228,9 +233,9 @@ def reach(layers: Sequence[tuple[str, np.ndarray]], groups: int) -> Figure:
                               fontsize=10 if len(members) == 1 else 7)  # fmt: skip
             axes.add_patch(Rectangle((x - half, y - half), 2 * half, 2 * half, fill=False,
                                      edgecolor="black", linewidth=0.8))  # fmt: skip
-        words = name if k == 0 else f"after {name}"
-        axes.text(-0.5, y - half - 0.16, words, fontsize=10, va="bottom",
-                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+        # beside the lines that are the layer, where none of them passes
+        axes.text(-0.8 * channels / 12, y - (gap / 2 if k else 0), name.replace(" ", "\n", 1),
+                  fontsize=9, ha="right", va="center")  # fmt: skip
         if k:
             matrix = layers[k - 1][1]
             for c, o in np.argwhere(matrix != 0):
@@ -239,7 +244,8 @@ def reach(layers: Sequence[tuple[str, np.ndarray]], groups: int) -> Figure:
                     [start, (o + 0.5) * wide - 0.5], [y - gap + half, y - half],
                     color="#555555", linewidth=0.5, zorder=0,
                 )  # fmt: skip
-    axes.set(xlim=(-0.6, channels - 0.4), ylim=(gap * (len(rows) - 1) + 0.6, -1.1))
+    margin = 0.25 * channels
+    axes.set(xlim=(-margin, channels - 0.4), ylim=(gap * (len(rows) - 1) + 0.6, -0.6))
     axes.set_axis_off()
     return figure
 
