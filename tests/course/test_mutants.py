@@ -194,6 +194,14 @@ SAME = {
         "dw[j, i] = (seen * dy).sum(axis=(0, 1, 2))",  # both names are exchanged
     ],
     "04.4": ["for index in np.ndindex(gradient.shape):", "step = np.zeros_like(gradient)"],
+    # what lies outside of the image is cut off, however wide it is
+    "04.5": [
+        f"border = ({a}, {b})" for a, b in (
+            ("h", "padding"), ("ho", "padding"), ("padding", "h"), ("padding", "ho"),
+            ("padding", "stride"), ("padding", "wide"), ("padding", "wo"), ("stride", "padding"),
+            ("wide", "padding"), ("wo", "padding"),
+        )
+    ],  # fmt: skip
     # quotients of numbers of channels and pixels are whole
     "06.1": [
         "return hw * (2 * c * m / g + 9 * m)",

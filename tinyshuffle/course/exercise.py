@@ -236,7 +236,9 @@ def _borrowed(answer: Any, arguments: tuple[Any, ...]) -> set[str]:
             into, out_of = frame.f_code.co_filename, frame.f_back.f_code.co_filename
             if into.startswith(package) and not out_of.startswith(package):
                 if not into.startswith(course):
-                    found.add(frame.f_code.co_name)
+                    # a function that first checks its flags stands in a wrapper's closure
+                    name = frame.f_code.co_name
+                    found.add(frame.f_locals["function"].__name__ if name == "checked" else name)
 
     before = sys.getprofile()
     sys.setprofile(watch)

@@ -106,6 +106,48 @@ def _central(f: Callable[[np.ndarray], float], x: np.ndarray, eps: float) -> np.
     return 3 * x**2 + eps**2  # exact for a cube: what the differences have to come to
 
 
+def _dx(
+    dy: np.ndarray, w: np.ndarray, x_shape: tuple[int, ...], stride: int, padding: int
+) -> np.ndarray:
+    return ops.conv2d_backward(dy, np.zeros(x_shape), w, stride, padding)[0]
+
+
+def _scattered(
+    add: bool = True, apart: bool = True, crop: bool = True, turned: bool = False,
+    transposed: bool = True,
+) -> Callable[..., np.ndarray]:  # fmt: skip
+    """The loop over taps, with a mistake."""
+
+    def dx(
+        dy: np.ndarray, w: np.ndarray, x_shape: tuple[int, ...], stride: int, padding: int
+    ) -> np.ndarray:
+        (n, h, wide, c), (ho, wo) = x_shape, dy.shape[1:3]
+        out = np.zeros((n, h + 2 * padding, wide + 2 * padding, c))
+        step = stride if apart else 1
+        for i, j in np.ndindex(w.shape[:2]):
+            tap = w[-1 - i, -1 - j] if turned else w[i, j]
+            part = dy @ (tap.T if transposed else tap)
+            place = out[:, i : i + step * (ho - 1) + 1 : step, j : j + step * (wo - 1) + 1 : step]
+            place[...] = place + part if add else part
+        return out[:, padding : padding + h, padding : padding + wide] if crop else out
+
+    return dx
+
+
+def _dense_cases() -> list[tuple[Any, ...]]:
+    rng = np.random.default_rng(40)
+    row = np.arange(1.0, 4.0).reshape(1, 1, 3, 1)
+    cases: list[tuple[Any, ...]] = [(row, row.reshape(1, 3, 1, 1) ** 2, (1, 1, 5, 1), 1, 0)]
+    for x_shape, kernel, out, stride, padding in (
+        ((2, 5, 6, 3), (3, 2), 3, 1, 1), ((1, 6, 4, 2), (2, 3), 5, 2, 1),
+        ((2, 7, 6, 3), (3, 2), 2, 2, 0),
+    ):  # fmt: skip
+        w = rng.standard_normal((*kernel, x_shape[-1], out))
+        y = ops.conv2d(np.zeros(x_shape), w, None, stride, padding)
+        cases.append((rng.standard_normal(y.shape), w, x_shape, stride, padding))
+    return cases
+
+
 EXERCISES = (
     Exercise(
         key="04.1",
@@ -217,6 +259,31 @@ EXERCISES = (
             Mistake("each number is given the gradients of all; move one at a time",
                     lambda f, x, eps: np.full(x.shape, _central(f, x, eps).sum())),
             Mistake("up and down are swapped", lambda f, x, eps: -_central(f, x, eps)),
+        ),
+    ),
+    Exercise(
+        key="04.5",
+        title="dx of a convolution, whole",
+        name="conv_dx",
+        reference=_dx,
+        cases=_dense_cases,
+        section=4,
+        hints=(
+            "Forward, tap (i, j) took a grid of pixels, stride apart, times w[i, j]. Backward it "
+            "gives to that same grid. Where two windows overlap, a pixel gets several shares.",
+            "Begin with zeros of the padded shape; for each tap add dy @ w[i, j].T to "
+            "[:, i : i + stride * (ho - 1) + 1 : stride, j : …]; at the end cut the padding off.",
+        ),
+        mistakes=(
+            Mistake("windows overlap: a tap's share is added to what is there, and does not "
+                    "replace it", _scattered(add=False)),
+            Mistake("the pixels that a tap sees lie stride apart", _scattered(apart=False)),
+            Mistake("the padding is still there: what it got belongs to nobody",
+                    _scattered(crop=False)),
+            Mistake("the kernel is turned twice: where dy is sent out tap by tap, each tap stays "
+                    "at its place", _scattered(turned=True)),
+            Mistake("w[i, j] leads from C to O, and back it is transposed",
+                    _scattered(transposed=False)),
         ),
     ),
 )  # fmt: skip

@@ -141,6 +141,38 @@ def _fold_cases() -> list[tuple[Any, ...]]:
     ]
 
 
+def _unfold(
+    *given: Any, shift: float = 1, root: float = 0.5, weights: float = 1, scaled: bool = True
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    dw_folded, db_folded, w, gamma, mean, var, eps = given
+    r = 1 / (var + eps) ** root
+    ds = weights * (dw_folded * w).sum(AXES) - shift * mean * db_folded
+    return dw_folded * gamma * r if scaled else dw_folded, ds * r, db_folded
+
+
+def _fold_backward(
+    dw_folded: np.ndarray, db_folded: np.ndarray, w: np.ndarray, gamma: np.ndarray,
+    mean: np.ndarray, var: np.ndarray, eps: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    return _unfold(dw_folded, db_folded, w, gamma, mean, var, eps)
+
+
+def _unfold_cases() -> list[tuple[Any, ...]]:
+    rng = np.random.default_rng(41)
+    one = np.ones(1)
+    cases: list[tuple[Any, ...]] = [
+        (one.reshape(1, 1, 1, 1), 2 * one, 3 * one.reshape(1, 1, 1, 1), 4 * one, 5 * one,
+         0.25 * one, 0.0)
+    ]  # fmt: skip
+    for shape, eps in (((3, 3, 2, 4), 0.5), ((1, 2, 5, 3), 0.1)):
+        o = shape[-1]
+        cases.append((
+            rng.standard_normal(shape), rng.standard_normal(o), rng.standard_normal(shape),
+            rng.standard_normal(o), rng.standard_normal(o), rng.uniform(0.5, 2, o), eps,
+        ))  # fmt: skip
+    return cases
+
+
 EXERCISES = (
     Exercise(
         key="05.1",
@@ -273,6 +305,37 @@ EXERCISES = (
             Mistake("it is divided by the variance instead of its root", _fold_with(root=False)),
             Mistake("the inputs are scaled; batch norm scales outputs, the last axis of w",
                     _fold_with(axis=-2)),
+        ),
+    ),
+    Exercise(
+        key="05.5",
+        title="Back through the folded convolution",
+        name="fold_backward",
+        reference=_fold_backward,
+        cases=_unfold_cases,
+        outputs=("dw", "dgamma", "dbeta"),
+        section=7,
+        hints=(
+            "w' = s w and b' = β - s μ, with s = γ / √(σ² + ε). In how many places does s stand, "
+            "and with which numbers?",
+            "ds = Σ dw' w - μ db', summed over all axes of w but the last. Then dw = s dw', "
+            "dγ = ds / √(σ² + ε) and dβ = db'.",
+        ),
+        mistakes=(
+            Mistake("s stands in the bias, too: b' = β - s μ sends -μ db' to it",
+                    lambda *a: _unfold(*a, shift=0)),
+            Mistake("the sign of μ db': the bias is β minus s μ",
+                    lambda *a: _unfold(*a, shift=-1)),
+            Mistake("s stands in front of all weights of its channel: Σ dw' w goes to it",
+                    lambda *a: _unfold(*a, weights=0)),
+            Mistake("dw is scaled by s = γ / √(σ² + ε), as the weights were",
+                    lambda *a: _unfold(*a, scaled=False)),
+            Mistake("it is divided by the variance instead of its root",
+                    lambda *a: _unfold(*a, root=1)),
+            Mistake("the gradient of s is not that of γ: s = γ / √(σ² + ε)",
+                    lambda *a: (_unfold(*a)[0], _unfold(*a)[1] * (a[5] + a[6]) ** 0.5, a[1])),
+            Mistake("ε is forgotten",
+                    lambda *a: _unfold(*a[:-1], 0.0)),
         ),
     ),
 )  # fmt: skip

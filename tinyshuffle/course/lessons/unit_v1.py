@@ -79,6 +79,44 @@ def _unit_dx(dy: np.ndarray, y: np.ndarray, layers: list[Any]) -> np.ndarray:
     return dz + _back(dz, layers)
 
 
+def _whole_unit(
+    *given: Any, shuffle: bool = True, unshuffle: bool = True, first: bool = True,
+    second: bool = True, middle: bool = True, shortcut: bool = True, thin: bool = False,
+) -> tuple[np.ndarray, ...]:  # fmt: skip
+    x, dy, w1, wd, w2, groups = given
+    h = ops.pointwise_conv2d(x, w1, groups=groups)
+    h = ops.relu(h) if first else h
+    s = ops.channel_shuffle(h, groups) if shuffle else h
+    d = ops.depthwise_conv2d(s, wd, padding=1)
+    d = ops.relu(d) if thin else d
+    z = x + ops.pointwise_conv2d(d, w2, groups=groups)
+    y = ops.relu(z) if second else z
+    dz = ops.relu_backward(dy, y) if second else dy
+    dd, dw2, _ = ops.pointwise_conv2d_backward(dz, d, w2, groups)
+    dd = ops.relu_backward(dd, d) if thin else dd
+    ds, dwd, _ = ops.depthwise_conv2d_backward(dd, s, wd, padding=1)
+    if shuffle:
+        ds = (ops.channel_shuffle_backward if unshuffle else ops.channel_shuffle)(ds, groups)
+    dh = ops.relu_backward(ds, h) if first and middle else ds
+    dx, dw1, _ = ops.pointwise_conv2d_backward(dh, x, w1, groups)
+    return y, dx + dz if shortcut else dx, dw1, dwd, dw2
+
+
+def _there_and_back(
+    x: np.ndarray, dy: np.ndarray, w1: np.ndarray, wd: np.ndarray, w2: np.ndarray, groups: int
+) -> tuple[np.ndarray, ...]:
+    return _whole_unit(x, dy, w1, wd, w2, groups)
+
+
+def _whole_cases() -> list[tuple[Any, ...]]:
+    rng = np.random.default_rng(42)
+    return [
+        (*rng.standard_normal((2, n, h, w, c)), rng.standard_normal((1, 1, c // g, m)),
+         rng.standard_normal((3, 3, m)), rng.standard_normal((1, 1, m // g, c)), g)
+        for n, h, w, c, m, g in ((1, 2, 3, 4, 8, 2), (2, 4, 3, 6, 12, 3))
+    ]  # fmt: skip
+
+
 EXERCISES = (
     Exercise(
         key="06.1",
@@ -180,6 +218,41 @@ EXERCISES = (
                     lambda dy, y, layers: 2 * _back(dy * (y > 0), layers)),
             Mistake("two branches of the gradient are added, not multiplied",
                     lambda dy, y, layers: dy * (y > 0) * _back(dy * (y > 0), layers)),
+        ),
+    ),
+    Exercise(
+        key="06.4",
+        title="The unit from operations, there and back",
+        name="v1_unit",
+        reference=_there_and_back,
+        cases=_whole_cases,
+        outputs=("y", "dx", "dw1", "dwd", "dw2"),
+        may_call=tuple(
+            operation + backward
+            for operation in ("pointwise_conv2d", "depthwise_conv2d", "channel_shuffle", "relu")
+            for backward in ("", "_backward")
+        ),
+        section=6,
+        hints=(
+            "Write the forward pass line by line, and give every result a name. The backward pass "
+            "has the same lines from the last to the first, each with _backward.",
+            "dz = relu_backward(dy, y); pointwise, depthwise, shuffle, relu and pointwise back; "
+            "dx of the last one plus dz.",
+        ),
+        mistakes=(
+            Mistake("the shuffle is forgotten", lambda *a: _whole_unit(*a, shuffle=False)),
+            Mistake("backward the shuffle is undone, not made once more",
+                    lambda *a: _whole_unit(*a, unshuffle=False)),
+            Mistake("the ReLU behind the first convolution is forgotten",
+                    lambda *a: _whole_unit(*a, first=False)),
+            Mistake("the ReLU behind the first convolution is forgotten on the way back",
+                    lambda *a: _whole_unit(*a, middle=False)),
+            Mistake("the ReLU behind the sum is forgotten",
+                    lambda *a: _whole_unit(*a, second=False)),
+            Mistake("the shortcut's share of dx is forgotten",
+                    lambda *a: _whole_unit(*a, shortcut=False)),
+            Mistake("there is no ReLU behind the depthwise convolution",
+                    lambda *a: _whole_unit(*a, thin=True)),
         ),
     ),
 )  # fmt: skip
