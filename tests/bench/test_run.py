@@ -36,10 +36,12 @@ def refused(*arguments):
 @pytest.mark.parametrize("task", ["step", "inference"])
 def test_ours_alone(task, monkeypatch):
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
     out = bench(task, *TINY, "--threads", 1)
     assert "shufflenet_v1_x0_25_g1" in out and "2 images of 8x8, cifar stem" in out
     assert "threads: 1" in out and "versions: Python" in out
     assert "not passed on to what was measured: " in out and "OPENBLAS_CORETYPE" in out
+    assert "compiled as for another processor: ATEN_CPU_CAPABILITY=avx2" in out
     assert "ratio:" not in out
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import TinyshuffleError
 
-__all__ = ["OURS", "Worker", "alone", "clean_environment", "cleared"]
+__all__ = ["OURS", "Worker", "alone", "clean_environment", "cleared", "other_cpu"]
 
 OURS = "tinyshuffle"
 
@@ -28,7 +28,11 @@ _PREFIXES = (
     "ATEN_", "BLIS_", "DNNL_", "GOMP_", "GOTO_", "KMP_", "MKL_", "NUMBA_", "NVPL_", "OMP_",
     "ONEDNN_", "OPENBLAS_", "VECLIB_",
 )  # fmt: skip
-_KEPT = ("NUMBA_CACHE_DIR",)
+# These make this machine act as another one, on purpose; whoever sets them is told so.
+_OTHER_CPU = (
+    "ATEN_CPU_CAPABILITY", "NUMBA_CPU_FEATURES", "NUMBA_CPU_NAME", "ONEDNN_MAX_CPU_ISA",
+)  # fmt: skip
+_KEPT = ("NUMBA_CACHE_DIR", *_OTHER_CPU)
 
 
 def clean_environment(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -46,6 +50,11 @@ def clean_environment(environment: Mapping[str, str]) -> tuple[dict[str, str], l
 def cleared() -> list[str]:
     """Return the names of this process's variables that workers do not get."""
     return clean_environment(os.environ)[1]
+
+
+def other_cpu() -> list[str]:
+    """Return the variables, with their values, by which workers compile for another processor."""
+    return [f"{name}={os.environ[name]}" for name in _OTHER_CPU if os.environ.get(name)]
 
 
 class Worker:

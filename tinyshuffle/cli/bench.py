@@ -428,7 +428,11 @@ def draw(figure: Any, path: str, style: str) -> None:
 
 
 def print_machine(machine: Any, cleared: Sequence[str]) -> None:
+    from ..bench.process import other_cpu
+
     for line in machine.lines():
         click.echo(line)
     if cleared:
         click.echo(f"not passed on to what was measured: {', '.join(cleared)}")
+    if other := other_cpu():
+        click.echo(f"compiled as for another processor: {', '.join(other)}")

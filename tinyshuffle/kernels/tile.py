@@ -19,7 +19,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import config, types
 from numba.extending import lower_builtin, type_callable
 from numba.np.arrayobj import make_array
 
@@ -49,11 +49,14 @@ def _shape() -> tuple[int, int]:
     """How many rows of three vectors of sums fit the registers, and how many numbers a vector.
 
     AVX-512 has 32 registers of 16 numbers. But Zen 4 multiplies 8 of them at a time, and gains
-    nothing from longer vectors, which fit fewer rows of a result without a rest.
+    nothing from longer vectors, which fit fewer rows of a result without a rest. Where numba is
+    told to compile for another processor (``NUMBA_CPU_NAME``), that is taken to have no AVX-512.
     """
-    if not llvm.get_host_cpu_features().get("avx512vl", False):
+    name = llvm.get_host_cpu_name()
+    other = config.CPU_NAME not in (None, name)
+    if other or not llvm.get_host_cpu_features().get("avx512vl", False):
         return 4, 8
-    return 8, 8 if llvm.get_host_cpu_name() == "znver4" else 16
+    return 8, 8 if name == "znver4" else 16
 
 
 ROWS, VECTOR = _shape()
