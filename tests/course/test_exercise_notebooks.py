@@ -65,7 +65,7 @@ def run(path: Path) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("lesson", ["03", "12", "13", "14"])
+@pytest.mark.parametrize("lesson", ["03", "12", "13", "14", "15"])
 def test_they_run_in_jupyter(lesson, tmp_path):
     for folder in (build.STUDENTS, build.TEACHERS):
         (source,) = folder.glob(f"{lesson}-*.ipynb")

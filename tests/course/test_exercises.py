@@ -57,8 +57,10 @@ def run(lesson: str, strip: bool) -> dict:
 
 def test_every_exercise_is_written_and_every_lesson_has_three_to_five():
     assert list(CODE) == list(EXERCISES)
-    counts = [sum(key.startswith(f"{n:02}.") for key in CODE) for n in range(1, 15)]
-    assert len(SOURCES) == 14 and all(3 <= count <= 5 for count in counts)
+    lessons = sorted((ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
+    assert [path.stem for path in SOURCES] == [path.stem for path in lessons]
+    counts = [sum(key[:2] == path.name[:2] for key in CODE) for path in lessons]
+    assert all(3 <= count <= 5 for count in counts) and sum(counts) == len(CODE)
 
 
 @every_exercise
@@ -154,6 +156,9 @@ def wrong_code(key: str, old: str, new: str):
         ("13.3", "abs(w)", "(w)", "compare absolute values"),
         ("13.4", "sigma[:r, None] * vt[:r]", "vt[:r]", "singular values are forgotten"),
         ("13.5", "return T *", "return", "the factor T is forgotten"),
+        ("15.1", "y1 - 0.5 + at", "y1 + at", "half a pixel off"),
+        ("15.2", "-scores", "scores", "the highest has to"),
+        ("15.3", "1, 101", "1, 11", "11 recalls of Pascal VOC"),
         ("13.5", "softmax(z / T)", "softmax(z)", "the student's are, too"),
         ("13.5", " - logits.max(axis=1, keepdims=True)", "", "overflows"),
         ("14.1", " + squeeze", "", "squeeze-and-excitation is forgotten"),

@@ -249,6 +249,17 @@ SAME = {
         "threshold = sizes[zeros - 1] if zeros else -0",
     ],
     "13.4": ["u, sigma, vt = np.linalg.svd(w)"],  # the columns behind r are cut off
+    # the larger of two; IoU is symmetric; all have one number a detection, and a mean has no order
+    "15.1": [
+        "a = np.maximum(1 - abs(rows[:, None] - np.arange(height)), 0)",
+        "b = np.maximum(1 - abs(columns[:, None] - np.arange(width)), 0)",
+    ],
+    "15.2": ["overlaps = ops.box_iou(boxes[stay], boxes[[i]])"],
+    "15.3": [
+        "precision = hits / np.arange(1, len(hits) + 1)",
+        "precision = hits / np.arange(1, len(recall) + 1)",
+        "return np.mean([max(precision[recall >= r], default=0) for r in np.linspace(1, 0, 101)])",
+    ],
     "13.5": ["return T * (softmax(z / T) - softmax(t / T)) / len(t)"],
     "14.1": [  # the stride divides h and w, 4 divides c
         "pixels = h / stride * (w // stride)",

@@ -8,6 +8,7 @@ from . import (
     backprop,
     batch_norm,
     counting,
+    detection,
     flops_and_time,
     grouped,
     history,
@@ -35,6 +36,7 @@ _LESSONS = (
     kernels,
     smaller,
     after_2018,
+    detection,
 )
 
 EXERCISES: dict[str, Exercise] = {
