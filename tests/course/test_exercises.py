@@ -156,7 +156,7 @@ def wrong_code(key: str, old: str, new: str):
         ("13.3", "abs(w)", "(w)", "compare absolute values"),
         ("13.4", "sigma[:r, None] * vt[:r]", "vt[:r]", "singular values are forgotten"),
         ("13.5", "return T *", "return", "the factor T is forgotten"),
-        ("15.1", "y1 - 0.5 + at", "y1 + at", "half a pixel off"),
+        ("15.1", " + 0.5) /", ") /", "at the bin's corner"),
         ("15.2", "-scores", "scores", "the highest has to"),
         ("15.3", "1, 101", "1, 11", "11 recalls of Pascal VOC"),
         ("13.5", "softmax(z / T)", "softmax(z)", "the student's are, too"),
