@@ -53,7 +53,7 @@ def _shape() -> tuple[int, int]:
     told to compile for another processor (``NUMBA_CPU_NAME``), that is taken to have no AVX-512.
     """
     name = llvm.get_host_cpu_name()
-    other = config.CPU_NAME not in (None, name)
+    other = config.CPU_NAME not in (None, name)  # type: ignore[attr-defined]
     if other or not llvm.get_host_cpu_features().get("avx512vl", False):
         return 4, 8
     return 8, 8 if name == "znver4" else 16

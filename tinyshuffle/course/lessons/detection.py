@@ -9,7 +9,7 @@ import numpy as np
 
 from ... import ops
 from ...data import BoxDataset, Objects
-from ...detect import average_precision
+from ...detect.average_precision import average_precision
 from ..exercise import Exercise, Mistake
 
 __all__ = ["EXERCISES"]
