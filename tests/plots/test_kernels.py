@@ -48,4 +48,5 @@ def test_every_filter_is_drawn_with_zero_in_grey():
                 for image in axes.get_images()]  # fmt: skip
     assert len(pictures) == 20
     assert pictures[4][0, 0, 0] == 0 and pictures[4][1, 1, 1] == 0.5
+    assert (pictures[3] == 0.5).all()  # a filter of zeros
     assert {"before", "after"} <= set(texts(figure))

@@ -154,7 +154,7 @@ def precision_recall(precision: np.ndarray, classes: Sequence[str]) -> Figure:
 
 
 def receptive_fields(
-    fields: Mapping[str, np.ndarray], widths: Mapping[str, float], columns: int = 3
+    fields: Mapping[str, np.ndarray], widths: Mapping[str, float], columns: int = 2
 ) -> Figure:
     """Draw where the output in the middle of a map looks, for several nets.
 

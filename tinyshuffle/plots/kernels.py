@@ -187,7 +187,8 @@ def filters(weights: Mapping[str, np.ndarray], columns: int = 8) -> Figure:
     for part, (title, w), r in zip(parts[:, 0], weights.items(), rows, strict=True):
         part.suptitle(title, fontsize=10)
         grid = part.subplots(r, columns, squeeze=False).ravel()
-        picture = 0.5 + 0.5 * w / np.abs(w).max(axis=(0, 1, 2))
+        strongest = np.abs(w).max(axis=(0, 1, 2))
+        picture = 0.5 + 0.5 * w / np.where(strongest > 0, strongest, 1)
         for o, axes in enumerate(grid):
             axes.set_axis_off()
             if o < w.shape[-1]:
