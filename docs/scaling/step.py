@@ -27,14 +27,13 @@ def main() -> None:
 
     ts.set_num_threads(given.threads)
     with ranks(sync_bn=given.sync_bn == "yes") as us:
-        waits: list[tuple[int, float]] = []  # bytes of a sum over the ranks, and its seconds
+        waits: list[float] = []  # seconds of each sum over the ranks but the gradient's
         add = us.add
 
         def clocked(*arrays: np.ndarray) -> None:
             start = time.perf_counter()
             add(*arrays)
-            nbytes = sum(a.nbytes for a in arrays)
-            waits.append((nbytes, time.perf_counter() - start))
+            waits.append(time.perf_counter() - start)
 
         us.add = clocked  # type: ignore[method-assign]
         net = ts.models.create(given.model, num_classes=10, stem="cifar")
@@ -61,17 +60,12 @@ def main() -> None:
             f"{us.size} x {given.threads}, {given.model}, {given.batch} images: "
             f"median {1e3 * statistics.median(times):.1f} ms, fastest {1e3 * min(times):.1f} ms"
         )
-        if us.size > 1:
-            largest = max(nbytes for nbytes, _ in waits)
-            small = [s for nbytes, s in waits if nbytes < largest]
-            large = [s for nbytes, s in waits if nbytes == largest]
-            print(f"  gradient of {largest:,} bytes: {1e3 * statistics.median(large):.2f} ms")
-            if small:
-                print(
-                    f"  {len(small) / given.steps:.0f} sums of batch norm a step: median "
-                    f"{1e6 * statistics.median(small):.0f} µs, with waiting for the others "
-                    f"{1e3 * sum(small) / given.steps:.1f} ms a step"
-                )
+        if waits:
+            print(
+                f"  {len(waits) / given.steps:.0f} sums of batch norm a step: median "
+                f"{1e6 * statistics.median(waits):.0f} µs, with waiting for the others "
+                f"{1e3 * sum(waits) / given.steps:.1f} ms a step"
+            )
 
 
 if __name__ == "__main__":
