@@ -241,6 +241,8 @@ def test_failures_are_sentences(here, tmp_path):
     for option in ("seeds", "jobs", "budget"):
         with pytest.raises(TinyshuffleError, match=rf"--{option} 0 was given"):
             ablate("shuffle", CONFIG, **{option: 0})
+        with pytest.raises(TinyshuffleError, match=rf"--{option} 9{{20}} was given: .* at most"):
+            ablate("shuffle", CONFIG, **{option: int("9" * 20)})
     with pytest.raises(TinyshuffleError, match=r"give --epochs"):
         ablate("shuffle", dataclasses.replace(CONFIG, time_budget="5m"))
     with pytest.raises(TinyshuffleError, match=r"without early_stop"):

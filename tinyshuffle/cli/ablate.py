@@ -61,7 +61,6 @@ def ablate(
     from .. import train as training
 
     positive("--threads", options["threads"], 4096)
-    positive("--jobs", jobs, 4096)
     given = {option: value for option, value in options.items() if value is not None}
     if "data_dir" in given:
         given["data_dir"] = str(Path(given["data_dir"]).absolute())

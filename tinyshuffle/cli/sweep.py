@@ -75,7 +75,6 @@ def sweep(
     from ..train.sweep import sweep as train_all
 
     positive("--threads", threads, 4096)
-    positive("--jobs", jobs, 4096)
     if name is not None:
         check_name(name)
     given: dict[str, Any] = {} if threads is None else {"threads": threads}

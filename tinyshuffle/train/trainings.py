@@ -25,7 +25,17 @@ from .progress import output
 from .run import resume, train
 from .signals import Interrupted, outlive_terminal, sigterm_as_interrupt
 
-__all__ = ["accuracy", "check_same", "read_rows", "train_all"]
+__all__ = ["MOST_JOBS", "accuracy", "check_count", "check_same", "read_rows", "train_all"]
+
+MOST_JOBS = 4096  # trainings at a time
+
+
+def check_count(option: str, value: int | None, most: int | None = None) -> None:
+    """Refuse what is no count of seeds or jobs; None was not given."""
+    if value is not None and value < 1:
+        raise TinyshuffleError(f"--{option} {value} was given: it must be 1 or more")
+    if value is not None and most is not None and value > most:
+        raise TinyshuffleError(f"--{option} {value} was given: it must be at most {most:,}")
 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:
