@@ -12,6 +12,7 @@ import pytest
 
 import tinyshuffle as ts
 from tinyshuffle import TinyshuffleError, cost, nn
+from tinyshuffle.cost.profile import total_cost
 from tinyshuffle.ops import Cost
 
 V1 = ("shufflenet_v1_x1_0_g3", {"fc_bias": False})
@@ -113,6 +114,12 @@ def test_profile_between_forward_and_backward_disturbs_neither(rng):
     dx = net.backward(y)
     expected = net(x)
     np.testing.assert_array_equal(dx, net.backward(expected))
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v1_x0_25_g3", "mobilenet_v2", "resnet20"])
+def test_the_total_alone_is_that_of_the_profile(name):
+    net = ts.models.create(name, stem="cifar").net
+    assert total_cost(net, (1, 32, 32, 3)) == cost.profile(net, (1, 32, 32, 3)).total
 
 
 def test_adding_up():

@@ -27,6 +27,7 @@ from train import tiny_run
 import tinyshuffle as ts
 from tinyshuffle import data, models
 from tinyshuffle.cli import cli
+from tinyshuffle.detect import comparison
 
 pytestmark = pytest.mark.slow
 
@@ -151,6 +152,7 @@ def small(patch: pytest.MonkeyPatch, there: Path) -> None:
 
     patch.setattr(data, "load", tiny_data)
     patch.setattr(data.scenes, "load", begin)
+    patch.setattr(comparison, "solve", begin)
     patch.setattr(data, "batches", few_batches)
     patch.setattr(models, "create", tiny_net)
     patch.setattr("subprocess.Popen.__init__", begin)

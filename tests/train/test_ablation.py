@@ -134,7 +134,7 @@ def test_given_widths_of_the_paper_change_nothing(name):
 def test_ablate_leaves_runs_and_a_report(here, tmp_path):
     report = ablate("v1-v2", CONFIG, seeds=2, runs_dir=tmp_path, quiet=True)
     folder = tmp_path / "ablate-v1-v2"
-    assert sorted(os.listdir(folder)) == [
+    assert sorted(name for name in os.listdir(folder) if not name.startswith(".")) == [
         "config.json", "report.csv", "report.md", "report.png",
         "v1-g-3-seed0", "v1-g-3-seed1", "v2-seed0", "v2-seed1",
     ]  # fmt: skip
@@ -241,6 +241,8 @@ def test_failures_are_sentences(here, tmp_path):
     for option in ("seeds", "jobs", "budget"):
         with pytest.raises(TinyshuffleError, match=rf"--{option} 0 was given"):
             ablate("shuffle", CONFIG, **{option: 0})
+        with pytest.raises(TinyshuffleError, match=rf"--{option} 9{{20}} was given: .* at most"):
+            ablate("shuffle", CONFIG, **{option: int("9" * 20)})
     with pytest.raises(TinyshuffleError, match=r"give --epochs"):
         ablate("shuffle", dataclasses.replace(CONFIG, time_budget="5m"))
     with pytest.raises(TinyshuffleError, match=r"without early_stop"):

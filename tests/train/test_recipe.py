@@ -152,6 +152,7 @@ def test_learning_rate_scales_with_the_batch():
         ("mixup = -1", r"mixup=-1"),
         ("cutout = -1", r"cutout=-1"),
         ("early_stop = -1", r"early_stop=-1"),
+        ("early_stop = 100001", r"early_stop=100001 .*at most 100,000"),
         ("epochs = ", r"mine.toml is not a TOML file"),
         ("a = " + 10000 * "[", r"mine.toml is not a TOML file"),
         ("epochs = " + 5000 * "9", r"mine.toml is not a TOML file|epochs=a value of type int"),

@@ -136,6 +136,8 @@ def test_mistakes(recipe):
         ({"model.x": ["1"]}, {}, "only variant has entries"),
         ({"lr": ["0.1"]}, {"seeds": 0}, "--seeds 0 was given"),
         ({"lr": ["0.1"]}, {"seeds": 10**5}, "a sweep has 10,000 at most"),
+        ({"lr": ["0.1"]}, {"jobs": 0}, "--jobs 0 was given: it must be 1 or more"),
+        ({"lr": ["0.1"]}, {"jobs": 4097}, "--jobs 4097 was given: it must be at most 4,096"),
     ):
         with pytest.raises(TinyshuffleError, match=words):
             sweep(recipe, over, quiet=True, **options)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import TinyshuffleError
 from ..nn import Module
-from ..plan import fuse
+from ..plan import Plan, fuse
 from ..text import csv_text
 from ..values import flags
 from .conventions import CONVENTIONS, Convention, Style, style_of
@@ -297,12 +297,21 @@ def profile(
         step = traced(module, input_shape, dtype, train=True)
     except TinyshuffleError as error:
         raise too_small(error, module, name, input_shape) from None
-    style = style_of(module)
-    rows = [_row(count, counted, style) for count in counts(module, plan)]
+    rows = _rows(module, plan, counted)
     peak_inference, peak_training = fuse(plan).peak_bytes, fuse(step).peak_bytes
     return Profile(
         name, tuple(input_shape), dtype, counted.name, rows, peak_inference, peak_training
     )
+
+
+def total_cost(net: Module, input_shape: tuple[int, ...]) -> Row:
+    """Count as :func:`profile` does, in a third of the time: all layers, without peaks."""
+    return _add(_rows(net, traced(net, input_shape), CONVENTIONS["paper"]), "total")
+
+
+def _rows(net: Module, plan: Plan, convention: Convention) -> list[Row]:
+    style = style_of(net)
+    return [_row(count, convention, style) for count in counts(net, plan)]
 
 
 def named_net(

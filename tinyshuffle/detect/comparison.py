@@ -28,7 +28,15 @@ from ..train.ablation.widths import count
 from ..train.config import Config
 from ..train.paired import Paired, paired
 from ..train.record import write_config
-from ..train.trainings import Kind, Settings, check_same, measured, read_rows, train_all
+from ..train.trainings import (
+    Kind,
+    Settings,
+    check_count,
+    check_same,
+    measured,
+    read_rows,
+    train_all,
+)
 from ..values import flags
 from ..words import plural
 from . import trainer
@@ -300,8 +308,7 @@ def compare(
     Interrupted
         After Ctrl-C or SIGTERM; the same call continues.
     """
-    if not 1 <= seeds <= MOST_SEEDS:
-        raise TinyshuffleError(f"--seeds {seeds} was given: it must be 1 to {MOST_SEEDS:,}")
+    check_count("seeds", seeds, MOST_SEEDS)
     if config.data != SCENES:
         raise TinyshuffleError(f"data={config.data} was given: the comparison is of scenes")
     if config.stem != "cifar":

@@ -392,6 +392,7 @@ class Config:
         if self.time_budget is not None:
             need(self.seconds <= 3600 * MOST_HOURS, "time_budget", f"at most {MOST_HOURS}h")
         need(self.early_stop >= 0, "early_stop", "0 (never) or more")
+        need(self.early_stop <= MOST_EPOCHS, "early_stop", f"at most {MOST_EPOCHS:,}")
         need(self.batch_size >= 1, "batch_size", "1 or more")
         need(self.batch_size <= MOST_IMAGES, "batch_size", f"at most {MOST_IMAGES:,}")
         need(0 < self.lr < math.inf, "lr", "above 0")

@@ -22,7 +22,7 @@ from ..values import flags
 from ..words import plural
 from .config import Config, load_data
 from .paired import paired
-from .trainings import CLASSIFIER, check_same, measured, train_all
+from .trainings import CLASSIFIER, MOST_JOBS, check_count, check_same, measured, train_all
 
 __all__ = ["Outcome", "Sweep", "read_over", "sweep"]
 
@@ -206,9 +206,8 @@ def sweep(
                 f"--over {field} changes nothing that a sweep compares: give --{field}"
                 f"{'s N' if field == 'seed' else ''} for all"
             )
-    for option, value in {"seeds": seeds, "jobs": jobs}.items():
-        if value is not None and value < 1:
-            raise TinyshuffleError(f"--{option} {value} was given: it must be 1 or more")
+    check_count("seeds", seeds)
+    check_count("jobs", jobs, MOST_JOBS)
     settings = [
         dict(zip(over, values, strict=True)) for values in itertools.product(*over.values())
     ]

@@ -26,7 +26,27 @@ from .progress import output
 from .run import resume, train
 from .signals import Interrupted, outlive_terminal, sigterm_as_interrupt
 
-__all__ = ["CLASSIFIER", "Kind", "Settings", "check_same", "measured", "read_rows", "train_all"]
+__all__ = [
+    "CLASSIFIER",
+    "MOST_JOBS",
+    "Kind",
+    "Settings",
+    "check_count",
+    "check_same",
+    "measured",
+    "read_rows",
+    "train_all",
+]
+
+MOST_JOBS = 4096  # trainings at a time
+
+
+def check_count(option: str, value: int | None, most: int | None = None) -> None:
+    """Refuse what is no count of seeds or jobs; None was not given."""
+    if value is not None and value < 1:
+        raise TinyshuffleError(f"--{option} {value} was given: it must be 1 or more")
+    if value is not None and most is not None and value > most:
+        raise TinyshuffleError(f"--{option} {value} was given: it must be at most {most:,}")
 
 
 class Settings(Protocol):
@@ -170,40 +190,68 @@ def train_all(
 
 def _run_one(run: str, fields: dict[str, Any], kind: Kind) -> tuple[str, str]:
     """Train a run, or the rest of it; return it, and why it could not be, or nothing."""
-    path = Path(run)
+    path, why = Path(run), ""
     try:
         with warnings.catch_warnings():
             # said once, by the process that began this one
             warnings.filterwarnings("ignore", ".* is whole, but its", UserWarning)
             warnings.filterwarnings("ignore", ".* files in .* are left out", UserWarning)
-            _wait_for_others(path)
-            rows = read_rows(path, kind.measure)
-            left = any(path.glob("*.npz"))
-            if len(rows) == fields["epochs"] and ((path / kind.last).exists() or not left):
-                pass  # finished, and somebody may have made room
-            elif left:
-                kind.go_on(path, fields)
-            elif rows:
-                return run, (
-                    f"{path} has a log and no checkpoint: delete it, or choose another --runs-dir"
-                )
-            else:
-                shutil.rmtree(path, ignore_errors=True)  # killed before its first checkpoint
-                kind.begin(path, fields)
+            if not _ended(path, fields, kind):
+                with _turn(path):
+                    why = _train_rest(path, fields, kind)
     except Interrupted:
         return run, "stopped"
     except TinyshuffleError as error:
         return run, str(error)
-    return run, ""
+    return run, why
 
 
-def _wait_for_others(run: Path) -> None:
-    """Wait for a process that is at the run, as one whose driver was killed may still be."""
+def _ended(run: Path, fields: dict[str, Any], kind: Kind) -> bool:
+    rows = read_rows(run, kind.measure)
+    # somebody who made room may have deleted the checkpoints
+    whole = (run / kind.last).exists() or not any(run.glob("*.npz"))
+    return len(rows) == fields["epochs"] and whole
+
+
+def _train_rest(run: Path, fields: dict[str, Any], kind: Kind) -> str:
+    """Train a run, or the rest of it; return why it could not be, or nothing."""
+    if _ended(run, fields, kind):
+        return ""
+    if any(run.glob("*.npz")):
+        kind.go_on(run, fields)
+    elif read_rows(run, kind.measure):
+        return f"{run} has a log and no checkpoint: delete it, or choose another --runs-dir"
+    else:
+        shutil.rmtree(run, ignore_errors=True)  # killed before its first checkpoint
+        kind.begin(run, fields)
+    return ""
+
+
+@contextmanager
+def _turn(run: Path) -> Iterator[None]:
+    """Wait for others at the run, and keep them out from before it is looked at until it is done.
+
+    Workers whose driver was killed go on with what they were given; those of the next driver get
+    the same runs. The lock lies beside the directory, since a run that never had a checkpoint is
+    deleted and begun again; the one inside is held by a run that somebody continues by itself.
+    """
     from filelock import FileLock
 
-    if (run / ".lock").exists():
-        with FileLock(run / ".lock"):
-            pass
+    lock = FileLock(run.parent / f".{run.name}.lock")
+    try:
+        run.parent.mkdir(parents=True, exist_ok=True)
+        held = lock.acquire()
+        if (run / ".lock").exists():
+            with FileLock(run / ".lock"):
+                pass
+    except OSError as error:
+        lock.release()
+        raise TinyshuffleError(
+            f"{run.parent} cannot be written to ({error.strerror or error}): mend its "
+            "permissions, or choose another --runs-dir"
+        ) from error
+    with held:
+        yield
 
 
 @contextmanager

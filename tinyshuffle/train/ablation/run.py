@@ -11,7 +11,7 @@ from ...values import flags
 from ...words import plural
 from ..config import Config, load_data
 from ..record import write_config
-from ..trainings import CLASSIFIER, check_same, measured, train_all
+from ..trainings import CLASSIFIER, MOST_JOBS, check_count, check_same, measured, train_all
 from .catalogue import ABLATIONS
 from .report import Report
 from .widths import count, solve
@@ -65,12 +65,9 @@ def ablate(
         raise TinyshuffleError(
             f"there is no ablation {name!r}: choose from {', '.join(ABLATIONS)}"
         )
-    for option, value in {"seeds": seeds, "jobs": jobs, "budget": budget}.items():
-        if value is not None and value < 1:
-            raise TinyshuffleError(f"--{option} {value} was given: it must be 1 or more")
-    for option, value, most in (("seeds", seeds, MOST_SEEDS), ("budget", budget, MOST_BUDGET)):
-        if value is not None and value > most:
-            raise TinyshuffleError(f"--{option} {value} was given: it must be at most {most:,}")
+    check_count("seeds", seeds, MOST_SEEDS)
+    check_count("jobs", jobs, MOST_JOBS)
+    check_count("budget", budget, MOST_BUDGET)
     if config.time_budget is not None:
         raise TinyshuffleError(
             "a time budget would train each net for another number of epochs: give --epochs"

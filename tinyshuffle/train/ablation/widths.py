@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from ... import models, nn
-from ...cost.profile import profile
+from ...cost.profile import total_cost
 from ...errors import TinyshuffleError
 from .catalogue import STEM_CHANNELS, Arm
 
@@ -61,7 +61,7 @@ def count(
         assert isinstance(size, Sequence)
         variant["stage_channels"] = list(size)
     net = make(arm.model, num_classes=num_classes, stem="cifar", **variant)
-    total = profile(net, (1, side, side, 3)).total
+    total = total_cost(net, (1, side, side, 3))
     return Solved(arm, variant, total.multiply_adds, total.params)
 
 
