@@ -27,7 +27,6 @@ ELSEWHERE = {
     # a run, a benchmark, a figure is tested as a whole
     "train/budget config directory loop progress record signals": "train/test_run.py: what runs "
     "leave, how they stop, that they continue",
-    "train/trainings": "train/test_ablation.py, train/test_sweep.py: what trains side by side",
     "train/evaluation verify": "train/test_run.py: a test, and what a checkpoint must hold",
     "detect/config init saved": "detect/test_trainer.py: what a run is, begins with and leaves",
     "bench/progress startup worker": "bench/test_run.py: each command and its workers, once",
