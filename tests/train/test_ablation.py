@@ -51,14 +51,16 @@ def here(monkeypatch):
 # ---- the nets
 
 
-@pytest.mark.parametrize("name", ABLATIONS)
+@pytest.mark.parametrize("name", [name for name in ABLATIONS if ABLATIONS[name].budget])
 def test_arms_cost_the_same(name):
     ablation = ABLATIONS[name]
     (reference,) = (arm for arm in ablation.arms if arm.name == ablation.budget)
     budget = solving.count(reference, ablation.smallest, 32, 10).multiply_adds
     for arm in ablation.arms:
         solved = solve(arm, budget, 32, 10)
-        assert abs(solved.multiply_adds / budget - 1) < 0.03, arm.name
+        # multipliers have steps; and where widths are not solved for, a gate is added
+        coarse = arm.multiplier or not arm.multiple
+        assert abs(solved.multiply_adds / budget - 1) < (0.05 if coarse else 0.03), arm.name
         # and that is what the net costs which is trained
         net = models.create(arm.model, num_classes=10, stem="cifar", **solved.variant)
         total = cost.profile(net, (1, 32, 32, 3)).total
@@ -87,6 +89,15 @@ def test_published_figures_are_the_papers():
         "units": {"VGG-like": None, "ResNet": 63.7, "Xception-like": 57.1, "ResNeXt": 65.2,
                   "ShuffleNet": 52.7},
         "v1-v2": {"V2": 39.7, "V1, g=3": 43.2},
+        "nets": {"V2": 39.7, "V1, g=3": 43.2, "Xception-like": 44.9, "MobileNet V1": 49.4,
+                 "MobileNet V2": 55.1},
+        "se": {"V1, SE": 24.7, "V1": 26.3, "V2, SE": 24.6, "V2": 25.1},
+        "shallow": {"g=4": 41.6, "g=3": 43.2, "g=3, shallow": 42.8},
+        "thin": {"thin": 31.6, "shallow": 34.7},
+        "residual": dict.fromkeys(
+            ["16 units", "16 units, residual", "32 units", "32 units, residual"]
+        ),
+        "degradation": dict.fromkeys(["plain 20", "residual 20", "plain 56", "residual 56"]),
     }  # fmt: skip
     for ablation in ABLATIONS.values():
         errors = {arm.name: arm.published for arm in ablation.arms}
@@ -333,23 +344,39 @@ def report(**accuracies):
 
 
 def test_verdicts():
-    a, b = [0.70, 0.71, 0.72], [0.60, 0.61, 0.65]
+    a, b = [0.70, 0.71, 0.72], [0.60, 0.61, 0.64]
     (verdict,) = report(a=a, b=b).verdicts
-    assert verdict.difference == pytest.approx(0.71 - 0.62)
-    expected = math.sqrt(statistics.variance(a) / 3 + statistics.variance(b) / 3)
-    assert verdict.error == pytest.approx(expected)
+    # by seed: 0.10, 0.10, 0.08
+    assert verdict.found.difference == pytest.approx(0.28 / 3)
+    assert verdict.found.error == pytest.approx(statistics.stdev([0.10, 0.10, 0.08]) / 3**0.5)
     assert verdict.word == "holds"
-    assert verdict.freedom == pytest.approx(2.56)
-    # 2.7 and 2.9 standard errors, and t is 2.78
-    for shift, word in ((0.022, "is not settled"), (0.024, "holds")):
-        assert report(a=a, b=[x - shift for x in a]).verdicts[0].word == word
+    assert str(verdict).startswith("a better than b: holds (by +9.33 points, standard error")
+    # differences with a standard error of 0.01 / √3, and t of 4.30
+    for mean, word in ((0.0247, "is not settled"), (0.0249, "holds")):
+        other = [x - mean - d for x, d in zip(a, (-0.01, 0, 0.01), strict=True)]
+        assert report(a=a, b=other).verdicts[0].word == word
     assert report(a=a, b=b).verdict == "The paper's order holds here."
     assert report(a=b, b=a).verdict == "The paper's order does not hold here."
-    near = [0.69, 0.70, 0.72]
+    near = [0.69, 0.70, 0.73]
     assert report(a=a, b=near).verdict == "The paper's order is not settled by these runs."
     assert report(a=a, b=b, c=near).verdict == "The paper's order is not settled by these runs."
     assert report(a=b, b=a, c=near).verdict == "The paper's order does not hold here."
     assert report(a=[0.9], b=[0.1]).verdicts[0].word == "is not settled"
+
+
+def test_what_the_paper_prints_no_figure_of_is_said_so():
+    found = report(a=[0.7], b=[0.6])
+    assert "for the order only: it prints no number of these nets." in found.published
+
+
+def test_nets_that_are_compared_as_they_are_take_no_budget(here, tmp_path):
+    with pytest.raises(TinyshuffleError, match="the nets of degradation are as they are"):
+        ablate("degradation", CONFIG, budget=10**7, runs_dir=tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainings, "train_all", lambda runs, *_: {"x": "enough"})
+        patch.setattr(trainings, "check_same", lambda *_: None)
+        with pytest.raises(TinyshuffleError, match="enough"):
+            ablate("degradation", CONFIG, runs_dir=tmp_path, quiet=True)
 
 
 def test_table_and_figure():

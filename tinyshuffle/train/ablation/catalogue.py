@@ -47,9 +47,10 @@ class Ablation:
     order : tuple of (str, str)
         Names of arms: in the paper the first of each pair is better.
     budget : str
-        Name of the arm whose multiply-adds the others shall have.
-    smallest : tuple of int
-        That arm's widths.
+        Name of the arm whose multiply-adds the others shall have; empty if the comparison is of
+        nets as they are, which cost what they cost.
+    smallest : tuple of int, or float
+        That arm's widths, or its width multiplier.
     """
 
     title: str
@@ -57,7 +58,7 @@ class Ablation:
     arms: tuple[Arm, ...]
     order: tuple[tuple[str, str], ...]
     budget: str
-    smallest: tuple[int, ...] = ()
+    smallest: tuple[int, ...] | float = ()
 
 
 def _v1(name: str, groups: int, published: float, **variant: Any) -> Arm:
@@ -69,6 +70,19 @@ def _v1(name: str, groups: int, published: float, **variant: Any) -> Arm:
 def _other(name: str, kind: str, multiple: int, published: float | None) -> Arm:
     variant = {"stem_channels": STEM_CHANNELS}
     return Arm(name, f"{kind}_like_13m", variant, multiple, published)
+
+
+def _v2(name: str, published: float | None = None, **variant: Any) -> Arm:
+    return Arm(name, "shufflenet_v2_x0_5", variant, published=published)
+
+
+def _deep(name: str, repeats: tuple[int, ...], multiple: int = 2, **variant: Any) -> Arm:
+    variant = {"stage_repeats": list(repeats), "conv5_channels": 512, **variant}
+    return Arm(name, "shufflenet_v2_x0_5", variant, multiple)
+
+
+def _resnet(name: str, depth: int, shortcut: str) -> Arm:
+    return Arm(name, f"resnet{depth}", {"shortcut": shortcut})
 
 
 _GROUPS = {1: 57.1, 2: 56.8, 3: 55.0, 4: 54.2, 8: 52.7}
@@ -116,10 +130,87 @@ ABLATIONS = {
         "Is V2 better than V1?",
         "V2 Table 8, 0.5x",
         (
-            Arm("V2", "shufflenet_v2_x0_5", {}, published=39.7),
+            _v2("V2", 39.7),
             _v1("V1, g=3", 3, 43.2),
         ),
         (("V2", "V1, g=3"),),
         "V2",
+    ),
+    "nets": Ablation(
+        "Is V2 better than the others at its cost?",
+        "V2 Table 8, 0.5x",
+        (
+            Arm("V2", "shufflenet_v2_x0_5", {}, 2, 39.7),
+            _v1("V1, g=3", 3, 43.2),
+            _v1("Xception-like", 1, 44.9),
+            Arm("MobileNet V1", "mobilenet_v1_x1_0", {}, published=49.4, multiplier=True),
+            Arm("MobileNet V2", "mobilenet_v2", {}, published=55.1, multiplier=True),
+        ),
+        tuple(
+            ("V2", other)
+            for other in ("V1, g=3", "Xception-like", "MobileNet V1", "MobileNet V2")
+        ),
+        "MobileNet V2",  # whose widths are multiples of 8, so that few budgets suit it
+        0.35,
+    ),
+    "se": Ablation(
+        "Does squeeze-and-excitation help?",
+        "V1 Table 5 and V2 Table 8, 2x",
+        (
+            _v1("V1, SE", 3, 24.7, se=True),
+            _v1("V1", 3, 26.3),
+            _v2("V2, SE", 24.6, se=True),
+            _v2("V2", 25.1),
+        ),
+        (("V1, SE", "V1"), ("V2, SE", "V2")),
+        "V2",
+    ),
+    "shallow": Ablation(
+        "Is a deep net better than a wide one with half as many units?",
+        "V1 Tables 5 and 8, 0.5x",
+        (
+            _v1("g=4", 4, 41.6),
+            _v1("g=3", 3, 43.2),
+            _v1("g=3, shallow", 3, 42.8, stage_repeats=[2, 4, 2]),
+        ),
+        (("g=4", "g=3, shallow"), ("g=3, shallow", "g=3")),
+        "g=4",
+        (96, 192, 384),
+    ),
+    "thin": Ablation(
+        "Is a thin net better than a shallow one?",
+        "MobileNet V1 Table 5, 0.75 beside five units less",
+        (
+            Arm("thin", "mobilenet_v1_x1_0", {}, published=31.6, multiplier=True),
+            Arm("shallow", "mobilenet_v1_x1_0", {"shallow": True}, 0, 34.7, multiplier=True),
+        ),
+        (("thin", "shallow"),),
+        "thin",
+        0.5,
+    ),
+    "residual": Ablation(
+        "Do V2's units need a shortcut when there are many of them?",
+        "V2 Table 6 and section 5, where the net of 164 layers has shortcuts; none is without",
+        (
+            _deep("16 units", (4, 8, 4)),
+            _deep("16 units, residual", (4, 8, 4), residual=True),
+            _deep("32 units", (8, 16, 8)),
+            _deep("32 units, residual", (8, 16, 8), residual=True),
+        ),
+        (("32 units, residual", "32 units"),),
+        "16 units",
+        (48, 96, 192),
+    ),
+    "degradation": Ablation(
+        "Are deep plain nets worse than shallow ones, and residual ones not?",
+        "ResNet section 4.2, Figure 6",
+        (
+            _resnet("plain 20", 20, "none"),
+            _resnet("residual 20", 20, "padding"),
+            _resnet("plain 56", 56, "none"),
+            _resnet("residual 56", 56, "padding"),
+        ),
+        (("plain 20", "plain 56"), ("residual 56", "plain 56"), ("residual 56", "residual 20")),
+        "",
     ),
 }  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 from ...text import csv_text
 from ...words import plural
 from ..config import Config
-from ..paired import T_95
+from ..paired import Paired, paired
 from .catalogue import Ablation
 from .widths import Solved
 
@@ -22,27 +22,25 @@ PUBLISHED = "Published, not measured here"
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether one of the paper's comparisons holds here."""
+    """Whether one of the paper's comparisons holds here, by the runs with the same seeds."""
 
     better: str
     worse: str
-    difference: float
-    error: float
-    freedom: float
+    found: Paired
 
     @property
     def word(self) -> str:
         """``holds``, ``does not hold``, or ``is not settled``: chance alone may do as much."""
-        limit = T_95[min(max(1, int(self.freedom)), len(T_95)) - 1] * self.error
-        if not abs(self.difference) > limit:  # also if one seed leaves it unknown
+        if not self.found.settled:  # so it is if one seed leaves the spread unknown
             return "is not settled"
-        return "holds" if self.difference > 0 else "does not hold"
+        return "holds" if self.found.difference > 0 else "does not hold"
 
     def __str__(self) -> str:
-        spread = "unknown" if math.isnan(self.error) else f"{100 * self.error:.2f}"
+        error = self.found.error
+        spread = "unknown" if math.isnan(error) else f"{100 * error:.2f}"
         return (
-            f"{self.better} better than {self.worse}: {self.word} "
-            f"(by {100 * self.difference:+.2f} points, standard error {spread})"
+            f"{self.better} better than {self.worse}: {self.word} (by "
+            f"{100 * self.found.difference:+.2f} points, standard error of the pairs {spread})"
         )
 
 
@@ -68,19 +66,11 @@ class Report:
     @property
     def verdicts(self) -> list[Verdict]:
         """One for each of the paper's comparisons."""
-        found = []
-        for better, worse in self.ablation.order:
-            a, b = self.accuracies[better], self.accuracies[worse]
-            difference = statistics.mean(a) - statistics.mean(b)
-            error, freedom = math.nan, 1.0
-            if min(len(a), len(b)) > 1:
-                # Welch (1947): each mean with the spread of its own seeds
-                u, v = statistics.variance(a) / len(a), statistics.variance(b) / len(b)
-                error = math.sqrt(u + v)
-                if error > 0:
-                    freedom = error**4 / (u * u / (len(a) - 1) + v * v / (len(b) - 1))
-            found.append(Verdict(better, worse, difference, error, freedom))
-        return found
+        by_seed = {name: dict(enumerate(found)) for name, found in self.accuracies.items()}
+        return [
+            Verdict(better, worse, paired(by_seed[better], by_seed[worse]))
+            for better, worse in self.ablation.order
+        ]
 
     @property
     def verdict(self) -> str:
@@ -139,9 +129,12 @@ class Report:
         """One sentence: what the paper prints of these nets."""
         arms = (solved.arm for solved in self.arms)
         errors = [f"{a.name} {a.published} %" for a in arms if a.published is not None]
+        said = "it prints no number of these nets"
+        if errors:
+            said = f"top-1 error on ImageNet of {', '.join(errors)}"
         return (
             f"{PUBLISHED} ({self.ablation.source}), another data set and other training, for the "
-            f"order only: top-1 error on ImageNet of {', '.join(errors)}."
+            f"order only: {said}."
         )
 
     def to_csv(self) -> str:

@@ -80,10 +80,15 @@ def ablate(
     ablation = ABLATIONS[name]
     train_set, _ = load_data(config)  # before many do so at once
     shape = train_set.images.shape[1], len(train_set.classes)
-    if budget is None:
-        (largest,) = (arm for arm in ablation.arms if arm.name == ablation.budget)
-        budget = count(largest, ablation.smallest, *shape).multiply_adds
-    arms = [solve(arm, budget, *shape) for arm in ablation.arms]
+    if not ablation.budget:
+        if budget is not None:
+            raise TinyshuffleError(f"the nets of {name} are as they are: leave --budget out")
+        arms = [count(arm, (), *shape) for arm in ablation.arms]
+    else:
+        if budget is None:
+            (largest,) = (arm for arm in ablation.arms if arm.name == ablation.budget)
+            budget = count(largest, ablation.smallest, *shape).multiply_adds
+        arms = [solve(arm, budget, *shape) for arm in ablation.arms]
 
     folder = Path(runs_dir) / f"ablate-{name}"
     jobs = min(jobs or config.threads, seeds * len(arms))
