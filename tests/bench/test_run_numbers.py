@@ -142,9 +142,21 @@ def test_what_does_not_compile_is_left_out_with_the_reason(fake, monkeypatch):
     assert compared().left_out == "there is no g++"
 
 
-def test_a_compiled_step_that_computes_something_else_is_refused(fake):
+def test_a_compiled_step_that_computes_something_else_is_left_out(fake):
     fake.differs = True
-    with pytest.raises(ts.TinyshuffleError, match="^torch.compile computes something else"):
+    result = compared()
+    assert [side.name for side in result.sides] == ["tinyshuffle", "PyTorch"]
+    assert result.left_out.startswith("torch.compile computes something else")
+    assert "torch.compile" not in result.differences
+
+
+def test_an_eager_step_that_computes_something_else_is_refused(fake, monkeypatch):
+    ours = fake.check
+    monkeypatch.setattr(
+        fake, "check", lambda self, path: {name: array + ("format" in self.job)
+                                           for name, array in ours(self, path).items()}
+    )  # fmt: skip
+    with pytest.raises(ts.TinyshuffleError, match="^PyTorch computes something else"):
         compared()
 
 
