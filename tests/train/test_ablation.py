@@ -333,6 +333,12 @@ def test_two_clusters_at_once_and_none(monkeypatch):
     assert none.exit_code == 1 and "pip install ray" in none.stderr
 
 
+def test_help_names_all():
+    text = CliRunner().invoke(cli, ["ablate", "--help"]).stdout
+    named = text.partition("NAME is one of ")[2].partition(".")[0]
+    assert named.replace(",", " ").split() == list(ABLATIONS)
+
+
 # ---- the verdict
 
 

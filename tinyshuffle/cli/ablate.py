@@ -24,7 +24,7 @@ from .sweep import DASK, JOBS, RAY, cluster
 
 
 @cli.command(short_help="Train a paper's comparison.")
-@click.argument("name", metavar="shuffle|groups|units|v1-v2")
+@click.argument("name", metavar="NAME")
 @click.option("--seeds", metavar="N", type=WHOLE, default=3, help="[default: 3]")
 @click.option("--budget", metavar="N", type=WHOLE, help="Multiply-adds of each net.")
 @click.option(
@@ -55,6 +55,7 @@ def ablate(
 ) -> None:
     """Train nets of equal multiply-adds that differ in one thing, and report which is better.
 
+    NAME is one of shuffle, groups, units, v1-v2, nets, se, shallow, thin, residual, degradation.
     The widths are solved for. RUNS_DIR/ablate-NAME receives a run for each net and seed, and
     report.md, report.csv and report.png. Begun again, it continues where it was stopped.
     """

@@ -78,11 +78,11 @@ def ablate(
             "without early_stop"
         )
     ablation = ABLATIONS[name]
+    if budget is not None and not ablation.budget:
+        raise TinyshuffleError(f"the nets of {name} are as they are: leave --budget out")
     train_set, _ = load_data(config)  # before many do so at once
     shape = train_set.images.shape[1], len(train_set.classes)
     if not ablation.budget:
-        if budget is not None:
-            raise TinyshuffleError(f"the nets of {name} are as they are: leave --budget out")
         arms = [count(arm, (), *shape) for arm in ablation.arms]
     else:
         if budget is None:
