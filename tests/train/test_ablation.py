@@ -355,19 +355,19 @@ def test_verdicts():
     # by seed: 0.10, 0.10, 0.08
     assert verdict.found.difference == pytest.approx(0.28 / 3)
     assert verdict.found.error == pytest.approx(statistics.stdev([0.10, 0.10, 0.08]) / 3**0.5)
-    assert verdict.word == "holds"
+    assert verdict.found.word == "holds"
     assert str(verdict).startswith("a better than b: holds (by +9.33 points, standard error")
     # differences with a standard error of 0.01 / √3, and t of 4.30
     for mean, word in ((0.0247, "is not settled"), (0.0249, "holds")):
         other = [x - mean - d for x, d in zip(a, (-0.01, 0, 0.01), strict=True)]
-        assert report(a=a, b=other).verdicts[0].word == word
+        assert report(a=a, b=other).verdicts[0].found.word == word
     assert report(a=a, b=b).verdict == "The paper's order holds here."
     assert report(a=b, b=a).verdict == "The paper's order does not hold here."
     near = [0.69, 0.70, 0.73]
     assert report(a=a, b=near).verdict == "The paper's order is not settled by these runs."
     assert report(a=a, b=b, c=near).verdict == "The paper's order is not settled by these runs."
     assert report(a=b, b=a, c=near).verdict == "The paper's order does not hold here."
-    assert report(a=[0.9], b=[0.1]).verdicts[0].word == "is not settled"
+    assert report(a=[0.9], b=[0.1]).verdicts[0].found.word == "is not settled"
 
 
 def test_what_the_paper_prints_no_figure_of_is_said_so():

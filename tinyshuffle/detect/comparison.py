@@ -24,9 +24,9 @@ from ..files import atomic_write
 from ..text import csv_text
 from ..train.ablation import PUBLISHED, Arm, Solved, solve
 from ..train.ablation.catalogue import STEM_CHANNELS
-from ..train.ablation.widths import count
+from ..train.ablation.widths import arm_called, count
 from ..train.config import Config
-from ..train.paired import Paired, paired
+from ..train.paired import Paired, order, paired
 from ..train.record import write_config
 from ..train.trainings import (
     Kind,
@@ -158,7 +158,7 @@ class Comparison:
     def verdicts(self) -> list[str]:
         """A sentence for each of the papers' comparisons and each beginning."""
         return [
-            f"{better} better than {worse}, {beginning}: {_word(found)} "
+            f"{better} better than {worse}, {beginning}: {found.word} "
             f"(by {_signed(100 * found.difference)} points, standard error "
             f"{_number(100 * found.error)})"
             for better, worse, *_ in ORDER
@@ -170,7 +170,7 @@ class Comparison:
     def reach(self) -> list[str]:
         """Whether V2* looks further than V2, a sentence for each beginning."""
         return [
-            f"V2* looks further than V2, {beginning}: {_word(found)} "
+            f"V2* looks further than V2, {beginning}: {found.word} "
             f"(by {_signed(found.difference)} pixels, standard error {_number(found.error)})"
             for beginning in BEGINNINGS
             for found in [self.against("V2*", "V2", beginning, "width")]
@@ -179,15 +179,10 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """One sentence."""
-        words = [
-            _word(self.against(better, worse, beginning))
+        return order("The papers'", (
+            self.against(better, worse, beginning)
             for better, worse, *_ in ORDER for beginning in BEGINNINGS
-        ]  # fmt: skip
-        if all(word == "holds" for word in words):
-            return "The papers' order holds here."
-        if "does not hold" in words:
-            return "The papers' order does not hold here."
-        return "The papers' order is not settled by these runs."
+        ))  # fmt: skip
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return headings and a line for each backbone and beginning."""
@@ -257,12 +252,6 @@ class Comparison:
         return csv_text(rows)
 
 
-def _word(found: Paired) -> str:
-    if not found.settled:
-        return "is not settled"
-    return "holds" if found.difference > 0 else "does not hold"
-
-
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.2f}"
 
@@ -315,8 +304,7 @@ def compare(
         raise TinyshuffleError(
             f"side={config.side} was given: the comparison is of pictures below 160 pixels"
         )
-    (largest,) = (arm for arm in ARMS if arm.name == BUDGET)
-    budget = count(largest, SMALLEST, config.side, 1, _trunk).multiply_adds
+    budget = count(arm_called(BUDGET, ARMS), SMALLEST, config.side, 1, _trunk).multiply_adds
     arms = [solve(arm, budget, config.side, 1, _trunk) for arm in ARMS]
 
     folder = Path(runs_dir).absolute() / "detect-compare"

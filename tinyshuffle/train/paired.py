@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["T_95", "Paired", "paired"]
+__all__ = ["T_95", "Paired", "order", "paired"]
 
 # Of Student's t with 1, 2, … degrees of freedom: what chance exceeds once in twenty times.
 T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
@@ -43,6 +43,13 @@ class Paired:
             return False
         return abs(self.difference) > T_95[min(self.count - 1, len(T_95)) - 1] * self.error
 
+    @property
+    def word(self) -> str:
+        """Of the claim that one is better: ``holds``, ``does not hold``, or ``is not settled``."""
+        if not self.settled:
+            return "is not settled"
+        return "holds" if self.difference > 0 else "does not hold"
+
 
 def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired:
     """Compare accuracies by seed; seeds that only one of them has are left out.
@@ -57,3 +64,17 @@ def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired:
         statistics.mean(found) if found else math.nan,
         statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else math.nan,
     )
+
+
+def order(whose: str, found: Iterable[Paired]) -> str:
+    """Say in a sentence whether a whole order holds, of which each pair has its better net first.
+
+    >>> order("The paper's", [Paired(3, 0.02, 0.001), Paired(3, 0.01, 0.02)])
+    "The paper's order is not settled by these runs."
+    """
+    words = [pair.word for pair in found]
+    if all(word == "holds" for word in words):
+        return f"{whose} order holds here."
+    if "does not hold" in words:
+        return f"{whose} order does not hold here."
+    return f"{whose} order is not settled by these runs."

@@ -10,7 +10,7 @@ from typing import Any
 from ...text import csv_text
 from ...words import plural
 from ..config import Config
-from ..paired import Paired, paired
+from ..paired import Paired, order, paired
 from .catalogue import Ablation
 from .widths import Solved
 
@@ -28,18 +28,11 @@ class Verdict:
     worse: str
     found: Paired
 
-    @property
-    def word(self) -> str:
-        """``holds``, ``does not hold``, or ``is not settled``: chance alone may do as much."""
-        if not self.found.settled:  # so it is if one seed leaves the spread unknown
-            return "is not settled"
-        return "holds" if self.found.difference > 0 else "does not hold"
-
     def __str__(self) -> str:
         error = self.found.error
         spread = "unknown" if math.isnan(error) else f"{100 * error:.2f}"
         return (
-            f"{self.better} better than {self.worse}: {self.word} (by "
+            f"{self.better} better than {self.worse}: {self.found.word} (by "
             f"{100 * self.found.difference:+.2f} points, standard error of the pairs {spread})"
         )
 
@@ -75,12 +68,7 @@ class Report:
     @property
     def verdict(self) -> str:
         """One sentence."""
-        words = [v.word for v in self.verdicts]
-        if all(word == "holds" for word in words):
-            return "The paper's order holds here."
-        if "does not hold" in words:
-            return "The paper's order does not hold here."
-        return "The paper's order is not settled by these runs."
+        return order("The paper's", (verdict.found for verdict in self.verdicts))
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return headings and a line an arm."""

@@ -14,7 +14,7 @@ from ..record import write_config
 from ..trainings import CLASSIFIER, MOST_JOBS, check_count, check_same, measured, train_all
 from .catalogue import ABLATIONS
 from .report import Report
-from .widths import count, solve
+from .widths import arm_called, count, solve
 
 __all__ = ["ablate"]
 
@@ -86,7 +86,7 @@ def ablate(
         arms = [count(arm, (), *shape) for arm in ablation.arms]
     else:
         if budget is None:
-            (largest,) = (arm for arm in ablation.arms if arm.name == ablation.budget)
+            largest = arm_called(ablation.budget, ablation.arms)
             budget = count(largest, ablation.smallest, *shape).multiply_adds
         arms = [solve(arm, budget, *shape) for arm in ablation.arms]
 

@@ -13,7 +13,7 @@ from ...cost.profile import total_cost
 from ...errors import TinyshuffleError
 from .catalogue import STEM_CHANNELS, Arm
 
-__all__ = ["Solved", "count", "solve"]
+__all__ = ["Solved", "arm_called", "count", "solve"]
 
 TOLERANCE = 0.05
 
@@ -48,6 +48,12 @@ class Solved:
         if self.arm.multiplier:
             return f"x{self.variant['width']:g}"
         return "-".join(map(str, self.variant.get("stage_channels", ["as registered"])))
+
+
+def arm_called(name: str, arms: Sequence[Arm]) -> Arm:
+    """Return the arm with this name."""
+    (found,) = (arm for arm in arms if arm.name == name)
+    return found
 
 
 def count(
