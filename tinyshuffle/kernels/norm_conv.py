@@ -29,8 +29,10 @@ from .batch_norm import (
 from .channel_shuffle import channel_shuffle, channel_shuffle_backward
 from .conv import conv2d, conv2d_backward
 from .depthwise import depthwise_conv2d, depthwise_conv2d_backward, special_stride
+from .frame import conv, side
+from .frame_back import conv_backward
 from .jit import LANES, flat
-from .norm_conv2d import conv, conv_backward, stem, stem_backward
+from .norm_conv2d import stem, stem_backward
 from .norm_depthwise import (
     depthwise,
     depthwise_any,
@@ -58,7 +60,7 @@ __all__ = [
 ]
 
 _BLOCK = 2**14  # numbers of a tensor to take through all the steps at a time: 64 KB in float32
-_COLUMNS = 2**16  # numbers to lay side by side at a time, where windows overlap
+_FRAMES = 2**15  # numbers of images in their frames at a time, where windows overlap
 _WEIGHTS = 2**20  # of a group, which stay in the cache; more are left to BLAS
 
 # the ways: a depthwise convolution of stride 1 or 2, of whatever window, a product, images, any
@@ -168,11 +170,14 @@ def _numbers(
     if way in (_DEPTHWISE_1, _DEPTHWISE_2):
         return sizes | dict(stride=way, block=_images(n, h * wd * c))
     kh, kw = w.shape[:2]
-    lines = max(1, _COLUMNS // (wo * kh * kw * c))  # rows of output pixels
-    images = min(n, max(1, lines // ho))
     window = (kh, kw, *pair(stride), *pair(padding), *pair(dilation), ho, wo)
+    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
+    row = int(side(wo, sw, kw, dw)) * c  # of pixels in a frame
+    whole = max(int(side(ho, sh, kh, dh)) * row, ho * wo * o)
+    images = min(n, max(1, _FRAMES // whole))
+    lines = ho if images > 1 else (_FRAMES // row - int(side(1, sh, kh, dh))) // sh + 1
     return sizes | dict(
-        groups=groups, images=images, block=min(lines, images * ho),
+        groups=groups, images=images, block=min(ho, max(1, lines)),
         window=(np.array(window, WINDOW),),
     )  # fmt: skip
 

@@ -16,9 +16,10 @@ from .activations import _clip
 from .batch_norm import _normalise
 from .branches import _add_pixels, _copy_pixels
 from .channel_shuffle import _shuffle
+from .frame import conv
 from .linear import _one_row
 from .meeting import _forward
-from .norm_conv2d import conv, stem
+from .norm_conv2d import stem
 from .norm_depthwise import depthwise
 from .norm_pointwise import pointwise
 from .pointwise import _add_bias

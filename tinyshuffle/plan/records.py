@@ -107,7 +107,8 @@ class Records:
 
         That is the backward pass of a net's first convolution.
         """
-        from ..kernels.norm_conv2d import conv_backward, stem_backward
+        from ..kernels.frame_back import conv_backward
+        from ..kernels.norm_conv2d import stem_backward
 
         if buffer not in self.patches or len(self.patches[buffer].at[0]) != 1:
             return False
