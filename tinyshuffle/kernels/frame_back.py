@@ -21,11 +21,11 @@ from .record import doubles, floats, record_at
 from .stage import add, gradient_block, stage
 from .tile import ROWS, WRITE, pack, packed, row_of
 
-__all__ = ["conv_backward"]
+__all__ = ["borders", "conv_backward", "place_phases"]
 
 
 @exact_part
-def _borders(size, outputs, stride, window, dilation, padding):
+def borders(size, outputs, stride, window, dilation, padding):
     """Return how many pixels of zeros dy has in front and behind along an axis."""
     in_front = max(0, ((window - 1) * dilation - padding) // stride)
     return in_front, max(0, (size - 1 + padding) // stride - (outputs - 1))
@@ -63,7 +63,7 @@ def _turned(panels, cols, steps, v, w, groups, cg, og, top, left, width):
 
 
 @exact_part
-def _place_phases(rows, out, places, images, v, size, image, line, pixel, width):
+def place_phases(rows, out, places, images, v, size, image, line, pixel, width):
     """Write, phase by phase, where pixels of dx are in a frame of dy, and where they are written.
 
     The tables of phase f are rows[places[f, 0] :] and out[places[f, 0] :], of places[f, 1] pixels.
@@ -124,15 +124,15 @@ def conv_backward(address, zero):
     dw_size = dw_out.size * dw_row
     dw = np.zeros(groups * dw_size, x.dtype)
     # the gradient
-    top, bottom = _borders(h, ho, v.sh, v.kh, v.dh, v.ph)
-    left, right = _borders(wd, wo, v.sw, v.kw, v.dw, v.pw)
+    top, bottom = borders(h, ho, v.sh, v.kh, v.dh, v.ph)
+    left, right = borders(wd, wo, v.sw, v.kw, v.dw, v.pw)
     dy_high, dy_width = top + ho + bottom, left + wo + right
     sy = scratch(images * ho * wo * o + SLACK, x)
     dy_frame = scratch(images * dy_high * dy_width * o, x)
     panels = scratch(groups * v.kh * v.kw * og * packed(cg), x)
     taps, steps = np.empty(v.kh * v.kw * og, np.int64), np.empty(phases + 1, np.int64)
     _turned(panels, taps, steps, v, w, groups, cg, og, top, left, dy_width)
-    most = images * h * wd + phases * ROWS
+    most = images * h * wd + phases * 2 * ROWS
     dx_rows, dx_out = np.empty(most, np.int64), np.empty(most, np.int64)
     phase = np.empty((phases, 2), np.int64)
     direct = row == cg and shuffle == 1
@@ -144,7 +144,7 @@ def conv_backward(address, zero):
         m, pixels = count * ho * wo, count * h * wd
         if count != placed:
             place_pixels(rows, places, count, ho, wo, image, v.sh * line, v.sw * pixel, 1)
-            _place_phases(
+            place_phases(
                 dx_rows, dx_out, phase, count, v, (h, wd), dy_high * dy_width * o, dy_width * o, o,
                 apart,
             )  # fmt: skip

@@ -26,13 +26,14 @@ from .tile import ADD, RECTIFY, ROWS, SHIFT, VECTOR, WRITE, emit, packed
 
 __all__ = ["add_gathered_gradient", "multiply_gathered", "pad", "whole_tiles"]
 
+_ENTRIES = 8  # a table has a multiple of them, which is one of ROWS, too
 _NUMBERS = 6144  # of both factors of a weight gradient, which stay in the first-level cache
 
 
 @exact_part
 def whole_tiles(n):
     """Return how many entries a table for n rows has."""
-    return (n + ROWS - 1) // ROWS * ROWS
+    return (n + _ENTRIES - 1) // _ENTRIES * _ENTRIES
 
 
 @exact_part
@@ -109,7 +110,7 @@ def multiply_gathered(
     ``tile.multiply``.
     """
     vector, left, j, done = 0, packed(n) // VECTOR, 0, 0
-    tiles = whole_tiles(m) // ROWS * ((left + 2) // 3)
+    tiles = (m + ROWS - 1) // ROWS * ((left + 2) // 3)
     while left > 0:
         vectors = min(left, 2 if left == 4 else 3)
         start = max(0, min(vector * VECTOR, n - VECTOR))

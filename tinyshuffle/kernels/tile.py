@@ -27,6 +27,7 @@ from .jit import LANES, exact_part, fused_part, prefetch
 
 __all__ = [
     "ADD",
+    "AVX512",
     "RECTIFY",
     "SHIFT",
     "WRITE",
@@ -46,20 +47,27 @@ __all__ = [
 WRITE, ADD, SHIFT, RECTIFY = 0, 1, 2, 3
 
 
+def _has_avx512() -> bool:
+    """Whether kernels are compiled for a processor that has it.
+
+    Where numba is told to compile for another one (``NUMBA_CPU_NAME``), that is taken to have none.
+    """
+    other = config.CPU_NAME not in (None, llvm.get_host_cpu_name())  # type: ignore[attr-defined]
+    return not other and llvm.get_host_cpu_features().get("avx512vl", False)
+
+
 def _shape() -> tuple[int, int]:
     """How many rows of three vectors of sums fit the registers, and how many numbers a vector.
 
     AVX-512 has 32 registers of 16 numbers. But Zen 4 multiplies 8 of them at a time, and gains
-    nothing from longer vectors, which fit fewer rows of a result without a rest. Where numba is
-    told to compile for another processor (``NUMBA_CPU_NAME``), that is taken to have no AVX-512.
+    nothing from longer vectors, which fit fewer rows of a result without a rest.
     """
-    name = llvm.get_host_cpu_name()
-    other = config.CPU_NAME not in (None, name)  # type: ignore[attr-defined]
-    if other or not llvm.get_host_cpu_features().get("avx512vl", False):
+    if not AVX512:
         return 4, 8
-    return 8, 8 if name == "znver4" else 16
+    return 8, 8 if llvm.get_host_cpu_name() == "znver4" else 16
 
 
+AVX512 = _has_avx512()
 ROWS, VECTOR = _shape()
 PANEL = 3 * VECTOR  # columns of a tile at most
 _AHEAD = 16  # rows of a matrix that are fetched before they are packed
