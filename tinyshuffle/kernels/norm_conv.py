@@ -63,7 +63,7 @@ __all__ = [
 
 _BLOCK = 2**14  # numbers of a tensor to take through all the steps at a time: 64 KB in float32
 _FRAMES = 2**15  # numbers of images in their frames at a time, where windows overlap
-_SLIM = 12  # channels of a group at most, which lie side by side with those of other groups
+_SLIM = 8  # channels of a group at most, which lie side by side with those of other groups
 _WEIGHTS = 2**20  # of a group, which stay in the cache; more are left to BLAS
 
 # the ways: a depthwise convolution of stride 1 or 2, of whatever window, a product, images, groups
