@@ -451,6 +451,7 @@ def test_norm_depthwise(dtype, seed, layout, n, h, w, c, stride, before, behind,
 def test_norm_of_other_convolutions():
     for weights, geometry in (
         ((3, 3, 4, 6), (1, 1, 1, 2)),
+        ((3, 3, 2, 18), (1, 1, 1, 9)),
         ((1, 1, 8, 6), (2, 0, 1, 1)),
         ((5, 5, 8), (1, 2, 1, 8)),
         ((1, 1, 512, 256), (1, 0, 1, 1)),  # more weights than suit a block

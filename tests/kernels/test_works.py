@@ -38,6 +38,7 @@ CASES = {
         (((N, 7, 6, 3), (3, 3, 3, O)), dict(stride=1, padding=0)),
         (((N, 7, 6, 3), (3, 3, 3, 5)), dict(stride=1, padding=1)),
         (((N, 40, 40, 7), (3, 3, 7, O)), dict(padding=1)),  # more than a block of rows
+        ((X, (3, 3, 3, C), (C,)), dict(padding=1, groups=6)),
     ],
     "conv2d_backward": [
         ((POOLED[:3] + (O,), X, (3, 3, C, O)), dict(stride=2, padding=1)),
@@ -49,6 +50,7 @@ CASES = {
         (((N, 4, 3, O), (N, 7, 6, 3), (3, 3, 3, O)), dict(stride=2, padding=1)),
         (((N, 5, 4, O), (N, 7, 6, 3), (3, 3, 3, O)), dict(stride=1, padding=0)),
         (((N, 40, 40, O), (N, 40, 40, 7), (3, 3, 7, O)), dict(padding=1)),
+        ((POOLED, X, (3, 3, 3, C)), dict(stride=2, padding=1, groups=6)),
     ],
     "depthwise_conv2d": [
         ((X, (3, 3, C), (C,)), dict(stride=s, padding=1)) for s in (1, 2, (2, 1))

@@ -51,7 +51,7 @@ def compile_ahead(kernels: Iterable[tuple[Any, np.dtype]], meanwhile: Callable[[
             future.result()
 
 
-_HEAVY = "norm_depthwise", "norm_pointwise", "norm_conv2d", "batch_norm", "meeting"
+_HEAVY = "norm_depthwise", "norm_pointwise", "frame_back", "frame", "batch_norm", "meeting"
 
 
 def _heavy_first(share: tuple[tuple[str, str], list[str]]) -> int:

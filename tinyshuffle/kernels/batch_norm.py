@@ -402,10 +402,15 @@ def _add_wide_sums(sums, x):
 @exact_part
 def normalise(y, x, table, relu):
     """Write BN-4 of x to y, which may be x."""
+    zero = np.zeros(LANES, x.dtype)
+    normalise_run(y, x, table, relu, load(zero, 0))
+
+
+@exact_part
+def normalise_run(y, x, table, relu, none):
+    """The same, with a vector of zeros at hand."""
     k, scale, shift = table[0], table[2], table[3]
     period = k.size
-    zero = np.zeros(LANES, x.dtype)
-    none = load(zero, 0)
     low = y.dtype.type(0 if relu else -np.inf)
     for start in range(0, x.size, period):
         size = min(period, x.size - start)

@@ -29,8 +29,12 @@ from .batch_norm import (
 from .channel_shuffle import channel_shuffle, channel_shuffle_backward
 from .conv import conv2d, conv2d_backward
 from .depthwise import depthwise_conv2d, depthwise_conv2d_backward, special_stride
+from .frame import conv
+from .frame_back import conv_backward
+from .frame_groups import SPAN, grouped
+from .frame_groups_back import grouped_backward
 from .jit import LANES, flat
-from .norm_conv2d import conv, conv_backward, stem, stem_backward
+from .norm_conv2d import stem, stem_backward
 from .norm_depthwise import (
     depthwise,
     depthwise_any,
@@ -58,11 +62,13 @@ __all__ = [
 ]
 
 _BLOCK = 2**14  # numbers of a tensor to take through all the steps at a time: 64 KB in float32
-_COLUMNS = 2**16  # numbers to lay side by side at a time, where windows overlap
+_FRAMES = 2**15  # numbers of images in their frames at a time, where windows overlap
+_SLIM = 8  # channels of a group at most, which lie side by side with those of other groups
 _WEIGHTS = 2**20  # of a group, which stay in the cache; more are left to BLAS
 
-# the ways: a depthwise convolution of stride 1 or 2, of whatever window, a product, images, any
-_DEPTHWISE_1, _DEPTHWISE_2, _DEPTHWISE, _POINTWISE, _STEM, _ANY = 1, 2, 3, 4, 5, 6
+# the ways: a depthwise convolution of stride 1 or 2, of whatever window, a product, images, groups
+# of few channels, any
+_DEPTHWISE_1, _DEPTHWISE_2, _DEPTHWISE, _POINTWISE, _STEM, _GROUPS, _ANY = 1, 2, 3, 4, 5, 6, 7
 
 
 def norm_conv(
@@ -144,6 +150,8 @@ def _forward(
     way = _way(w.shape, x.shape, stride, padding, dilation, groups)
     if way == _STEM and (before is not None or x_row != c):
         way = _ANY
+    if way == _GROUPS and before is not None and before.shuffle > 1:
+        way = _ANY
     return fill(
         _kernel(way), dtype, x=xf, x_row=x_row, y=y, w=flat(w, dtype),
         sums=0 if sums is None else sums,
@@ -168,11 +176,17 @@ def _numbers(
     if way in (_DEPTHWISE_1, _DEPTHWISE_2):
         return sizes | dict(stride=way, block=_images(n, h * wd * c))
     kh, kw = w.shape[:2]
-    lines = max(1, _COLUMNS // (wo * kh * kw * c))  # rows of output pixels
-    images = min(n, max(1, lines // ho))
     window = (kh, kw, *pair(stride), *pair(padding), *pair(dilation), ho, wo)
+    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
+    high, wide = (kh - 1) * dh + 1, (kw - 1) * dw + 1
+    row = ((wo - 1) * sw + wide) * c  # of pixels in a frame
+    whole = max(((ho - 1) * sh + high) * row, ho * wo * o)
+    if way == _GROUPS:  # of planes, for a vector of channels
+        row, whole = row // groups * LANES, whole // groups * LANES
+    images = min(n, max(1, _FRAMES // whole))
+    lines = ho if images > 1 else (_FRAMES // row - high) // sh + 1
     return sizes | dict(
-        groups=groups, images=images, block=min(lines, images * ho),
+        groups=groups, images=images, block=min(ho, max(1, lines)),
         window=(np.array(window, WINDOW),),
     )  # fmt: skip
 
@@ -224,6 +238,8 @@ def norm_conv_backward_work(
         return None
     xf, x_row = pixels(x, dtype) if norm is None else (flat(x, dtype), c)
     if way == _STEM and not (norm is None and plus is None and x_row == dx_row == c):
+        way = _ANY
+    if way == _GROUPS and norm is not None and norm.shuffle > 1:
         way = _ANY
     dyf, dy_row = pixels(dy, dtype)
     after = None if behind is None else (*behind.norm, behind.sums, behind.pixels)
@@ -297,7 +313,21 @@ def _way(
     if is_pointwise(shape, stride, padding):
         return _POINTWISE
     images = shape[:3] == (3, 3, 3) and shape[3] >= LANES and groups == 1
-    return _STEM if images and pair(dilation) == (1, 1) else _ANY
+    if images and pair(dilation) == (1, 1):
+        return _STEM
+    return _GROUPS if _are_slim(shape[2], shape[3] // groups, groups) else _ANY
+
+
+def _are_slim(cg: int, og: int, groups: int) -> bool:
+    """Whether groups of Cg channels that become Og should lie side by side in vectors."""
+    if groups == 1 or max(cg, og) > _SLIM or min(cg, og) * groups < LANES:
+        return False
+    for each, seen in (og, cg), (cg, og):
+        total = each * groups
+        for first in (*range(0, total - LANES, LANES), total - LANES):
+            if ((first + LANES - 1) // each - first // each + 1) * seen > SPAN:
+                return False
+    return True
 
 
 def _rows(m: int, c: int, o: int) -> int:
@@ -314,6 +344,8 @@ def _images(n: int, numbers: int) -> int:
 def _kernel(way: int) -> Any:
     if way == _ANY:
         return conv
+    if way == _GROUPS:
+        return grouped
     if way == _STEM:
         return stem
     if way == _POINTWISE:
@@ -324,6 +356,8 @@ def _kernel(way: int) -> Any:
 def _backward_kernel(way: int) -> Any:
     if way == _ANY:
         return conv_backward
+    if way == _GROUPS:
+        return grouped_backward
     if way == _STEM:
         return stem_backward
     if way == _POINTWISE:

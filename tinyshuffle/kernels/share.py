@@ -16,9 +16,11 @@ from .activations import _clip
 from .batch_norm import _normalise
 from .branches import _add_pixels, _copy_pixels
 from .channel_shuffle import _shuffle
+from .frame import conv
+from .frame_groups import grouped
 from .linear import _one_row
 from .meeting import _forward
-from .norm_conv2d import conv, stem
+from .norm_conv2d import stem
 from .norm_depthwise import depthwise
 from .norm_pointwise import pointwise
 from .pointwise import _add_bias
@@ -44,7 +46,7 @@ _PIXELS: dict[Any, dict[str, Any]] = {
     },
 }  # fmt: skip
 # These do some rows of pixels.
-_LINES = conv, depthwise, stem, _max_row
+_LINES = conv, grouped, depthwise, stem, _max_row
 # These have m numbers, or m numbers of whole pixels.
 _NUMBERS = {_clip: lambda r: 1, _shuffle: lambda r: r["groups"] * r["n"]}
 

@@ -27,6 +27,7 @@ from .jit import LANES, exact_part, fused_part, prefetch
 
 __all__ = [
     "ADD",
+    "AVX512",
     "RECTIFY",
     "SHIFT",
     "WRITE",
@@ -34,6 +35,7 @@ __all__ = [
     "ROWS",
     "VECTOR",
     "add_weight_gradient",
+    "emit",
     "multiply",
     "pack",
     "packed",
@@ -45,20 +47,27 @@ __all__ = [
 WRITE, ADD, SHIFT, RECTIFY = 0, 1, 2, 3
 
 
+def _has_avx512() -> bool:
+    """Whether kernels are compiled for a processor that has it.
+
+    Where numba is told to compile for another one (``NUMBA_CPU_NAME``), that is taken to have none.
+    """
+    other = config.CPU_NAME not in (None, llvm.get_host_cpu_name())  # type: ignore[attr-defined]
+    return not other and llvm.get_host_cpu_features().get("avx512vl", False)
+
+
 def _shape() -> tuple[int, int]:
     """How many rows of three vectors of sums fit the registers, and how many numbers a vector.
 
     AVX-512 has 32 registers of 16 numbers. But Zen 4 multiplies 8 of them at a time, and gains
-    nothing from longer vectors, which fit fewer rows of a result without a rest. Where numba is
-    told to compile for another processor (``NUMBA_CPU_NAME``), that is taken to have no AVX-512.
+    nothing from longer vectors, which fit fewer rows of a result without a rest.
     """
-    name = llvm.get_host_cpu_name()
-    other = config.CPU_NAME not in (None, name)  # type: ignore[attr-defined]
-    if other or not llvm.get_host_cpu_features().get("avx512vl", False):
+    if not AVX512:
         return 4, 8
-    return 8, 8 if name == "znver4" else 16
+    return 8, 8 if llvm.get_host_cpu_name() == "znver4" else 16
 
 
+AVX512 = _has_avx512()
 ROWS, VECTOR = _shape()
 PANEL = 3 * VECTOR  # columns of a tile at most
 _AHEAD = 16  # rows of a matrix that are fetched before they are packed
@@ -86,6 +95,77 @@ def _next(left):
 def _column(vector, n):
     """Where a vector of columns starts."""
     return max(0, min(vector * VECTOR, n - VECTOR))
+
+
+def emit(
+    builder: Any, vectors: int, y_rows: list[Any], last: Any, end: Any, a_rows: list[Any],
+    step: Callable[[Any], Any], b_rows: Any, b_step: Any, n: Any,
+) -> None:  # fmt: skip
+    """Write the code of a tile: y_rows[r] = Σ_t a_rows[r][step(t)] b_rows[t b_step :], n steps.
+
+    The rows are pointers, the numbers int64, all of them LLVM's values; see ``_tile``.
+    """
+    number = y_rows[0].type.pointee
+    align = 4 if isinstance(number, ir.FloatType) else 8
+    vector, intp = ir.VectorType(number, VECTOR), ir.IntType(64)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), VECTOR), None)
+    nothing, none = ir.Constant(vector, ir.Undefined), ir.Constant(vector, None)
+
+    def vector_at(pointer: Any, at: Any) -> Any:
+        return builder.bitcast(builder.gep(pointer, [at]), vector.as_pointer())
+
+    def row_of_b(t: Any) -> Any:
+        return builder.gep(b_rows, [builder.mul(t, b_step)])
+
+    places = [ir.Constant(intp, v * VECTOR) for v in range(vectors)]
+    entry = builder.block
+    loop, done = builder.append_basic_block("tile"), builder.append_basic_block("tiled")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    t = builder.phi(intp)
+    t.add_incoming(ir.Constant(intp, 0), entry)
+    sums = [builder.phi(vector) for _ in range(ROWS * vectors)]
+    bs = [builder.load(vector_at(row_of_b(t), place), align=align) for place in places]
+    at, news = step(t), []
+    for r in range(ROWS):
+        first = builder.insert_element(
+            nothing, builder.load(builder.gep(a_rows[r], [at])), ir.Constant(ir.IntType(32), 0)
+        )
+        factor = builder.shuffle_vector(first, nothing, zeros)
+        for v in range(vectors):
+            term = builder.fmul(factor, bs[v])
+            news.append(builder.fadd(term, sums[r * vectors + v]))
+    following = builder.add(t, ir.Constant(intp, 1), flags=["nsw", "nuw"])
+    t.add_incoming(following, loop)
+    for old, new in zip(sums, news, strict=True):
+        old.add_incoming(none, entry)
+        old.add_incoming(new, loop)
+    builder.cbranch(builder.icmp_signed("<", following, n), loop, done)
+    builder.position_at_end(done)
+
+    # one way to end for each value of `end`
+    blocks = [builder.append_basic_block(name) for name in ("write", "add", "shift", "rectify")]
+    stored = builder.append_basic_block("stored")
+    ways = builder.switch(end, blocks[WRITE])
+    for value, block in enumerate(blocks):
+        ways.add_case(ir.Constant(intp, value), block)
+        builder.position_at_end(block)
+        shifts = []
+        if value >= SHIFT:
+            shifts = [builder.load(vector_at(row_of_b(n), at), align=align) for at in places]
+        for r in range(ROWS):
+            for v, place in enumerate([*places[:-1], last]):
+                pointer, total = vector_at(y_rows[r], place), news[r * vectors + v]
+                if value == ADD:
+                    total = builder.fadd(total, builder.load(pointer, align=align))
+                if value >= SHIFT:
+                    total = builder.fadd(total, shifts[v])
+                if value == RECTIFY:  # a NaN stays one
+                    below = builder.fcmp_ordered("<", total, none)
+                    total = builder.select(below, none, total)
+                builder.store(total, pointer, align=align)
+        builder.branch(stored)
+    builder.position_at_end(stored)
 
 
 def _tile(vectors: int) -> Callable[..., None]:
@@ -126,75 +206,19 @@ def _tile(vectors: int) -> Callable[..., None]:
             for a, t in zip(args, sig.args, strict=True)
         ]
         y, to, y_row, last, end, a, i, a_row, a_step, b, j, b_step, n = args
-        number = context.get_value_type(sig.args[0].dtype)
-        align = sig.args[0].dtype.bitwidth // 8
-        vector, intp = ir.VectorType(number, VECTOR), ir.IntType(64)
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), VECTOR), None)
-        nothing, none = ir.Constant(vector, ir.Undefined), ir.Constant(vector, None)
 
         def address(array: Any, of: int, at: Any) -> Any:
             return builder.gep(make_array(sig.args[of])(context, builder, array).data, [at])
 
-        def vector_at(pointer: Any, at: Any) -> Any:
-            return builder.bitcast(builder.gep(pointer, [at]), vector.as_pointer())
-
-        def row_of_b(t: Any) -> Any:
-            return builder.gep(b_rows, [builder.mul(t, b_step)])
-
-        places = [ir.Constant(intp, v * VECTOR) for v in range(vectors)]
         y_rows, a_rows, b_rows = [address(y, 0, to)], [address(a, 5, i)], address(b, 9, j)
         for _ in range(ROWS - 1):
             y_rows.append(builder.gep(y_rows[-1], [y_row]))
             a_rows.append(builder.gep(a_rows[-1], [a_row]))
 
-        entry = builder.block
-        loop, done = builder.append_basic_block("tile"), builder.append_basic_block("tiled")
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        t = builder.phi(intp)
-        t.add_incoming(ir.Constant(intp, 0), entry)
-        sums = [builder.phi(vector) for _ in range(ROWS * vectors)]
-        bs = [builder.load(vector_at(row_of_b(t), place), align=align) for place in places]
-        at, news = builder.mul(t, a_step), []
-        for r in range(ROWS):
-            first = builder.insert_element(
-                nothing, builder.load(builder.gep(a_rows[r], [at])), ir.Constant(ir.IntType(32), 0)
-            )
-            factor = builder.shuffle_vector(first, nothing, zeros)
-            for v in range(vectors):
-                term = builder.fmul(factor, bs[v])
-                news.append(builder.fadd(term, sums[r * vectors + v]))
-        following = builder.add(t, ir.Constant(intp, 1), flags=["nsw", "nuw"])
-        t.add_incoming(following, loop)
-        for old, new in zip(sums, news, strict=True):
-            old.add_incoming(none, entry)
-            old.add_incoming(new, loop)
-        builder.cbranch(builder.icmp_signed("<", following, n), loop, done)
-        builder.position_at_end(done)
+        def step(t: Any) -> Any:
+            return builder.mul(t, a_step)
 
-        # one way to end for each value of `end`
-        blocks = [builder.append_basic_block(name) for name in ("write", "add", "shift", "rectify")]
-        stored = builder.append_basic_block("stored")
-        ways = builder.switch(end, blocks[WRITE])
-        for value, block in enumerate(blocks):
-            ways.add_case(ir.Constant(intp, value), block)
-            builder.position_at_end(block)
-            shifts = []
-            if value >= SHIFT:
-                shifts = [builder.load(vector_at(row_of_b(n), at), align=align) for at in places]
-            for r in range(ROWS):
-                for v, place in enumerate([*places[:-1], last]):
-                    pointer, total = vector_at(y_rows[r], place), news[r * vectors + v]
-                    if value == ADD:
-                        total = builder.fadd(total, builder.load(pointer, align=align))
-                    if value >= SHIFT:
-                        total = builder.fadd(total, shifts[v])
-                    if value == RECTIFY:  # a NaN stays one
-                        below = builder.fcmp_ordered("<", total, none)
-                        total = builder.select(below, none, total)
-                    builder.store(total, pointer, align=align)
-            builder.branch(stored)
-        builder.position_at_end(stored)
+        emit(builder, vectors, y_rows, last, end, a_rows, step, b_rows, b_step, n)
         return context.get_dummy_value()
 
     return tile

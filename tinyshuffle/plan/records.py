@@ -107,13 +107,17 @@ class Records:
 
         That is the backward pass of a net's first convolution.
         """
-        from ..kernels.norm_conv2d import conv_backward, stem_backward
+        from ..kernels.frame_back import conv_backward
+        from ..kernels.frame_groups_back import grouped_backward
+        from ..kernels.norm_conv2d import stem_backward
 
         if buffer not in self.patches or len(self.patches[buffer].at[0]) != 1:
             return False
         only = self._made[self.patches[buffer].at[0][0]]
         kernels = [w.kernel for w in self.works if w.record is only]
-        return bool(kernels) and kernels[0] in (conv_backward, stem_backward)
+        return bool(kernels) and kernels[0] in (
+            conv_backward, grouped_backward, stem_backward,
+        )  # fmt: skip
 
     def set_momenta(self) -> None:
         """Take up the momentum of each batch norm's running statistics, which may change."""
