@@ -10,6 +10,7 @@ import time
 from tinyshuffle import files
 from tinyshuffle.files import atomic_write, installed
 
+
 def test_two_that_write_the_same_file_do_not_meet(tmp_path):
     """Such as the drivers of one sweep: none is told that it has no permission."""
     failed = []

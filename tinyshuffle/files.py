@@ -91,7 +91,7 @@ def is_leftover(name: str, of: str) -> bool:
 
 
 def _sweep(path: Path) -> None:
-    """Delete what writers of the file have left that were killed; one at work has written lately."""
+    """Delete what killed writers of the file have left; one at work has written lately."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with suppress(OSError):  # another writer sweeps too
             if time.time() - left.stat().st_mtime > DAY:
