@@ -329,7 +329,7 @@ class Ranks:
         if not others or MPI.Query_thread() < MPI.THREAD_SERIALIZED:
             yield
             return
-        done, sent = threading.Event(), []
+        done, sent = threading.Event(), list[Any]()
 
         def say() -> None:
             used = time.process_time()

@@ -236,8 +236,9 @@ def sweep(
     configs = [_config(recipe, setting, given) for setting in settings]
     _check_distinct(settings, configs)
     check_ranks(configs[0])
-    for data in {config.data: config for config in configs}.values():
-        load_data(data)  # before many do so at once
+    of_each = {config.data: config for config in configs}
+    for config in of_each.values():
+        load_data(config)  # before many do so at once
     threads = configs[0].threads
     jobs = min(jobs or threads, seeds * len(settings))
     stem = name or (Path(recipe).stem if recipe else "train")
@@ -269,8 +270,7 @@ def sweep(
         first = next(iter(failures.values()))
         raise TinyshuffleError(f"all {plural(len(runs), 'training')} failed, the first: {first}")
     title = f"{stem} over {', '.join(over)}"
-    data = ", ".join(dict.fromkeys(config.data for config in configs))
-    found = Sweep(title, data, outcomes, failures, configs[0].measured)
+    found = Sweep(title, ", ".join(of_each), outcomes, failures, configs[0].measured)
     _write(found, folder)
     return found
 
