@@ -6,37 +6,60 @@ import { backward, forward, load, paths } from "./net.js";
 import * as picture from "./picture.js";
 
 const $ = (id) => document.getElementById(id);
-const SIDE = 32, ZOOM = 8, PAUSE = 350; // pixels of a picture, of one of them, ms a layer
+const SIDE = 32,
+  ZOOM = 8,
+  PAUSE = 350; // pixels of a picture, of one of them, ms a layer
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 // All that is shown follows from this. `chosen` is {layer, channel}; `gradients` are there while dy
 // is shown, which has come back as far as level `reached`.
 export const state = {
-  table: null, name: "", net: null, drawn: null, values: null, chosen: null, held: false, lit: null,
-  gradients: null, reached: 0,
+  table: null,
+  name: "",
+  net: null,
+  drawn: null,
+  values: null,
+  chosen: null,
+  held: false,
+  lit: null,
+  gradients: null,
+  reached: 0,
 };
 
 // ---- which net
 
 function choose() {
-  const form = new FormData($("switches")), version = +form.get("version");
-  const box = $("switches").elements.shuffle, groups = version === 1 ? +($("switches").elements.groups.value) : 1;
+  const form = new FormData($("switches")),
+    version = +form.get("version");
+  const box = $("switches").elements.shuffle,
+    groups = version === 1 ? +$("switches").elements.groups.value : 1;
   $("groups").disabled = version === 2;
   box.disabled = version === 1 && groups === 1;
-  const shuffle = box.disabled || box.checked, width = form.get("width");
+  const shuffle = box.disabled || box.checked,
+    width = form.get("width");
   $("why").textContent =
-    version === 2 ? (shuffle ? "V2 has no groups: half of the channels pass a unit untouched."
-      : "Without the shuffle the same half of the channels passes all units of a stage untouched.")
-    : groups === 1 ? "With one group every channel sees all, and there is nothing to shuffle."
-    : shuffle ? "The shuffle deals each group's channels out to all groups."
-    : "Without the shuffle a group only ever talks to itself: watch the paths.";
-  const [name, net] = Object.entries(state.table.nets).find(([, net]) =>
-    net.version === version && net.groups === groups && net.shuffle === shuffle && net.width === width);
+    version === 2
+      ? shuffle
+        ? "V2 has no groups: half of the channels pass a unit untouched."
+        : "Without the shuffle the same half of the channels passes all units of a stage untouched."
+      : groups === 1
+        ? "With one group every channel sees all, and there is nothing to shuffle."
+        : shuffle
+          ? "The shuffle deals each group's channels out to all groups."
+          : "Without the shuffle a group only ever talks to itself: watch the paths.";
+  const [name, net] = Object.entries(state.table.nets).find(
+    ([, net]) =>
+      net.version === version &&
+      net.groups === groups &&
+      net.shuffle === shuffle &&
+      net.width === width,
+  );
   const before = state.drawn?.found[state.chosen?.layer];
   Object.assign(state, { name, net, drawn: picture.layers(net) });
   const same = state.drawn.found.findIndex((layer) => layer.name === before?.name);
   // to begin with, the end of stage 3: below it is all that the net is about
-  const layer = same >= 0 ? same : state.drawn.found.findLastIndex((one) => /stage3/.test(one.name));
+  const layer =
+    same >= 0 ? same : state.drawn.found.findLastIndex((one) => /stage3/.test(one.name));
   const { channels } = state.drawn.found[layer];
   state.chosen = { layer, channel: Math.min(state.chosen?.channel ?? 1, channels - 1) };
   run();
@@ -46,13 +69,17 @@ function choose() {
 // ---- what goes in, what comes out
 
 export function input() {
-  const pixels = $("pad").getContext("2d").getImageData(0, 0, SIDE * ZOOM, SIDE * ZOOM).data;
-  const x = array(SIDE, SIDE, 3), { mean, std } = state.table;
+  const pixels = $("pad")
+    .getContext("2d")
+    .getImageData(0, 0, SIDE * ZOOM, SIDE * ZOOM).data;
+  const x = array(SIDE, SIDE, 3),
+    { mean, std } = state.table;
   const sums = new Float64Array(x.data.length); // the mean of each pixel's 8x8 points
-  for (let p = 0; p < SIDE * ZOOM; p++) for (let q = 0; q < SIDE * ZOOM; q++) {
-    const to = 3 * (Math.floor(p / ZOOM) * SIDE + Math.floor(q / ZOOM));
-    for (let c = 0; c < 3; c++) sums[to + c] += pixels[4 * (p * SIDE * ZOOM + q) + c];
-  }
+  for (let p = 0; p < SIDE * ZOOM; p++)
+    for (let q = 0; q < SIDE * ZOOM; q++) {
+      const to = 3 * (Math.floor(p / ZOOM) * SIDE + Math.floor(q / ZOOM));
+      for (let c = 0; c < 3; c++) sums[to + c] += pixels[4 * (p * SIDE * ZOOM + q) + c];
+    }
   sums.forEach((sum, k) => {
     x.data[k] = (Math.round(sum / ZOOM ** 2) / 255 - mean[k % 3]) / std[k % 3];
   });
@@ -62,11 +89,17 @@ export function input() {
 function run() {
   state.values = forward(state.net, input());
   const chances = softmax(state.values.at(-1).data);
-  const order = chances.map((_, k) => k).sort((a, b) => chances[b] - chances[a]).slice(0, 3);
-  $("answers").innerHTML = order.map((k) => {
-    const percent = Math.round(100 * chances[k]);
-    return `<li><span style="width:${percent}%"></span>${state.table.classes[k]}: ${percent} %</li>`;
-  }).join("");
+  const order = chances
+    .map((_, k) => k)
+    .sort((a, b) => chances[b] - chances[a])
+    .slice(0, 3);
+  $("answers").innerHTML = order
+    .map((k) => {
+      const percent = Math.round(100 * chances[k]);
+      const bar = `<span style="width:${percent}%"></span>`;
+      return `<li>${bar}${state.table.classes[k]}: ${percent} %</li>`;
+    })
+    .join("");
   $("accuracy").textContent =
     `This net is right about ${(100 * state.net.accuracy).toFixed(0)} % of 2,000 test pictures.`;
   select(state.chosen.layer, state.chosen.channel);
@@ -79,28 +112,40 @@ export function select(layer, channel) {
   state.chosen = { layer, channel };
   const { last, row, name, channels } = state.drawn.found[layer];
   state.lit = paths(state.net, last, channel);
-  const shown = row.op === "linear" ? `class “${state.table.classes[channel]}”` : `channel ${channel + 1} of ${channels}`;
+  const shown =
+    row.op === "linear"
+      ? `class “${state.table.classes[channel]}”`
+      : `channel ${channel + 1} of ${channels}`;
   $("said").textContent = `${name}, ${shown}. ${reach()}`;
   show();
 }
 
 function reach() {
-  const { found } = state.drawn, layer = found[state.chosen.layer];
+  const { found } = state.drawn,
+    layer = found[state.chosen.layer];
   const count = (one) => `${state.lit[one.last].size} of ${one.channels} channels`;
   if (layer.row.op === "image") return "This is the picture itself.";
-  const parts = [`${[...new Set(layer.inputs)].map((n) => count(found[n])).join(" and ")} one layer back`];
+  const parts = [
+    `${[...new Set(layer.inputs)].map((n) => count(found[n])).join(" and ")} one layer back`,
+  ];
   const stage = /^stage(\d)/.exec(layer.row.layer)?.[1];
   if (stage) {
     const start = found.findIndex((one) => one.row.layer.startsWith(`stage${stage}`));
     const before = found[Math.max(...found[start].inputs)];
-    if (!layer.inputs.includes(found.indexOf(before))) parts.push(`${count(before)} of what stage ${stage} is given`);
+    if (!layer.inputs.includes(found.indexOf(before)))
+      parts.push(`${count(before)} of what stage ${stage} is given`);
   }
   return `It is computed from ${parts.join(", ")}.`;
 }
 
 function show() {
   const arrays = state.drawn.found.map(({ last, level }) =>
-    !state.gradients ? state.values[last] : level >= state.reached ? state.gradients[last] : undefined);
+    !state.gradients
+      ? state.values[last]
+      : level >= state.reached
+        ? state.gradients[last]
+        : undefined,
+  );
   picture.paint($("channels"), state.net, state.drawn, arrays, state.lit, state.chosen);
   costs.roof($("roof"), $("machine"), state.name, state.drawn.found[state.chosen.layer].row.layer);
 }
@@ -120,13 +165,17 @@ const WHY = {
 };
 
 export function step() {
-  const { found } = state.drawn, { layer, channel } = state.chosen, start = found[layer];
+  const { found } = state.drawn,
+    { layer, channel } = state.chosen,
+    start = found[layer];
   if (!state.gradients) {
-    const { h, w, c } = state.values[start.last], dy = array(h, w, c);
+    const { h, w, c } = state.values[start.last],
+      dy = array(h, w, c);
     for (let k = channel; k < dy.data.length; k += c) dy.data[k] = 1;
     state.gradients = backward(state.net, state.values, start.last, dy);
     state.reached = start.level;
-    $("said").textContent = `dy begins as 1 at every pixel of ${start.name}, channel ${channel + 1}.`;
+    $("said").textContent =
+      `dy begins as 1 at every pixel of ${start.name}, channel ${channel + 1}.`;
   } else if (state.reached > 0) {
     const passed = found.filter((one) => one.level === state.reached && state.gradients[one.last]);
     state.reached -= 1;
@@ -135,8 +184,10 @@ export function step() {
     if (state.reached === 0) {
       const some = state.gradients[0].data.some((value) => value !== 0);
       $("said").textContent = some
-        ? "dy has arrived at the picture, on the paths that were lit: blue pixels would raise the channel, orange ones lower it."
-        : "Nothing arrives: a ReLU on the way is 0 at every pixel of this picture, and lets no dy through.";
+        ? "dy has arrived at the picture, on the paths that were lit: more in a blue pixel would " +
+          "raise the channel, more in an orange one lower it."
+        : "Nothing arrives: a ReLU on the way is 0 at every pixel of this picture, and lets no " +
+          "dy through.";
     }
   }
   $("values").hidden = false;
@@ -170,7 +221,8 @@ function listen() {
   canvas.addEventListener("pointermove", (event) => {
     const found = event.pointerType === "mouse" && !state.held && point(event);
     const { layer, channel } = state.chosen;
-    if (found && (found.layer !== layer || found.channel !== channel)) select(found.layer, found.channel);
+    if (found && (found.layer !== layer || found.channel !== channel))
+      select(found.layer, found.channel);
   });
   canvas.addEventListener("click", (event) => {
     const found = point(event);
@@ -178,11 +230,16 @@ function listen() {
     if (found) select(found.layer, found.channel);
   });
   canvas.addEventListener("keydown", (event) => {
-    const { layer, channel } = state.chosen, { found } = state.drawn;
+    const { layer, channel } = state.chosen,
+      { found } = state.drawn;
     const last = found[layer].channels - 1;
     const to = {
-      ArrowLeft: [layer, channel - 1], ArrowRight: [layer, channel + 1], Home: [layer, 0], End: [layer, last],
-      ArrowUp: [layer - 1, channel], ArrowDown: [layer + 1, channel],
+      ArrowLeft: [layer, channel - 1],
+      ArrowRight: [layer, channel + 1],
+      Home: [layer, 0],
+      End: [layer, last],
+      ArrowUp: [layer - 1, channel],
+      ArrowDown: [layer + 1, channel],
     }[event.key];
     if (event.key === "Enter") play();
     if (event.key === "Escape") state.held = false;
@@ -219,7 +276,10 @@ async function samples() {
     button.ariaLabel = name;
     button.title = name;
     button.style.backgroundPosition = `${-48 * k}px 0`;
-    button.addEventListener("click", () => (draw(strip, SIDE * k, 0, SIDE, SIDE), press(button), run()));
+    button.addEventListener(
+      "click",
+      () => (draw(strip, SIDE * k, 0, SIDE, SIDE), press(button), run()),
+    );
     $("samples").append(button);
   });
   draw(strip, SIDE * 4, 0, SIDE, SIDE); // the star
@@ -231,14 +291,15 @@ function press(button) {
 }
 
 function pad() {
-  const canvas = $("pad"), g = canvas.getContext("2d", { willReadFrequently: true });
+  const canvas = $("pad"),
+    g = canvas.getContext("2d", { willReadFrequently: true });
   let outline = null;
   const clear = () => {
     g.fillStyle = $("ground").value;
     g.fillRect(0, 0, SIDE * ZOOM, SIDE * ZOOM);
   };
   canvas.addEventListener("pointerdown", (event) => {
-    if ($("samples").querySelector("[aria-pressed=true]")) press(null), clear();
+    if ($("samples").querySelector("[aria-pressed=true]")) (press(null), clear());
     canvas.setPointerCapture(event.pointerId);
     outline = [[event.offsetX, event.offsetY]];
   });
@@ -269,12 +330,14 @@ function pad() {
     const [file] = event.target.files;
     if (!file) return;
     try {
-      const own = await createImageBitmap(file), side = Math.min(own.width, own.height);
+      const own = await createImageBitmap(file),
+        side = Math.min(own.width, own.height);
       draw(own, (own.width - side) / 2, (own.height - side) / 2, side, side);
       press(null);
       run();
     } catch {
-      $("answers").textContent = "This file is no picture that the browser can read: choose a PNG or a JPEG.";
+      $("answers").textContent =
+        "This file is no picture that the browser can read: choose a PNG or a JPEG.";
     }
   });
 }

@@ -14,22 +14,29 @@ const like = (x) => array(x.h, x.w, x.c);
 // Visit each (output pixel, input pixel, tap) of a window; padding is left out. Places are the
 // numbers of pixels, and a tap's is i·kernel + j.
 function windows(x, y, { kernel, stride, padding }, visit) {
-  for (let p = 0; p < y.h; p++) for (let q = 0; q < y.w; q++) {
-    for (let i = 0; i < kernel; i++) for (let j = 0; j < kernel; j++) {
-      const row = p * stride + i - padding, column = q * stride + j - padding;
-      if (row < 0 || row >= x.h || column < 0 || column >= x.w) continue;
-      visit(p * y.w + q, row * x.w + column, i * kernel + j);
+  for (let p = 0; p < y.h; p++)
+    for (let q = 0; q < y.w; q++) {
+      for (let i = 0; i < kernel; i++)
+        for (let j = 0; j < kernel; j++) {
+          const row = p * stride + i - padding,
+            column = q * stride + j - padding;
+          if (row < 0 || row >= x.h || column < 0 || column >= x.w) continue;
+          visit(p * y.w + q, row * x.w + column, i * kernel + j);
+        }
     }
-  }
 }
 
 // y[p, o] = Σ x[tap, c] · w[tap, c, o] over the channels c of o's group; w is (K, K, C/groups, O)
 export function conv2d(x, w, how, out) {
-  const y = array(...out), cg = x.c / how.groups, og = y.c / how.groups;
+  const y = array(...out),
+    cg = x.c / how.groups,
+    og = y.c / how.groups;
   windows(x, y, how, (to, from, tap) => {
     for (let c = 0; c < x.c; c++) {
-      const group = Math.floor(c / cg), value = x.data[from * x.c + c];
-      const row = (tap * cg + c % cg) * y.c + group * og, base = to * y.c + group * og;
+      const group = Math.floor(c / cg),
+        value = x.data[from * x.c + c];
+      const row = (tap * cg + (c % cg)) * y.c + group * og,
+        base = to * y.c + group * og;
       for (let o = 0; o < og; o++) y.data[base + o] += value * w[row + o];
     }
   });
@@ -38,11 +45,14 @@ export function conv2d(x, w, how, out) {
 
 // dx[tap, c] = Σ dy[p, o] · w[tap, c, o]: the same paths, walked the other way
 export function conv2dBackward(dy, x, w, how) {
-  const dx = like(x), cg = x.c / how.groups, og = dy.c / how.groups;
+  const dx = like(x),
+    cg = x.c / how.groups,
+    og = dy.c / how.groups;
   windows(x, dy, how, (to, from, tap) => {
     for (let c = 0; c < x.c; c++) {
       const group = Math.floor(c / cg);
-      const row = (tap * cg + c % cg) * dy.c + group * og, base = to * dy.c + group * og;
+      const row = (tap * cg + (c % cg)) * dy.c + group * og,
+        base = to * dy.c + group * og;
       let sum = 0;
       for (let o = 0; o < og; o++) sum += dy.data[base + o] * w[row + o];
       dx.data[from * x.c + c] += sum;
@@ -63,7 +73,8 @@ export function depthwiseConv2d(x, w, how, out) {
 export function depthwiseConv2dBackward(dy, x, w, how) {
   const dx = like(x);
   windows(x, dy, how, (to, from, tap) => {
-    for (let c = 0; c < x.c; c++) dx.data[from * x.c + c] += dy.data[to * x.c + c] * w[tap * x.c + c];
+    for (let c = 0; c < x.c; c++)
+      dx.data[from * x.c + c] += dy.data[to * x.c + c] * w[tap * x.c + c];
   });
   return dx;
 }
@@ -73,7 +84,8 @@ export function batchNorm(x, gamma, beta, mean, variance) {
   const y = like(x);
   for (let c = 0; c < x.c; c++) {
     const scale = gamma[c] / Math.sqrt(variance[c] + 1e-5);
-    for (let k = c; k < x.data.length; k += x.c) y.data[k] = (x.data[k] - mean[c]) * scale + beta[c];
+    for (let k = c; k < x.data.length; k += x.c)
+      y.data[k] = (x.data[k] - mean[c]) * scale + beta[c];
   }
   return y;
 }
@@ -123,7 +135,11 @@ export function split(x, first, count) {
 }
 
 export function concat(parts) {
-  const y = array(parts[0].h, parts[0].w, parts.reduce((sum, x) => sum + x.c, 0));
+  const y = array(
+    parts[0].h,
+    parts[0].w,
+    parts.reduce((sum, x) => sum + x.c, 0),
+  );
   let first = 0;
   for (const x of parts) {
     for (let k = 0; k < x.h * x.w; k++) {
@@ -140,7 +156,8 @@ export function add(a, b) {
 
 // the mean of each window; padding counts as zeros
 export function avgPool2d(x, how, out) {
-  const y = array(...out), share = 1 / how.kernel ** 2;
+  const y = array(...out),
+    share = 1 / how.kernel ** 2;
   windows(x, y, how, (to, from) => {
     for (let c = 0; c < x.c; c++) y.data[to * x.c + c] += x.data[from * x.c + c] * share;
   });
@@ -148,7 +165,8 @@ export function avgPool2d(x, how, out) {
 }
 
 export function avgPool2dBackward(dy, x, how) {
-  const dx = like(x), share = 1 / how.kernel ** 2;
+  const dx = like(x),
+    share = 1 / how.kernel ** 2;
   windows(x, dy, how, (to, from) => {
     for (let c = 0; c < x.c; c++) dx.data[from * x.c + c] += dy.data[to * x.c + c] * share;
   });

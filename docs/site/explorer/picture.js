@@ -2,19 +2,32 @@
 
 import { sources } from "./net.js";
 
-const GAP = 4, LABEL = 13, BETWEEN = 20, GUTTER = 210;
-const LEAST = 7, MOST = 13; // pixels of a square
-const BLUE = [0, 114, 178], ORANGE = [213, 94, 0];
+const GAP = 4,
+  LABEL = 13,
+  BETWEEN = 20,
+  GUTTER = 210;
+const LEAST = 7,
+  MOST = 13; // pixels of a square
+const BLUE = [0, 114, 178],
+  ORANGE = [213, 94, 0];
 
 const WORDS = {
-  conv2d: "3×3 convolution", pointwise_conv2d: "1×1 convolution", depthwise_conv2d: "3×3 depthwise",
-  channel_shuffle: "channel shuffle", concat: "concat", add: "add", avg_pool2d: "average pool",
-  global_avg_pool: "global average pool", linear: "linear", image: "the picture",
+  conv2d: "3×3 convolution",
+  pointwise_conv2d: "1×1 convolution",
+  depthwise_conv2d: "3×3 depthwise",
+  channel_shuffle: "channel shuffle",
+  concat: "concat",
+  add: "add",
+  avg_pool2d: "average pool",
+  global_avg_pool: "global average pool",
+  linear: "linear",
+  image: "the picture",
 };
 
 // The layers that are drawn: an operation together with the batch norm and the ReLU behind it.
 export function layers(net) {
-  const place = [], found = [];
+  const place = [],
+    found = [];
   net.operations.forEach((row, k) => {
     if (row.op === "batch_norm" || row.op === "relu") {
       place[k] = place[row.x[0][0]];
@@ -37,7 +50,11 @@ export function layers(net) {
   for (const layer of found) layer.level -= first;
   for (const join of found.filter((layer) => layer.row.op === "concat")) {
     join.inputs.forEach((n, side) => {
-      for (let at = found[n]; at.readers === 1 && at.inputs.length === 1; at = found[at.inputs[0]]) {
+      for (
+        let at = found[n];
+        at.readers === 1 && at.inputs.length === 1;
+        at = found[at.inputs[0]]
+      ) {
         at.side = side ? "right" : "left";
         at.join = join;
       }
@@ -55,7 +72,8 @@ function name(row) {
 
 // Give every layer its place on a canvas so many pixels wide; returns the height.
 export function arrange({ found }, width) {
-  const beside = width >= 560, room = beside ? width - GUTTER : width;
+  const beside = width >= 560,
+    room = beside ? width - GUTTER : width;
   const middle = (beside ? GUTTER : 0) + room / 2;
   const levels = [];
   for (const layer of found) (levels[layer.level] ??= []).push(layer);
@@ -65,16 +83,19 @@ export function arrange({ found }, width) {
     const lines = Math.ceil((count * LEAST) / Math.max(LEAST, room - spare));
     for (const layer of level) layer.across = Math.ceil(layer.channels / lines);
   }
-  const widest = Math.min(...levels.map((level) => {
-    const count = level.reduce((sum, layer) => sum + layer.across, 0);
-    const spare = level.reduce((sum, layer) => sum + GAP * groupsOf(layer), 0);
-    return (room - spare) / count;
-  }));
+  const widest = Math.min(
+    ...levels.map((level) => {
+      const count = level.reduce((sum, layer) => sum + layer.across, 0);
+      const spare = level.reduce((sum, layer) => sum + GAP * groupsOf(layer), 0);
+      return (room - spare) / count;
+    }),
+  );
   const size = Math.max(LEAST - 1, Math.min(MOST, Math.floor(widest)));
   let y = 4;
   for (const level of levels) {
     for (const layer of level) {
-      layer.size = level[0].row.op === "image" || layer.row.op === "linear" ? Math.max(size, 16) : size;
+      layer.size =
+        level[0].row.op === "image" || layer.row.op === "linear" ? Math.max(size, 16) : size;
       layer.lines = Math.ceil(layer.channels / layer.across);
       layer.width = layer.across * layer.size + GAP * (Math.min(groupsOf(layer), layer.across) - 1);
       layer.height = layer.lines * layer.size;
@@ -87,8 +108,13 @@ export function arrange({ found }, width) {
     const both = level.length > 1 ? level.reduce((sum, layer) => sum + layer.width, 3 * GAP) : 0;
     for (const layer of level) {
       const whole = Math.max(both, layer.join?.width ?? layer.width);
-      layer.x = Math.round(layer.side === "left" ? middle - whole / 2
-        : layer.side === "right" ? middle + whole / 2 - layer.width : middle - layer.width / 2);
+      layer.x = Math.round(
+        layer.side === "left"
+          ? middle - whole / 2
+          : layer.side === "right"
+            ? middle + whole / 2 - layer.width
+            : middle - layer.width / 2,
+      );
     }
   }
   return { height: y, beside, levels };
@@ -98,20 +124,25 @@ const groupsOf = (layer) => (layer.row.op === "pointwise_conv2d" ? layer.row.gro
 
 // The corner of a channel's square.
 export function corner(layer, c) {
-  const column = c % layer.across, groups = groupsOf(layer);
+  const column = c % layer.across,
+    groups = groupsOf(layer);
   const group = Math.floor((c * groups) / layer.channels);
   const before = Math.floor(((c - column) * groups) / layer.channels);
-  return [layer.x + column * layer.size + (group - before) * GAP,
-    layer.y + Math.floor(c / layer.across) * layer.size];
+  return [
+    layer.x + column * layer.size + (group - before) * GAP,
+    layer.y + Math.floor(c / layer.across) * layer.size,
+  ];
 }
 
 // The layer and channel under a point: the nearest within reach of a finger.
 export function at({ found }, x, y) {
-  let best = null, least = 14;
+  let best = null,
+    least = 14;
   found.forEach((layer, n) => {
     if (y < layer.y - 14 || y > layer.y + layer.height + 14) return;
     for (let c = 0; c < layer.channels; c++) {
-      const [left, top] = corner(layer, c), half = layer.size / 2;
+      const [left, top] = corner(layer, c),
+        half = layer.size / 2;
       const away = Math.max(Math.abs(left + half - x), Math.abs(top + half - y)) - half;
       if (away < least) [best, least] = [{ layer: n, channel: c }, away];
     }
@@ -122,19 +153,24 @@ export function at({ found }, x, y) {
 // Draw everything. `arrays` has what each layer shows (values or gradients; undefined: nothing),
 // `lit` the set of channels of each operation that lie on a path, or null if nothing is chosen.
 export function paint(canvas, net, picture, arrays, lit, chosen) {
-  const scale = window.devicePixelRatio || 1, g = canvas.getContext("2d");
-  const width = canvas.clientWidth, { height, beside, levels } = arrange(picture, width);
+  const scale = window.devicePixelRatio || 1,
+    g = canvas.getContext("2d");
+  const width = canvas.clientWidth,
+    { height, beside, levels } = arrange(picture, width);
   canvas.width = width * scale;
   canvas.height = height * scale;
   canvas.style.height = `${height}px`;
   g.setTransform(scale, 0, 0, scale, 0, 0);
-  const style = getComputedStyle(canvas), colour = (name) => style.getPropertyValue(name).trim();
+  const style = getComputedStyle(canvas),
+    colour = (name) => style.getPropertyValue(name).trim();
   g.fillStyle = colour("--ground");
   g.fillRect(0, 0, width, height);
   bands(g, levels, width, colour("--band"));
-  if (lit) g.strokeStyle = colour("--path"), connections(g, net, picture, lit);
-  const ground = rgb(colour("--ground"));
-  picture.found.forEach((layer, n) => squares(g, layer, arrays[n], ground, scale, lit?.[layer.last]));
+  if (lit) ((g.strokeStyle = colour("--path")), connections(g, net, picture, lit));
+  const look = { ground: rgb(colour("--ground")), path: colour("--path"), scale };
+  picture.found.forEach((layer, n) =>
+    squares(g, layer, arrays[n], lit?.[layer.last], look),
+  );
   g.font = `${beside ? 12 : 11}px system-ui, sans-serif`;
   g.fillStyle = colour("--text");
   for (const level of levels) {
@@ -142,7 +178,8 @@ export function paint(canvas, net, picture, arrays, lit, chosen) {
     g.fillText(text, 2, level[0].y + (beside ? 10 : -3), beside ? GUTTER - 8 : width);
   }
   if (chosen) {
-    const layer = picture.found[chosen.layer], [x, y] = corner(layer, chosen.channel);
+    const layer = picture.found[chosen.layer],
+      [x, y] = corner(layer, chosen.channel);
     g.strokeStyle = colour("--text");
     g.lineWidth = 3;
     g.strokeRect(x - 2, y - 2, layer.size + 3, layer.size + 3);
@@ -152,9 +189,11 @@ export function paint(canvas, net, picture, arrays, lit, chosen) {
 // Every other unit stands on a darker ground.
 function bands(g, levels, width, colour) {
   g.fillStyle = colour;
-  let last = "", dark = false;
+  let last = "",
+    dark = false;
   for (const level of levels) {
-    const [layer] = level, unit = layer.row.layer.split(".").slice(0, 2).join(".");
+    const [layer] = level,
+      unit = layer.row.layer.split(".").slice(0, 2).join(".");
     if (unit !== last) [last, dark] = [unit, !dark];
     const high = Math.max(...level.map((one) => one.height));
     if (dark) g.fillRect(0, layer.y - BETWEEN + 4, width, high + BETWEEN);
@@ -166,7 +205,8 @@ function connections(g, net, { found, place }, lit) {
     const lines = [];
     for (const o of lit[layer.last]) {
       for (const [from, c] of sources(layer.row, o)) {
-        const [x0, y0] = corner(found[place[from]], c), [x1, y1] = corner(layer, o);
+        const [x0, y0] = corner(found[place[from]], c),
+          [x1, y1] = corner(layer, o);
         const half = found[place[from]].size / 2;
         lines.push([x0 + half, y0 + half, x1 + layer.size / 2, y1 + layer.size / 2]);
       }
@@ -175,31 +215,33 @@ function connections(g, net, { found, place }, lit) {
     g.globalAlpha = Math.max(0.08, Math.min(0.9, 30 / lines.length));
     g.lineWidth = 1;
     g.beginPath();
-    for (const [x0, y0, x1, y1] of lines) g.moveTo(x0, y0), g.lineTo(x1, y1);
+    for (const [x0, y0, x1, y1] of lines) (g.moveTo(x0, y0), g.lineTo(x1, y1));
     g.stroke();
   }
   g.globalAlpha = 1;
 }
 
-function squares(g, layer, values, ground, scale, lit) {
+function squares(g, layer, values, lit, { ground, path, scale }) {
   const side = Math.max(1, Math.round((layer.size - 1) * scale));
   const most = values ? values.data.reduce((a, b) => Math.max(a, Math.abs(b)), 0) || 1 : 1;
   for (let c = 0; c < layer.channels; c++) {
-    const [x, y] = corner(layer, c), on = !lit || lit.has(c);
+    const [x, y] = corner(layer, c),
+      on = !lit || lit.has(c);
     const image = g.createImageData(side, side);
-    for (let p = 0; p < side; p++) for (let q = 0; q < side; q++) {
-      const value = values ? sample(values, p / side, q / side, c) / most : 0;
-      const strength = Math.sqrt(Math.abs(value)) * (on ? 1 : 0.2);
-      const ink = value < 0 ? ORANGE : BLUE;
-      for (let i = 0; i < 3; i++) {
-        image.data[4 * (p * side + q) + i] = ground[i] + (ink[i] - ground[i]) * strength;
+    for (let p = 0; p < side; p++)
+      for (let q = 0; q < side; q++) {
+        const value = values ? sample(values, p / side, q / side, c) / most : 0;
+        const strength = Math.sqrt(Math.abs(value)) * (on ? 1 : 0.2);
+        const ink = value < 0 ? ORANGE : BLUE;
+        for (let i = 0; i < 3; i++) {
+          image.data[4 * (p * side + q) + i] = ground[i] + (ink[i] - ground[i]) * strength;
+        }
+        image.data[4 * (p * side + q) + 3] = 255;
       }
-      image.data[4 * (p * side + q) + 3] = 255;
-    }
     g.putImageData(image, Math.round(x * scale), Math.round(y * scale));
     g.globalAlpha = on ? 1 : 0.25;
     g.lineWidth = 1;
-    g.strokeStyle = lit && on ? getComputedStyle(g.canvas).getPropertyValue("--path") : "#888";
+    g.strokeStyle = lit && on ? path : "#888";
     g.strokeRect(x - 0.5, y - 0.5, layer.size, layer.size);
     g.globalAlpha = 1;
   }
