@@ -21,13 +21,20 @@ const count = (n) =>
 const time = (s) =>
   s >= 1e-3 ? `${(1e3 * s).toPrecision(3)} ms` : `${(1e6 * s).toPrecision(3)} µs`;
 
+// shufflenet_v1_x0_5_g3 as the paper writes it
+const called = (name) =>
+  name
+    .replace(/shufflenet_v(.)_x(.)_(.)/, "ShuffleNet V$1 $2.$3x")
+    .replace(/_g(.)/, ", g = $1")
+    .replace(".0x", "x");
+
 export function show(table, name) {
   const { small, paper } = known.nets[name];
   const row = (words, cell) =>
     `<tr><th scope="row">${words}</th><td>${cell(small)}</td><td>${cell(paper)}</td></tr>`;
   table.innerHTML =
     `<thead><tr><td></td><th scope="col">this net, 32×32</th>
-    <th scope="col">${paper.name.replaceAll("_", " ")}, 224×224</th></tr></thead><tbody>` +
+    <th scope="col">${called(paper.name)}, 224×224</th></tr></thead><tbody>` +
     row("multiply–adds", (net) => count(net.multiply_adds)) +
     row("parameters", (net) => count(net.params)) +
     row("bytes moved", (net) => count(net.bytes)) +
@@ -41,7 +48,7 @@ export function show(table, name) {
 // that is looked at, and a square for the whole net.
 export function roof(svg, words, name, chosen) {
   const machine = document.querySelector("[name=machine]:checked").value;
-  const { peak, bandwidth, name: called } = known.machines[machine];
+  const { peak, bandwidth, name: title } = known.machines[machine];
   const adds = peak / 2,
     reachable = (i) => Math.min(adds, i * bandwidth);
   const left = Math.log10(0.02),
@@ -73,13 +80,13 @@ export function roof(svg, words, name, chosen) {
     ${looked ? dot(looked, "chosen", 8) : ""}
     ${[0.1, 1, 10, 100].map(tick).join("")}${decades.map(speed).join("")}
     <text x="198" y="254" text-anchor="middle">multiply–adds a byte</text>
-    <text x="46" y="10">thousand million multiply–adds a second</text>`;
+    <text x="46" y="10">multiply–adds a nanosecond</text>`;
   const waiting = rows.filter(([, products, moved]) => products / moved < ridge).length;
   const here = looked
     ? ` The ring: ${chosen}, ${(looked[1] / looked[2]).toFixed(1)} multiply–adds a byte.`
     : " The layer that you look at multiplies nothing: it has no dot, and only moves bytes.";
   words.textContent =
-    `${called}: ${peak / 1e9} GFLOP/s, ${bandwidth / 1e9} GB/s. A dot is a layer of this net, ` +
+    `${title}: ${peak / 1e9} GFLOP/s, ${bandwidth / 1e9} GB/s. A dot is a layer of this net, ` +
     `the square is the whole. ${waiting} of ${rows.length} layers wait for memory (left of the ` +
     `ridge).${here}`;
   svg.setAttribute("aria-label", words.textContent);

@@ -54,12 +54,13 @@ function choose() {
       net.shuffle === shuffle &&
       net.width === width,
   );
-  const before = state.drawn?.found[state.chosen?.layer];
+  const before = state.drawn?.found[state.chosen?.layer].row;
   Object.assign(state, { name, net, drawn: picture.layers(net) });
-  const same = state.drawn.found.findIndex((layer) => layer.name === before?.name);
-  // to begin with, the end of stage 3: below it is all that the net is about
-  const layer =
-    same >= 0 ? same : state.drawn.found.findLastIndex((one) => /stage3/.test(one.name));
+  const { found } = state.drawn;
+  const same = found.findIndex(({ row }) => row.layer === before?.layer && row.op === before.op);
+  // to begin with, a layer whose paths show what the groups and the shuffle do
+  const last = found.findLastIndex(({ row }) => /^stage3/.test(row.layer) && row.op !== "add");
+  const layer = same >= 0 ? same : last;
   const { channels } = state.drawn.found[layer];
   state.chosen = { layer, channel: Math.min(state.chosen?.channel ?? 1, channels - 1) };
   run();
@@ -123,17 +124,15 @@ export function select(layer, channel) {
 function reach() {
   const { found } = state.drawn,
     layer = found[state.chosen.layer];
-  const count = (one) => `${state.lit[one.last].size} of ${one.channels} channels`;
+  const count = (one) => `${state.lit[one.last].size} of the ${one.channels} of ${one.name}`;
   if (layer.row.op === "image") return "This is the picture itself.";
-  const parts = [
-    `${[...new Set(layer.inputs)].map((n) => count(found[n])).join(" and ")} one layer back`,
-  ];
+  const parts = [...new Set(layer.inputs)].map((n) => count(found[n]));
   const stage = /^stage(\d)/.exec(layer.row.layer)?.[1];
   if (stage) {
     const start = found.findIndex((one) => one.row.layer.startsWith(`stage${stage}`));
     const before = found[Math.max(...found[start].inputs)];
     if (!layer.inputs.includes(found.indexOf(before)))
-      parts.push(`${count(before)} of what stage ${stage} is given`);
+      parts.push(`and so from ${count(before)}, where stage ${stage} begins`);
   }
   return `It is computed from ${parts.join(", ")}.`;
 }
@@ -146,8 +145,10 @@ function show() {
         ? state.gradients[last]
         : undefined,
   );
+  const { layer, channel } = state.chosen;
+  picture.enlarge($("large"), arrays[layer], channel);
   picture.paint($("channels"), state.net, state.drawn, arrays, state.lit, state.chosen);
-  costs.roof($("roof"), $("machine"), state.name, state.drawn.found[state.chosen.layer].row.layer);
+  costs.roof($("roof"), $("machine"), state.name, state.drawn.found[layer].row.layer);
 }
 
 // ---- backwards

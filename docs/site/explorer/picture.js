@@ -1,6 +1,7 @@
 // The picture of a net: every channel of every layer as a small square, and the paths between.
 
 import { sources } from "./net.js";
+import { split } from "./ops.js";
 
 const GAP = 4,
   LABEL = 13,
@@ -13,7 +14,7 @@ const BLUE = [0, 114, 178],
 
 const WORDS = {
   conv2d: "3×3 convolution",
-  pointwise_conv2d: "1×1 convolution",
+  pointwise_conv2d: "1×1",
   depthwise_conv2d: "3×3 depthwise",
   channel_shuffle: "channel shuffle",
   concat: "concat",
@@ -63,11 +64,20 @@ export function layers(net) {
   return { found, place };
 }
 
+// Its place and its operation, with the library's word for which of several it is.
 function name(row) {
-  const where = /^(stage\d\.\d+|conv5)/.exec(row.layer)?.[0];
+  const where = /^(stage\d\.\d+|conv5)/.exec(row.layer)?.[0] ?? "";
+  const which = /(compress|expand|branch\d)/.exec(row.layer)?.[0] ?? "";
   const groups = row.op === "pointwise_conv2d" && row.groups > 1 ? `, ${row.groups} groups` : "";
-  const stride = row.stride > 1 ? ", stride 2" : "";
-  return (where ? where + " " : "") + WORDS[row.op] + groups + stride;
+  const stride = row.op !== "avg_pool2d" && row.stride > 1 ? ", stride 2" : "";
+  return [where, which, WORDS[row.op] + groups + stride].filter(Boolean).join(" ");
+}
+
+// A label for layers that stand side by side; the place that they have in common comes first.
+function label(level) {
+  const names = [...new Set(level.map((layer) => layer.name))];
+  const where = /^stage\S+ /.exec(names[0])?.[0] ?? "";
+  return names.map((one, k) => (k ? one.replace(where, "| ") : one));
 }
 
 // Give every layer its place on a canvas so many pixels wide; returns the height.
@@ -168,14 +178,21 @@ export function paint(canvas, net, picture, arrays, lit, chosen) {
   bands(g, levels, width, colour("--band"));
   if (lit) ((g.strokeStyle = colour("--path")), connections(g, net, picture, lit));
   const look = { ground: rgb(colour("--ground")), path: colour("--path"), scale };
-  picture.found.forEach((layer, n) =>
-    squares(g, layer, arrays[n], lit?.[layer.last], look),
-  );
+  picture.found.forEach((layer, n) => squares(g, layer, arrays[n], lit?.[layer.last], look));
   g.font = `${beside ? 12 : 11}px system-ui, sans-serif`;
-  g.fillStyle = colour("--text");
   for (const level of levels) {
-    const text = [...new Set(level.map((layer) => layer.name))].join(" | ");
-    g.fillText(text, 2, level[0].y + (beside ? 10 : -3), beside ? GUTTER - 8 : width);
+    // beside the picture in two lines; above it, where lines pass behind, in one
+    const words = label(level),
+      lines = beside ? words : [words.join(" ")];
+    const y = level[0].y + (beside ? 10 - 6 * (lines.length - 1) : -4);
+    lines.forEach((text, k) => {
+      g.globalAlpha = 0.8;
+      g.fillStyle = colour("--ground");
+      if (!beside) g.fillRect(0, y - 10, g.measureText(text).width + 6, 13);
+      g.globalAlpha = 1;
+      g.fillStyle = colour("--text");
+      g.fillText(text, 2, y + 13 * k, beside ? GUTTER - 8 : width);
+    });
   }
   if (chosen) {
     const layer = picture.found[chosen.layer],
@@ -184,6 +201,15 @@ export function paint(canvas, net, picture, arrays, lit, chosen) {
     g.lineWidth = 3;
     g.strokeRect(x - 2, y - 2, layer.size + 3, layer.size + 3);
   }
+}
+
+// Draw one channel large; `values` is its layer's array.
+export function enlarge(canvas, values, channel) {
+  const layer = { row: {}, size: canvas.width - 1, channels: 1, across: 1, x: 1, y: 1 };
+  const one = values && split(values, channel, 1);
+  const style = getComputedStyle(canvas);
+  const look = { ground: rgb(style.getPropertyValue("--ground").trim()), scale: 1 };
+  squares(canvas.getContext("2d"), layer, one, null, look);
 }
 
 // Every other unit stands on a darker ground.

@@ -1,6 +1,6 @@
 """Train the explorer's nets with this library, and write what its page reads.
 
-    python docs/site/explorer/train.py          # some ten minutes on one core
+    python docs/site/explorer/train.py          # some minutes on one core
 
 Writes ``nets.json`` (the operations of each net, as the library traced them), ``weights.bin``
 (their weights and batch norm's statistics, float16, in the order of the operations) and
@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[2]))
+ROOT = HERE.parents[2]
+KEPT = ROOT / "build" / "explorer"  # trained nets, so that a stopped run goes on
+sys.path.insert(0, str(ROOT))
 
 import tinyshuffle as ts  # noqa: E402
 from tinyshuffle.backend import F  # noqa: E402
@@ -40,7 +42,7 @@ V1 = {
              4: (16, 64, 96, 112), 8: (16, 64, 96, 128)},
 }  # fmt: skip
 V2 = {"narrow": (16, 32, 48, 64), "wide": (24, 48, 72, 96)}  # stages 2, 3, 4 and conv5
-SIZES = 16, 16, 24, 24, 32, 32  # of the pictures, epoch by epoch: small ones first, to save time
+SIZES = 16, 16, 16, 24, 24, 32  # of the pictures, epoch by epoch: small ones first, to save time
 BATCH, LR = 64, 0.1
 
 
@@ -99,9 +101,12 @@ def nets() -> Iterator[tuple[str, dict[str, Any], Any]]:
             yield name, switches, partial(v2, width, shuffle)
 
 
-def trained(build: Any, train: Any) -> ts.nn.Module:
-    """A net that has learned."""
+def trained(build: Any, train: Any, saved: Path) -> ts.nn.Module:
+    """A net that has learned, now or at an earlier start."""
     net = build()
+    if saved.exists():
+        net.load_state_dict(ts.weights.read(saved))
+        return net
     net.initialise(np.random.default_rng(0))
     fast = ts.parallel.DataParallel(net)
     fast.train()
@@ -117,6 +122,7 @@ def trained(build: Any, train: Any) -> ts.nn.Module:
             opt.step()
             opt.zero_grad()
             step += 1
+    np.savez(saved, **net.state_dict())
     return net
 
 
@@ -200,9 +206,10 @@ def main() -> None:
 
     ts.set_num_threads(1)
     train, test = ts.data.load("shapes")
+    KEPT.mkdir(parents=True, exist_ok=True)
     entries, blocks, start, began = {}, [], 0, time.process_time()
     for name, switches, build in nets():
-        net = trained(build, train)
+        net = trained(build, train, KEPT / f"{name}.npz")
         state, table = halved(net), operations(net)
         right = ts.train.evaluate(net, test).accuracy
         block = [state[w].ravel() for row in table for w in row.pop("weights")]
@@ -213,7 +220,7 @@ def main() -> None:
         spent = time.process_time() - began
         print(f"{name}: {right:.1%}, {start} numbers, {spent:.0f} s", flush=True)
     np.concatenate(blocks).astype("<f2").tofile(HERE / "weights.bin")
-    known = {"classes": test.class_names, "mean": test.mean.tolist(), "std": test.std.tolist()}
+    known = {"classes": test.classes, "mean": test.mean.tolist(), "std": test.std.tolist()}
     text = json.dumps(known | {"nets": entries}, separators=(",", ":"))
     (HERE / "nets.json").write_text(text.replace('"v', '\n"v') + "\n", encoding="utf-8")
     first = [test.images[np.flatnonzero(test.labels == label)[0]] for label in range(10)]
