@@ -59,6 +59,7 @@ def main() -> None:
     if app.statuscode:
         sys.exit("Sphinx failed: see above")
     mathjax(HTML / "_static" / "mathjax")
+    shutil.copytree(HERE / "explorer", HTML / "explorer", ignore=shutil.ignore_patterns("*.py*"))
     (HTML / "_static" / "webpack-macros.html").unlink(missing_ok=True)  # no page: the theme's own
     wrong = links.check(HTML)
     print("\n".join(wrong))
