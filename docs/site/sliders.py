@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import ast
 import base64
+import contextlib
 import html
 import inspect
 import io
 import itertools
 import json
+import symtable
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 from joblib import Parallel, delayed
@@ -48,8 +50,8 @@ def write(books: Sequence[dict], folder: Path) -> dict[str, str]:
         for cell, source in zip(book["cells"], sources(book), strict=True)
         if source and "plots.slider(" in source[-1]
     ]
-    drawn = Parallel(n_jobs=-1)(delayed(draw)(source, folder / name) for name, source in cells)
-    return {name: markup(name, slider) for (name, _), slider in zip(cells, drawn, strict=True)}
+    found = Parallel(n_jobs=-1)(delayed(draw)(source, folder / name) for name, source in cells)
+    return {name: markup(name, slider) for (name, _), slider in zip(cells, found, strict=True)}
 
 
 def sources(book: dict) -> list[list[str]]:
@@ -69,17 +71,42 @@ def sources(book: dict) -> list[list[str]]:
 def needed(code: Sequence[str]) -> list[ast.stmt]:
     """The statements of the last cell, and before them those which bind a name that they use."""
     *before, last = (ast.parse(cell).body for cell in code)
-    kept, names = last, used(last)
-    for statement in reversed(list(itertools.chain(*before))):
-        if bound(statement) & names:
-            kept, names = [statement, *kept], names | used([statement])
+    kept: list[ast.stmt] = []
+    names: set[str] = set()
+    for statement in reversed([*itertools.chain(*before), *last]):
+        binds = bound(statement)
+        if statement in last or binds & names:
+            kept.insert(0, statement)
+            names = names - binds if made_anew(statement) else names
+            names |= used(statement)
     return kept
 
 
-def used(statements: Sequence[ast.stmt]) -> set[str]:
-    """Names that the statements read."""
-    nodes = itertools.chain(*map(ast.walk, statements))
-    return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+def used(statement: ast.stmt) -> set[str]:
+    """Names of the lesson that a statement reads; a function's own names are not among them."""
+    whole = symtable.symtable(ast.unparse(statement), "<lesson>", "exec")
+    names, tables = set(), [whole]
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        names |= {
+            symbol.get_name()
+            for symbol in table.get_symbols()
+            if symbol.is_referenced() and (table is whole or symbol.is_global())
+        }
+    return names
+
+
+def made_anew(statement: ast.stmt) -> bool:
+    """Whether what a statement binds is all its own, whatever stood there before."""
+    if isinstance(statement, ast.Assign):
+        return not any(
+            isinstance(node, ast.Attribute | ast.Subscript)
+            for target in statement.targets
+            for node in ast.walk(target)
+        )
+    kinds = ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom
+    return isinstance(statement, kinds)
 
 
 def bound(statement: ast.stmt) -> set[str]:
@@ -101,9 +128,19 @@ def bound(statement: ast.stmt) -> set[str]:
 # ---- its pictures
 
 
-def draw(code: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Run what a slider needs, draw each of its states, and return what a page has to know."""
-    found: list[dict[str, Any]] = []
+class Slider(NamedTuple):
+    """What a cell hands to ``plots.slider``."""
+
+    figure: Callable[..., Any]
+    alt: str
+    choices: dict[str, list[Any]]
+    start: dict[str, Any]
+    states: list[dict[str, Any]]
+
+
+def handed(code: Sequence[str]) -> Slider:
+    """Run what the slider of the last cell needs, and return what it is given."""
+    found: list[Slider] = []
 
     def slider(
         figure: Callable[..., Any],
@@ -113,30 +150,46 @@ def draw(code: Sequence[str], folder: Path) -> dict[str, Any]:
     ) -> None:
         parameters = inspect.signature(figure).parameters
         start = {name: parameters[name].default for name in choices}
-        alts = {}
-        folder.mkdir(parents=True)
-        for values in itertools.product(*choices.values()):
-            state = dict(zip(choices, values, strict=True))
-            if possible(**state):
-                data, about = _bundle(figure(**state), alt.format(**state))
-                picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
-                # the same pixels in half the bytes
-                place = folder / f"{key(state, choices)}.webp"
-                picture.convert("RGB").save(place, lossless=True, quality=100)
-                alts[key(state, choices)] = about["image/png"]["alt"]
-        labels = {name: list(values) for name, values in choices.items()}
-        found.append({"choices": labels, "start": key(start, choices), "states": alts})
+        every = itertools.product(*choices.values())
+        states = [dict(zip(choices, values, strict=True)) for values in every]
+        lists = {name: list(values) for name, values in choices.items()}
+        fits = [state for state in states if possible(**state)]
+        found.append(Slider(figure, alt, lists, start, fits))
 
     program = ast.Module(needed(code), type_ignores=[])
-    with mock.patch.object(plots, "slider", slider):
-        exec(compile(program, str(folder), "exec"), {"__name__": "__main__"})
+    silent = contextlib.redirect_stdout(io.StringIO())
+    with silent, mock.patch.multiple(plots, slider=slider, show=nothing, table=nothing):
+        exec(compile(program, "<lesson>", "exec"), {"__name__": "__main__"})
     (one,) = found
     return one
 
 
-def key(state: dict[str, Any], choices: dict[str, Sequence[Any]]) -> str:
+def nothing(*_: Any, **__: Any) -> None:
+    """What a cell shows beside its slider."""
+
+
+def draw(code: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Draw each state of a slider, and return what a page has to know."""
+    slider = handed(code)
+    folder.mkdir(parents=True)
+    alts = {}
+    for state in slider.states:
+        picture, alts[key(state, slider.choices)] = drawn(slider, state)
+        picture.save(folder / f"{key(state, slider.choices)}.webp", lossless=True, quality=100)
+    start = key(slider.start, slider.choices)
+    return {"choices": slider.choices, "start": start, "states": alts}
+
+
+def drawn(slider: Slider, state: dict[str, Any]) -> tuple[Image.Image, str]:
+    """The picture of a state as a notebook would show it, and its alternative text."""
+    data, about = _bundle(slider.figure(**state), slider.alt.format(**state))
+    picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+    return picture.convert("RGB"), about["image/png"]["alt"]
+
+
+def key(state: dict[str, Any], choices: dict[str, list[Any]]) -> str:
     """The name of a state: the place of each of its values among the choices."""
-    return "-".join(str(list(values).index(state[name])) for name, values in choices.items())
+    return "-".join(str(values.index(state[name])) for name, values in choices.items())
 
 
 def markup(name: str, slider: dict[str, Any]) -> str:

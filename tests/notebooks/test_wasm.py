@@ -50,7 +50,8 @@ def ran(tmp_path_factory) -> dict[str, dict[str, Any]]:
             shutil.copy(path, folder / f"{kind}-{number}.ipynb")
     done = subprocess.run(
         [node, HERE / "wasm.mjs", runtime(), HERE / "wasm_lessons.py",
-         f"{ROOT / 'tinyshuffle'}=/library/tinyshuffle", f"{folder}=/lessons"],
+         f"{ROOT / 'tinyshuffle'}=/library/tinyshuffle", f"{folder}=/lessons",
+         f"{HERE / 'no_matplotlib.py'}=/tests/no_matplotlib.py"],
         capture_output=True, text=True, encoding="utf-8", timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

@@ -51,7 +51,7 @@
   function cell(root, index) {
     const number = index + 1;
     const name = [...root.classList].find((one) => one.startsWith("tag_id-"));
-    const kept = `tinyshuffle ${name}`;
+    const kept = `tinyshuffle ${location.pathname} ${name}`;
     const shown = root.querySelector(".cell_input > *"); // the code, in colours
     const original = shown.querySelector("pre").textContent.replace(/\n$/, "");
     const stored = [...root.querySelectorAll(":scope > .cell_output")];
