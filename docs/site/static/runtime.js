@@ -13,7 +13,7 @@ export async function start(step, line) {
   }
   const python = await pyodide.loadPyodide({ indexURL: PYODIDE, stdout: line, stderr: () => {} });
   step("fetching NumPy and matplotlib");
-  await python.loadPackage(["numpy", "matplotlib"], { messageCallback: () => {} });
+  await python.loadPackage(["numpy", "matplotlib", "rich"], { messageCallback: () => {} });
   return {
     run: (code) => python.runPython(code),
     write: (path, bytes) => {

@@ -10,6 +10,7 @@
     const names = Object.keys(choices);
     const at = start.split("-").map(Number); // of each slider, the place of its value
     const image = place.closest(".cell").querySelector(".cell_output img");
+    const link = image.closest("a"); // to the picture alone
     const moved = Object.assign(document.createElement("p"), { className: "ts-unseen" });
     moved.setAttribute("role", "status"); // a screen reader reads what the picture now shows
     const controls = names.map(control);
@@ -57,6 +58,7 @@
       const state = at.join("-");
       image.src = new URL(`${place.dataset.cell}/${state}.webp`, pictures);
       image.alt = moved.textContent = states[state];
+      if (link) link.href = image.src;
       controls.forEach((one) => one.refresh());
     }
   }
