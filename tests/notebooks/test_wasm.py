@@ -28,8 +28,8 @@ LESSONS = [number for number in NUMBERS if number not in cells.NEEDS]
 """Those that the site offers to run."""
 SLOW = ["10"]  # trains two nets
 SOLUTIONS = [number for number in NUMBERS if number not in [*cells.EXERCISES_NEED, "07"]]
-"""Solutions of exercises, whose hidden tests the checks have to pass; the seventh's look at a figure,
-and there is no matplotlib in this Python."""
+"""Solutions of exercises, whose hidden tests the checks have to pass; the seventh look at figures,
+and this Python has no matplotlib."""
 
 
 def runtime() -> Path:

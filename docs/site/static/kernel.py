@@ -71,8 +71,8 @@ def run(number, code):
             if value is not None:
                 display(value)
     except BaseException as raised:
-        # of the traceback, what is below this file
-        trace = raised.__traceback__.tb_next if raised.__traceback__ else None
+        # of the traceback, what is below this file; nothing of what reads the code
+        trace = None if isinstance(raised, SyntaxError) else raised.__traceback__.tb_next
         error = "".join(traceback.format_exception(type(raised), raised, trace))
     finally:
         sys.stdout, sys.stderr = before
