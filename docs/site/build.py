@@ -102,8 +102,9 @@ def stage() -> None:
         if path in books:
             for cell in books[path]["cells"]:
                 prepare(cell, path, movable.get(cell["id"]))
-            if heading := cells.head(name(path)):
-                books[path]["cells"].insert(1, heading)
+            first = books[path]["cells"][0]
+            title, rest = "".join(first["source"]).split("\n\n", 1)
+            first["source"] = f"{title}{cells.head(name(path))}\n\n{rest}"
             place.write_text(json.dumps(books[path]), encoding="utf-8")
         else:
             place.write_text(mended(text, path), encoding="utf-8")

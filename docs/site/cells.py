@@ -44,25 +44,20 @@ def needs(page: str) -> str | None:
     )
 
 
-def head(page: str) -> dict | None:
-    """The cell below a notebook's title: what it needs, and where else it can be run.
+def head(page: str) -> str:
+    """What stands below a notebook's title: what it needs, and where else it can be run.
 
-    Colab and Binder run a repository of GitHub, whose name GitHub's own builds know. None if there
-    is nothing to say.
+    Colab and Binder run a repository of GitHub, whose name GitHub's own builds know.
     """
-    text = []
+    text = ""
     if (what := needs(page)) is not None:
-        text.append(f"```{{note}}\n{what}\n```")
+        text += f"\n\n```{{note}}\n{what}\n```"
     repository = os.environ.get("GITHUB_REPOSITORY")
-    if repository:
+    if repository and page.startswith("notebooks/"):
         colab = f"https://colab.research.google.com/github/{repository}/blob/main/{page}"
         binder = f"https://mybinder.org/v2/gh/{repository}/main?urlpath=lab/tree/{quote(page, '')}"
-        text.append(f"With all of Python, elsewhere: [Colab]({colab}), [Binder]({binder}).")
-    if not text:
-        return None
-    return {
-        "cell_type": "markdown", "id": "head", "metadata": {}, "source": "\n\n".join(text),
-    }  # fmt: skip
+        text += f"\n\nWith all of Python, elsewhere: [Colab]({colab}), [Binder]({binder})."
+    return text
 
 
 def pack(place: Path) -> None:

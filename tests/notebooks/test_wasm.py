@@ -87,6 +87,18 @@ def test_at_least_eleven_lessons_are_offered_and_the_others_say_what_they_need()
     assert cells.needs("docs/12-fold") is None
 
 
+def test_where_github_builds_a_lesson_links_to_colab_and_binder(monkeypatch):
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    assert cells.head("notebooks/03-a.ipynb") == ""
+    monkeypatch.setenv("GITHUB_REPOSITORY", "me/nets")
+    assert cells.head("notebooks/exercises/03-a.ipynb").strip() == (
+        "With all of Python, elsewhere: "
+        "[Colab](https://colab.research.google.com/github/me/nets/blob/main/notebooks/exercises/03-a"
+        ".ipynb), [Binder](https://mybinder.org/v2/gh/me/nets/main?urlpath=lab/tree/notebooks%2F"
+        "exercises%2F03-a.ipynb)."
+    )
+
+
 @pytest.mark.parametrize(("kind", "number"), QUICK)
 def test_every_cell_runs(ran, kind, number):
     found = ran[f"{kind}-{number}"]

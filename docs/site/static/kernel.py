@@ -46,6 +46,8 @@ def display(*values, metadata=None, raw=False):
     for value in values:
         if raw:
             say(data=value, metadata=metadata or {})
+        elif hasattr(value, "sentence"):  # a reply to an exercise
+            say(sentence=value.sentence)
         elif hasattr(value, "_repr_html_"):
             say(data={"text/html": value._repr_html_(), "text/plain": repr(value)}, metadata={})
         else:

@@ -4,12 +4,13 @@
 (() => {
   const here = document.currentScript.src;
   const PROGRESS = "tinyshuffle-course"; // where this browser keeps what course.check has noted
-  const FILE = ".tinyshuffle-course.json"; // what the notebooks call it
+  const FILE = "tinyshuffle-course.json"; // the notebooks' has a dot before it, as none is saved
   const STEPS = 3; // that worker.js tells while it loads
   let worker = null; // the Python that runs, or null
   let ready = null; // resolved as soon as it takes cells
   let waiting = null; // what the running cell's messages go to
   let running = false;
+  let stored = null; // the progress, where the browser does not keep it
 
   const cells = [...document.querySelectorAll("div.cell")]
     .filter((root) => root.querySelector(".cell_input pre"))
@@ -54,7 +55,7 @@
     const kept = `tinyshuffle ${location.pathname} ${name}`;
     const shown = root.querySelector(".cell_input > *"); // the code, in colours
     const original = shown.querySelector("pre").textContent.replace(/\n$/, "");
-    const stored = [...root.querySelectorAll(":scope > .cell_output")];
+    const before = [...root.querySelectorAll(":scope > .cell_output")];
     const output = make("div", { className: "ts-output", hidden: true });
     output.setAttribute("role", "log");
     const status = make("span", { className: "ts-status" });
@@ -73,7 +74,9 @@
     const bar = make("div", { className: "ts-bar" }, start, stop, edit, reset, loading, status);
     root.querySelector(".cell_input").after(bar, output);
 
-    const self = { root, number, name, output, loading, stop, bar, ran: null, code, say, begin, end };
+    const self = {
+      root, number, name, output, loading, stop, bar, ran: null, code, say, begin, end,
+    };
     const edited = recall(kept);
     if (edited !== null || name?.endsWith("-answer")) open(false, edited ?? original);
     if (edited !== null) reset.hidden = false;
@@ -89,9 +92,12 @@
 
     // let the code be written in
     function open(focus, text = original) {
-      area = make("textarea", { value: text, spellcheck: false, autocapitalize: "off", wrap: "off" });
+      const plain = { spellcheck: false, autocapitalize: "off", wrap: "off" };
+      area = make("textarea", { value: text, ...plain });
       area.setAttribute("autocorrect", "off");
-      area.setAttribute("aria-label", `Code of cell ${number}. Shift and Enter run it, Escape leaves it.`);
+      area.setAttribute(
+        "aria-label", `Code of cell ${number}. Shift and Enter run it, Escape leaves it.`,
+      );
       area.oninput = changed;
       area.onkeydown = key;
       fit();
@@ -118,9 +124,9 @@
         event.preventDefault();
         run(self);
       } else if (event.key === "Enter" && !event.isComposing) {
-        const before = area.value.slice(0, area.selectionStart).split("\n").at(-1);
+        const line = area.value.slice(0, area.selectionStart).split("\n").at(-1);
         event.preventDefault();
-        insert("\n" + before.match(/^ */)[0] + (/:\s*$/.test(before) ? "    " : ""));
+        insert("\n" + line.match(/^ */)[0] + (/:\s*$/.test(line) ? "    " : ""));
       } else if (event.key === "Tab" && !event.shiftKey) {
         event.preventDefault();
         insert("    ");
@@ -140,14 +146,14 @@
       if (area) area.value = original;
       if (area) fit();
       output.hidden = true;
-      stored.forEach((one) => (one.hidden = false));
+      before.forEach((one) => (one.hidden = false));
       reset.hidden = true;
       say();
       start.focus();
     }
 
     function begin() {
-      stored.forEach((one) => (one.hidden = true));
+      before.forEach((one) => (one.hidden = true));
       output.replaceChildren();
       output.hidden = false;
       reset.hidden = false;
@@ -180,7 +186,7 @@
         asked.say(one === asked ? "Running" : `Running cell ${one.number}, which comes before it`);
         if (await runOne(one)) continue;
         if (one === asked) asked.say("Ended with an error.");
-        else asked.say("Not run: ", make("a", { href: `#${one.root.id}`, textContent: `cell ${one.number}` }), " above ends with an error.");
+        else asked.say("Not run: ", link(one), " above ends with an error.");
         return;
       }
       asked.say("Done.");
@@ -190,6 +196,10 @@
       running = false;
       asked.stop.hidden = asked.loading.hidden = true;
     }
+  }
+
+  function link(one) {
+    return make("a", { href: `#${one.root.id}`, textContent: `cell ${one.number}` });
   }
 
   // Resolves when Python takes cells; it is started if there is none.
@@ -238,7 +248,9 @@
             one.output.append(...shape(data, one.output.lastElementChild));
             return;
           }
-          if (data.error) one.output.append(make("pre", { className: "ts-error", textContent: data.error }));
+          if (data.error) {
+            one.output.append(make("pre", { className: "ts-error", textContent: data.error }));
+          }
           if (data.progress) note(data.progress, one);
           one.ran = data.error ? null : code;
           resolve(!data.error);
@@ -252,7 +264,8 @@
   }
 
   // The elements of an output; text is added to the text before it.
-  function shape({ text, data, metadata }, last) {
+  function shape({ text, sentence, data, metadata }, last) {
+    if (sentence !== undefined) return [make("p", { textContent: sentence })];
     if (text !== undefined) {
       if (last?.className === "ts-text") {
         last.textContent += text;
@@ -273,7 +286,9 @@
   function halt() {
     worker?.terminate();
     forget();
-    const said = new Error("Stopped. What was computed is gone: the next run begins with the cells above.");
+    const said = new Error(
+      "Stopped. What was computed is gone: the next run begins with the cells above.",
+    );
     halt.reject(said);
     waiting?.broken(said);
   }
@@ -286,13 +301,15 @@
   // ---- the course's progress
 
   function note(text, one) {
-    if (!remember(PROGRESS, text)) one.say("This browser keeps nothing: save your progress as a file.");
+    if (remember(PROGRESS, text)) return;
+    stored = text;
+    one.say("This browser keeps nothing: save your progress as a file before you leave.");
   }
 
   const last = cells.find((one) => one.name === "tag_id-progress");
   last?.bar.append(
     button("Save as a file", () => {
-      const text = recall(PROGRESS);
+      const text = stored ?? recall(PROGRESS);
       if (text === null) {
         last.say("There is no progress yet: run a check first.");
         return;
@@ -303,7 +320,9 @@
       });
       link.click();
       URL.revokeObjectURL(link.href);
-      last.say(`Saved. Notebooks go on from it where it lies beside them, under the name ${FILE}.`);
+      last.say(
+        `Saved as ${FILE}. Notebooks go on from it if it lies beside them, named .${FILE}.`,
+      );
     }),
   );
 })();
