@@ -77,3 +77,15 @@ def test_a_bar_is_for_terminals_alone():
         text = screen.file.getvalue()
         assert ("[bold]reading" in text and "[3 s]" in text) == terminal
         assert terminal or not text.strip()
+
+
+def test_in_a_browser_which_has_no_threads_there_is_no_bar(monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("sys.platform", "emscripten")
+    monkeypatch.setattr("threading.Thread.start", start)
+    screen = console(file=io.StringIO(), force_terminal=True, width=60)
+    with bar(screen) as progress:
+        assert list(progress.track(range(3), description="drawing")) == [0, 1, 2]
+    assert not screen.file.getvalue().strip()

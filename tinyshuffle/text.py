@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +137,7 @@ def bar(screen: Console, *columns: Any) -> Progress:
     """
     from rich.progress import BarColumn, Progress, TextColumn
 
+    threads = sys.platform != "emscripten"  # in a browser none can be started to move the bar
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
@@ -146,5 +148,6 @@ def bar(screen: Console, *columns: Any) -> Progress:
         console=screen,
         transient=True,
         refresh_per_second=4,
-        disable=screen.quiet or not screen.is_terminal,
+        auto_refresh=threads,
+        disable=screen.quiet or not screen.is_terminal or not threads,
     )

@@ -26,9 +26,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SOURCE, HTML = ROOT / "build" / "site" / "source", ROOT / "build" / "site" / "html"
+PICTURES_OF_SLIDERS = SOURCE.parent / "sliders"
 sys.path[:0] = [str(HERE), str(ROOT)]
 
+import cells  # noqa: E402
 import links  # noqa: E402
+import sliders  # noqa: E402
 
 PAGES = ("README.md", "docs/*.md", "docs/course/*.md", "docs/results/*.md", "notebooks/**/*.ipynb")
 NOT_SHOWN = "docs/index.md", "docs/CHANGELOG.md"  # the site's first page is in their place
@@ -49,7 +52,7 @@ def main() -> None:
     from sphinx.application import Sphinx
 
     started = time.perf_counter()
-    for folder in (SOURCE, HTML):
+    for folder in (SOURCE, HTML, PICTURES_OF_SLIDERS):
         shutil.rmtree(folder, ignore_errors=True)
     stage()
     app = Sphinx(
@@ -60,6 +63,8 @@ def main() -> None:
         sys.exit("Sphinx failed: see above")
     mathjax(HTML / "_static" / "mathjax")
     shutil.copytree(HERE / "explorer", HTML / "explorer", ignore=shutil.ignore_patterns("*.py*"))
+    cells.pack(HTML / "_static" / "tinyshuffle.zip")
+    shutil.copytree(PICTURES_OF_SLIDERS, HTML / "_pictures")
     (HTML / "_static" / "webpack-macros.html").unlink(missing_ok=True)  # no page: the theme's own
     wrong = links.check(HTML)
     print("\n".join(wrong))
@@ -89,15 +94,19 @@ def pages() -> list[Path]:
 
 def stage() -> None:
     """Copy the pages and what they show, and write the API's."""
-    for path in pages():
+    texts = {path: path.read_text(encoding="utf-8") for path in pages()}
+    books = {path: json.loads(text) for path, text in texts.items() if path.suffix == ".ipynb"}
+    movable = sliders.write(list(books.values()), PICTURES_OF_SLIDERS)
+    for path, text in texts.items():
         place = SOURCE / name(path)
         place.parent.mkdir(parents=True, exist_ok=True)
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".ipynb":
-            book = json.loads(text)
-            for cell in book["cells"]:
-                prepare(cell, path)
-            place.write_text(json.dumps(book), encoding="utf-8")
+        if path in books:
+            for cell in books[path]["cells"]:
+                prepare(cell, path, movable.get(cell["id"]))
+            first = books[path]["cells"][0]
+            title, rest = "".join(first["source"]).split("\n\n", 1)
+            first["source"] = f"{title}{cells.head(name(path))}\n\n{rest}"
+            place.write_text(json.dumps(books[path]), encoding="utf-8")
         else:
             place.write_text(mended(text, path), encoding="utf-8")
     for pattern in PICTURES:
@@ -126,12 +135,16 @@ def copy(path: Path) -> None:
     shutil.copyfile(path, place)
 
 
-def prepare(cell: dict, path: Path) -> None:
-    """Mend a cell's links, and tell Sphinx the alternative text and the width of its picture."""
+def prepare(cell: dict, path: Path, slider: str | None) -> None:
+    """Mend a cell's links, tell Sphinx of its picture, give it its slider, and let scripts find it.
+
+    Of a picture Sphinx has to be told the alternative text and the width.
+    """
     text = "".join(cell["source"])
     if cell["cell_type"] == "markdown":
         cell["source"] = mended(text, path)
         return
+    cell["metadata"]["tags"] = [f"id-{cell['id']}"]  # a class of the cell in the page
     pictures = [output for output in cell["outputs"] if "image/png" in output.get("data", {})]
     shown = [output["metadata"]["image/png"] for output in pictures]
     if shown:
@@ -139,6 +152,10 @@ def prepare(cell: dict, path: Path) -> None:
         if "width" in shown[0]:
             image["width"] = f"{shown[0]['width']}px"
         cell["metadata"]["mystnb"] = {"image": image}
+    if slider:
+        cell["outputs"].append(
+            {"output_type": "display_data", "data": {"text/html": slider}, "metadata": {}}
+        )
 
 
 def mended(text: str, path: Path) -> str:

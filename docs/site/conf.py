@@ -2,6 +2,7 @@
 
 import re
 
+import cells
 import tex
 
 import tinyshuffle
@@ -67,6 +68,15 @@ def prepare(app, what, name, obj, options, lines):
     lines[:] = prepared
 
 
+def scripts(app, page, template, context, doctree):
+    """Give a notebook's page what moves its sliders and runs its cells."""
+    if page.startswith("notebooks/"):
+        app.add_js_file("sliders.js", loading_method="defer")
+        if cells.needs(page) is None:
+            app.add_js_file("run.js", loading_method="defer")
+
+
 def setup(app):
     """Let Sphinx call what is above."""
     app.connect("autodoc-process-docstring", prepare, priority=1)
+    app.connect("html-page-context", scripts)
