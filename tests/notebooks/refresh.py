@@ -6,6 +6,11 @@
 Each notebook's picture goes to docs/notebooks/. Use this rather than Jupyter's "save": it stores
 neither widgets, which are broken without a kernel, nor the version of Python, so that a notebook
 changes only where its content does.
+
+A cell whose output differs from run to run may have ``claims`` in its metadata: sentences that the
+text relies on, or that physics does (two threads are no slower than one), each with an expression
+that must be true. They are asked here only, so that nobody's notebook stops because a machine is
+busy. If one is false nothing is stored: run the lesson again on a quiet machine, or mend its text.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
@@ -34,13 +40,29 @@ def limit(path: Path) -> int:
     return 120 if path.name.startswith("12-") else 60
 
 
-def executed(path: Path) -> nbformat.NotebookNode:
-    """Return the notebook with the outputs of a clean kernel; the file is left as it is."""
+CLAIM = "claim"  # tag of a cell that is there while a notebook runs, and never stored
+
+
+def claimed(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """The cell, and behind it one that asks for its claims, if it has any."""
+    lines = [f"assert {test}, {said!r}" for said, test in cell.metadata.get("claims", {}).items()]
+    if not lines:
+        return [cell]
+    return [cell, nbformat.v4.new_code_cell("\n".join(lines), metadata={"tags": [CLAIM]})]
+
+
+def executed(path: Path, claims: bool = False) -> nbformat.NotebookNode:
+    """Return the notebook with the outputs of a clean kernel; the file is left as it is.
+
+    With ``claims`` a false one raises ``CellExecutionError``, whose text has its sentence.
+    """
     book = nbformat.read(path, as_version=4)
     for cell in book.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
             cell.metadata.pop("execution", None)
+    if claims:
+        book.cells = [part for cell in book.cells for part in claimed(cell)]
     NotebookClient(
         book,
         timeout=2 * limit(path),
@@ -49,6 +71,9 @@ def executed(path: Path) -> nbformat.NotebookNode:
         store_widget_state=False,
         extra_arguments=["--log-level=ERROR"],
     ).execute(env=os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"})
+    book.cells = [c for c in book.cells if CLAIM not in c.metadata.get("tags", [])]
+    for number, cell in enumerate((c for c in book.cells if c.cell_type == "code"), 1):
+        cell.execution_count = number
     book.metadata = nbformat.from_dict(METADATA)
     for output in outputs(book):
         output.get("data", {}).pop(WIDGET, None)
@@ -78,8 +103,8 @@ def cover_file(path: Path) -> Path:
 
 
 def refresh(path: Path) -> None:
-    """Run a notebook and put the result, and its picture, in their places."""
-    book = executed(path)
+    """Run a notebook and put the result, and its picture, in their places, if all claims hold."""
+    book = executed(path, claims=True)
     new = path.with_suffix(".tmp")
     new.write_text(nbformat.writes(book) + "\n", encoding="utf-8", newline="\n")
     os.replace(new, path)
@@ -94,7 +119,10 @@ def main() -> None:
     for i, path in enumerate(chosen, 1):
         print(f"{i} of {len(chosen)}: {path.name} …", end="", flush=True)
         start = time.perf_counter()
-        refresh(path)
+        try:
+            refresh(path)
+        except CellExecutionError as error:
+            sys.exit(f"\nError: {path.name} is not stored: {error.evalue or error.ename}\n{error}")
         took = time.perf_counter() - start
         over = f": OVER THE LIMIT of {limit(path)} s" if took > limit(path) else ""
         print(f" {took:.0f} s{over}, {path.stat().st_size / 1000:.0f} kB")

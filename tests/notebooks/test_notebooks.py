@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("nbclient", reason="the notebooks need: pip install jupyter ipywidgets")
 
 import nbformat  # noqa: E402
+from nbclient.exceptions import CellExecutionError  # noqa: E402
 from notebooks.refresh import (  # noqa: E402
     NOTEBOOKS,
     WIDGET,
@@ -19,6 +20,7 @@ from notebooks.refresh import (  # noqa: E402
     cover_file,
     executed,
     outputs,
+    refresh,
 )
 
 LONGEST_CELL = 25  # lines: a reader sees the mathematics, not plumbing
@@ -104,3 +106,41 @@ def test_a_stale_picture_is_noticed():
     after = before.copy()
     after[10:14, 5:30] = [0, 114, 178]  # one more bar
     assert _alike(before, before + 1) and not _alike(before, after)
+
+
+# ---- claims of measured cells, which are asked where outputs are stored
+
+
+def small_book(path, claims):
+    book = nbformat.v4.new_notebook()
+    cell = nbformat.v4.new_code_cell("one, two = 1.0, 2.0\none", metadata={"tags": [MEASURED]})
+    cell.metadata["claims"] = claims
+    book.cells = [cell, nbformat.v4.new_code_cell("two")]
+    nbformat.write(book, path)
+    return path
+
+
+def test_nothing_is_stored_that_a_claim_refuses(tmp_path):
+    path = small_book(tmp_path / "a.ipynb", {"two threads are no slower than one": "two <= one"})
+    before = path.read_bytes()
+    with pytest.raises(CellExecutionError, match="two threads are no slower than one"):
+        refresh(path)
+    assert path.read_bytes() == before
+    assert [o.data["text/plain"] for o in outputs(executed(path))] == ["1.0", "2.0"]
+
+
+def test_claims_leave_no_trace_in_what_is_stored(tmp_path):
+    path = small_book(tmp_path / "a.ipynb", {"one is no slower than two": "one <= two"})
+    book = executed(path, claims=True)
+    assert [c.execution_count for c in book.cells] == [1, 2]
+    assert [o.data["text/plain"] for o in outputs(book)] == ["1.0", "2.0"]
+
+
+@each_notebook
+def test_claims_are_sentences_about_what_is_measured(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if claims := cell.metadata.get("claims"):
+            assert MEASURED in cell.metadata["tags"], "of what never differs, assert it in the cell"
+            for said, test in claims.items():
+                assert len(said.split()) > 3
+                compile(test, said, "eval")
