@@ -7,10 +7,9 @@ Each notebook's picture goes to docs/notebooks/. Use this rather than Jupyter's 
 neither widgets, which are broken without a kernel, nor the version of Python, so that a notebook
 changes only where its content does.
 
-A cell whose output differs from run to run may have ``claims`` in its metadata: sentences that the
-text relies on, or that physics does (two threads are no slower than one), each with an expression
-that must be true. They are asked here only, so that nobody's notebook stops because a machine is
-busy. If one is false nothing is stored: run the lesson again on a quiet machine, or mend its text.
+What a lesson says of times is asserted in cells with Jupyter's tag ``raises-exception``. On a
+reader's machine such an assertion may fail: its sentence is shown, and the notebook runs on. Here
+it is refused: outputs that deny the text beside them are not stored.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+MAY_FAIL = "raises-exception"  # Jupyter's tag of a cell whose error does not stop a notebook
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -40,29 +39,13 @@ def limit(path: Path) -> int:
     return 120 if path.name.startswith("12-") else 60
 
 
-CLAIM = "claim"  # tag of a cell that is there while a notebook runs, and never stored
-
-
-def claimed(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
-    """The cell, and behind it one that asks for its claims, if it has any."""
-    lines = [f"assert {test}, {said!r}" for said, test in cell.metadata.get("claims", {}).items()]
-    if not lines:
-        return [cell]
-    return [cell, nbformat.v4.new_code_cell("\n".join(lines), metadata={"tags": [CLAIM]})]
-
-
-def executed(path: Path, claims: bool = False) -> nbformat.NotebookNode:
-    """Return the notebook with the outputs of a clean kernel; the file is left as it is.
-
-    With ``claims`` a false one raises ``CellExecutionError``, whose text has its sentence.
-    """
+def executed(path: Path) -> nbformat.NotebookNode:
+    """Return the notebook with the outputs of a clean kernel; the file is left as it is."""
     book = nbformat.read(path, as_version=4)
     for cell in book.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
             cell.metadata.pop("execution", None)
-    if claims:
-        book.cells = [part for cell in book.cells for part in claimed(cell)]
     NotebookClient(
         book,
         timeout=2 * limit(path),
@@ -71,9 +54,6 @@ def executed(path: Path, claims: bool = False) -> nbformat.NotebookNode:
         store_widget_state=False,
         extra_arguments=["--log-level=ERROR"],
     ).execute(env=os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"})
-    book.cells = [c for c in book.cells if CLAIM not in c.metadata.get("tags", [])]
-    for number, cell in enumerate((c for c in book.cells if c.cell_type == "code"), 1):
-        cell.execution_count = number
     book.metadata = nbformat.from_dict(METADATA)
     for output in outputs(book):
         output.get("data", {}).pop(WIDGET, None)
@@ -83,6 +63,11 @@ def executed(path: Path, claims: bool = False) -> nbformat.NotebookNode:
 def outputs(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     """Every output of every code cell."""
     return [o for cell in book.cells if cell.cell_type == "code" for o in cell.outputs]
+
+
+def denied(book: nbformat.NotebookNode) -> list[str]:
+    """What the text says, and the outputs deny: the sentences of the assertions that failed."""
+    return [o.evalue or o.ename for o in outputs(book) if o.output_type == "error"]
 
 
 def cover(book: nbformat.NotebookNode) -> bytes:
@@ -103,8 +88,16 @@ def cover_file(path: Path) -> Path:
 
 
 def refresh(path: Path) -> None:
-    """Run a notebook and put the result, and its picture, in their places, if all claims hold."""
-    book = executed(path, claims=True)
+    """Run a notebook and put the result, and its picture, in their places.
+
+    Raises
+    ------
+    ValueError
+        If its outputs deny its text; then the file is left as it is.
+    """
+    book = executed(path)
+    if sentences := denied(book):
+        raise ValueError(f"{path.name} is not stored, its text is denied: {'; '.join(sentences)}")
     new = path.with_suffix(".tmp")
     new.write_text(nbformat.writes(book) + "\n", encoding="utf-8", newline="\n")
     os.replace(new, path)
@@ -121,8 +114,8 @@ def main() -> None:
         start = time.perf_counter()
         try:
             refresh(path)
-        except CellExecutionError as error:
-            sys.exit(f"\nError: {path.name} is not stored: {error.evalue or error.ename}\n{error}")
+        except ValueError as error:
+            sys.exit(f" Error: {error}")
         took = time.perf_counter() - start
         over = f": OVER THE LIMIT of {limit(path)} s" if took > limit(path) else ""
         print(f" {took:.0f} s{over}, {path.stat().st_size / 1000:.0f} kB")
