@@ -95,6 +95,22 @@ def test_no_number_of_a_machine_is_negative():
     assert found.passes == 0 and min(found.call, found.multiply_add, found.packing) >= 0
 
 
+def test_no_class_multiplies_faster_than_the_machine():
+    """What the shapes would put above the peak goes into the other numbers."""
+    rng = np.random.default_rng(1)
+    peak, true = 1e11, np.array([2e-6, 1e-12, 1.5, 0.0])  # 20 times as fast as the peak
+    features = [
+        (1.0, *rng.uniform((1e5, 1e-6, 1e-7), (1e6, 1e-4, 1e-5)).tolist()) for _ in range(12)
+    ]
+    rows = [(f, float(true @ f)) for f in features]
+    assert calibrate.fit(rows).multiply_add == pytest.approx(1e-12, rel=1e-6)
+    assert calibrate.fit(rows, 2 / peak).multiply_add >= 2 / peak
+    slower = [(f, seconds + 3e-11 * f[1]) for f, seconds in rows]  # below it nothing changes
+    assert calibrate.fit(slower, 2 / peak).multiply_add == pytest.approx(3.1e-11, rel=1e-6)
+    still = [((1.0, 0.0, *f[2:]), seconds) for f, seconds in rows]  # a shuffle multiplies nothing
+    assert calibrate.fit(still, 2 / peak) == calibrate.fit(still)
+
+
 def test_a_machine_is_measured_for_every_class(monkeypatch):
     shapes = [s for s in calibrate._shapes() if s[0] <= 14 or s[1] == 3 or s[0] == 112]
     monkeypatch.setattr(calibrate, "_shapes", lambda: iter(shapes))
@@ -109,6 +125,7 @@ def test_a_machine_is_measured_for_every_class(monkeypatch):
     assert found.rates.keys() == set(CLASSES) and found.bandwidths[0][1] == 1e10
     for name, rates in found.rates.items():
         assert max(rates.call, rates.multiply_add, rates.passes, rates.packing) > 0, name
+        assert rates.multiply_add == 0 or rates.multiply_add >= 2 / found.peak, name
     assert Speeds.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 

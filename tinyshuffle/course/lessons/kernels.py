@@ -89,6 +89,76 @@ def _sizes(images: int, cores: int) -> list[int]:
     return sorted((images + i) // cores for i in range(cores))
 
 
+_Row = tuple[str, tuple[int, ...], int]
+OPERATIONS = ("conv", "batch_norm", "relu", "add", "norm_relu")  # a reply shows their places
+
+
+def _tables() -> list[tuple[list[_Row], int]]:
+    stretch = [("conv", (0,), 1), ("batch_norm", (1,), 2), ("relu", (2,), 3)]
+    return [
+        (stretch, 3),
+        ([*stretch, ("conv", (3,), 4), ("relu", (4,), 5)], 5),  # nothing is normalised there
+        ([("relu", (0,), 1), ("batch_norm", (1,), 2)], 2),  # the other way round
+        ([*stretch, ("add", (2, 3), 4)], 4),  # two read it
+        (stretch, 2),  # the caller gets it
+        ([*stretch[:2], ("add", (2, 0), 3), ("relu", (3,), 4)], 4),
+        ([*stretch[:2], ("conv", (0,), 6), ("batch_norm", (6,), 7), ("relu", (7,), 8),
+          ("relu", (2,), 9), ("add", (8, 9), 10)], 10),
+    ]  # fmt: skip
+
+
+def _allowed(
+    rows: list[_Row], output: int,
+    makers: tuple[str, ...] = ("batch_norm",), readers: tuple[str, ...] = ("relu",),
+    ask_rows: bool = True, ask_caller: bool = True,
+) -> list[tuple[int, int]]:
+    """The places of each pair that becomes one; what a mistake does not ask is left out."""
+    pairs = []
+    for i, (first, _, between) in enumerate(rows):
+        of = [j for j, (_, reads, _) in enumerate(rows) if between in reads]
+        if not of or first not in makers or rows[of[-1]][0] not in readers:
+            continue
+        if (len(of) == 1 or not ask_rows) and (between != output or not ask_caller):
+            pairs.append((i, of[-1]))
+    return pairs
+
+
+def _fused(rows: list[_Row], output: int, early: bool = False, **asked: Any) -> np.ndarray:
+    out: list[_Row | None] = list(rows)
+    for i, j in _allowed(rows, output, **asked):
+        row = "norm_relu", rows[i][1], rows[j][2]
+        out[i], out[j] = (row, None) if early else (None, row)
+    return _as_numbers([row for row in out if row is not None])
+
+
+def _rule(rows: list[_Row], output: int) -> np.ndarray:
+    return _fused(rows, output)
+
+
+def _kept(rows: list[_Row], output: int) -> np.ndarray:
+    """With the batch norm's row still there."""
+    fused = {rows[j]: ("norm_relu", rows[i][1], rows[j][2]) for i, j in _allowed(rows, output)}
+    return _as_numbers([fused.get(row, row) for row in rows])
+
+
+def _as_numbers(rows: Any) -> np.ndarray:
+    """(rows, 4): the operation's place, the buffer written, and those read, -1 for none."""
+    if isinstance(rows, np.ndarray):  # it is one already
+        return rows
+    out = []
+    for row in rows:
+        try:
+            operation, reads, write = row
+            first, second = [*reads, -1][:2]
+            out.append([OPERATIONS.index(operation), write, first, second])
+        except (TypeError, ValueError):
+            raise ValueError(
+                "each row is a triple (operation, buffers read, buffer written), and operations "
+                f"are {', '.join(OPERATIONS)}"
+            ) from None
+    return np.array(out)
+
+
 EXERCISES = (
     Exercise(
         key="12.1",
@@ -168,6 +238,33 @@ EXERCISES = (
                         for i in range(cores))),
             Mistake("the slices are not whole images",
                     lambda images, cores: [images / cores] * cores),
+        ),
+    ),
+    Exercise(
+        key="12.4",
+        title="A rule that fuses two rows",
+        name="fuse",
+        reference=_rule,
+        cases=_tables,
+        observe=_as_numbers,
+        section=10,
+        hints=(
+            "Note for each buffer which row writes it, and how many rows read it.",
+            "At each relu look at the row that writes what it reads. If that is a batch_norm, the "
+            "buffer has one reader and is not the output, put the new row here and drop that one.",
+        ),
+        mistakes=(
+            Mistake("another row reads what lies between, too, and now nobody writes it",
+                    lambda rows, output: _fused(rows, output, ask_rows=False)),
+            Mistake("the caller gets what lies between, and now nobody writes it",
+                    lambda rows, output: _fused(rows, output, ask_caller=False)),
+            Mistake("the new row stands in the place of the batch norm; it belongs where the "
+                    "ReLU was", lambda rows, output: _fused(rows, output, early=True)),
+            Mistake("the batch norm's own row is still there, and is done twice", _kept),
+            Mistake("only a batch norm can be fused with its ReLU, and no convolution",
+                    lambda rows, output: _fused(rows, output, makers=("batch_norm", "conv"))),
+            Mistake("an add reads other buffers, too: only a ReLU is fused",
+                    lambda rows, output: _fused(rows, output, readers=("relu", "add"))),
         ),
     ),
 )  # fmt: skip
