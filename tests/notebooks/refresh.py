@@ -6,6 +6,10 @@
 Each notebook's picture goes to docs/notebooks/. Use this rather than Jupyter's "save": it stores
 neither widgets, which are broken without a kernel, nor the version of Python, so that a notebook
 changes only where its content does.
+
+What a lesson says of times is asserted in cells with Jupyter's tag ``raises-exception``. On a
+reader's machine such an assertion may fail: its sentence is shown, and the notebook runs on. Here
+it is refused: outputs that deny the text beside them are not stored.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+MAY_FAIL = "raises-exception"  # Jupyter's tag of a cell whose error does not stop a notebook
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -60,6 +65,11 @@ def outputs(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return [o for cell in book.cells if cell.cell_type == "code" for o in cell.outputs]
 
 
+def denied(book: nbformat.NotebookNode) -> list[str]:
+    """What the text says, and the outputs deny: the sentences of the assertions that failed."""
+    return [o.evalue or o.ename for o in outputs(book) if o.output_type == "error"]
+
+
 def cover(book: nbformat.NotebookNode) -> bytes:
     """The picture of the cell with the tag ``cover``, or else the first picture."""
     cells = sorted(book.cells, key=lambda cell: "cover" not in cell.metadata.get("tags", []))
@@ -78,8 +88,16 @@ def cover_file(path: Path) -> Path:
 
 
 def refresh(path: Path) -> None:
-    """Run a notebook and put the result, and its picture, in their places."""
+    """Run a notebook and put the result, and its picture, in their places.
+
+    Raises
+    ------
+    ValueError
+        If its outputs deny its text; then the file is left as it is.
+    """
     book = executed(path)
+    if sentences := denied(book):
+        raise ValueError(f"{path.name} is not stored, as its text is denied: {'; '.join(sentences)}")
     new = path.with_suffix(".tmp")
     new.write_text(nbformat.writes(book) + "\n", encoding="utf-8", newline="\n")
     os.replace(new, path)
@@ -94,7 +112,10 @@ def main() -> None:
     for i, path in enumerate(chosen, 1):
         print(f"{i} of {len(chosen)}: {path.name} …", end="", flush=True)
         start = time.perf_counter()
-        refresh(path)
+        try:
+            refresh(path)
+        except ValueError as error:
+            sys.exit(f" Error: {error}")
         took = time.perf_counter() - start
         over = f": OVER THE LIMIT of {limit(path)} s" if took > limit(path) else ""
         print(f" {took:.0f} s{over}, {path.stat().st_size / 1000:.0f} kB")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import io
 import re
@@ -13,12 +14,15 @@ pytest.importorskip("nbclient", reason="the notebooks need: pip install jupyter 
 
 import nbformat  # noqa: E402
 from notebooks.refresh import (  # noqa: E402
+    MAY_FAIL,
+    METADATA,
     NOTEBOOKS,
     WIDGET,
     cover,
     cover_file,
     executed,
     outputs,
+    refresh,
 )
 
 LONGEST_CELL = 25  # lines: a reader sees the mathematics, not plumbing
@@ -66,6 +70,33 @@ def test_it_runs_and_shows_what_is_stored(path):
             assert _texts(old) == _texts(new), hint
             for before, after in zip(_pictures(old), _pictures(new), strict=True):
                 assert _alike(before, after), hint
+
+
+@each_notebook
+def test_what_may_fail_is_an_assertion_with_a_sentence(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if MAY_FAIL in cell.metadata.get("tags", []):
+            assert MEASURED in cell.metadata.tags
+            for node in ast.parse(cell.source).body:
+                assert isinstance(node, ast.Assert) and node.msg is not None, cell.source
+
+
+def test_outputs_that_deny_the_text_are_not_stored(tmp_path):
+    """And a cell behind them runs all the same, as it does for a reader."""
+    path = tmp_path / "00-claims.ipynb"
+    claim = nbformat.v4.new_code_cell(
+        'assert 96.1 < 49.7, "two threads take no longer than one"',
+        metadata={"tags": [MEASURED, MAY_FAIL]},
+    )
+    book = nbformat.v4.new_notebook(
+        metadata=METADATA, cells=[claim, nbformat.v4.new_code_cell("print(6 * 7)")]
+    )
+    nbformat.write(book, path)
+    before = path.read_bytes()
+    assert executed(path).cells[1].outputs[0].text == "42\n"
+    with pytest.raises(ValueError, match="00-claims.* denied: two threads take no longer than one"):
+        refresh(path)
+    assert path.read_bytes() == before
 
 
 def _texts(cell: nbformat.NotebookNode) -> list[str]:
