@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import tinyshuffle as ts  # noqa: E402
 from tinyshuffle.course import picture  # noqa: E402
 
-SIDE, EPOCHS, BATCH, RATE = 128, 12, 128, 0.1
+SIDE, SIZES, BATCH, RATE = 128, (16, 16, 16, 16, 32), 128, 0.15
 
 
 def photograph(path: str) -> np.ndarray:
@@ -34,24 +34,25 @@ def photograph(path: str) -> np.ndarray:
 
 
 def trained() -> ts.nn.Module:
-    """The net, with a rate that falls to zero along a cosine."""
+    """The net: small images first, as they cost less, and a rate that falls along a cosine."""
     train, test = (
         replace(part, mean=np.full(3, picture.MIDDLE), std=np.full(3, picture.SPREAD))
         for part in ts.data.load("cifar10")
     )
     net, loss = picture.net().initialise(0), ts.nn.CrossEntropyLoss()
     opt = ts.optim.SGD(net.parameters(), lr=RATE, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    steps = EPOCHS * ts.data.num_batches(len(train), BATCH)
+    steps = len(SIZES) * ts.data.num_batches(len(train), BATCH)
     step = 0
-    for epoch in range(EPOCHS):
-        for x, labels in ts.data.batches(train, BATCH, epoch=epoch):
+    for epoch, size in enumerate(SIZES):
+        for x, labels in ts.data.batches(train, BATCH, epoch=epoch, size=size):
             opt.lr = RATE / 2 * (1 + np.cos(np.pi * step / steps))
-            loss(net(x), labels)
+            value = loss(net(x), labels)
             net.backward(loss.backward())
             opt.step()
             opt.zero_grad()
             step += 1
-        print(f"epoch {epoch + 1}: {ts.train.evaluate(net, test).accuracy:.1%}", flush=True)
+        print(f"epoch {epoch + 1}: loss {value:.2f}", flush=True)
+    print(f"{ts.train.evaluate(net, test).accuracy:.1%} of the test images are right")
     return net
 
 

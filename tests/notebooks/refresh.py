@@ -97,7 +97,7 @@ def refresh(path: Path) -> None:
     """
     book = executed(path)
     if sentences := denied(book):
-        raise ValueError(f"{path.name} is not stored, as its text is denied: {'; '.join(sentences)}")
+        raise ValueError(f"{path.name} is not stored, its text is denied: {'; '.join(sentences)}")
     new = path.with_suffix(".tmp")
     new.write_text(nbformat.writes(book) + "\n", encoding="utf-8", newline="\n")
     os.replace(new, path)

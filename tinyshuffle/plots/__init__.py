@@ -36,12 +36,12 @@ from .units import unit
 
 __all__ = [
     "COLOURS", "KIND_STYLES", "LOSSES", "STYLES", "ablation", "accuracy_against_cost",
-    "accuracy_map", "against_the_clock", "boxes", "channel_ages", "channel_histograms", "compare",
-    "confusion", "connectivity", "cost", "cost_over_groups", "curves", "dataflow", "detection_curves",
-    "error_against_batch", "error_against_eps", "feature_maps", "feature_reuse", "filters",
-    "foretold", "guideline",
-    "kind_bars", "kind_shares", "layer_bars", "learning_curves", "memory", "memory_parts",
-    "number_grid", "precision_recall", "prediction", "reach", "receptive_fields", "roof",
-    "roofline", "samples", "search_front", "show", "slider", "sliding_window", "speed_bars",
-    "table", "tile_choices", "time_against_memory", "unit", "variance_estimates", "worst_images",
+    "accuracy_map", "against_the_clock", "boxes", "channel_ages", "channel_histograms",
+    "compare", "confusion", "connectivity", "cost", "cost_over_groups", "curves", "dataflow",
+    "detection_curves", "error_against_batch", "error_against_eps", "feature_maps",
+    "feature_reuse", "filters", "foretold", "guideline", "kind_bars", "kind_shares",
+    "layer_bars", "learning_curves", "memory", "memory_parts", "number_grid",
+    "precision_recall", "prediction", "reach", "receptive_fields", "roof", "roofline",
+    "samples", "search_front", "show", "slider", "sliding_window", "speed_bars", "table",
+    "tile_choices", "time_against_memory", "unit", "variance_estimates", "worst_images",
 ]  # fmt: skip

@@ -279,7 +279,7 @@ def dataflow(
     figure = lesson_figure(0.3 + 0.72 * (max(rows) + 1))
     axes = figure.subplots()
     for source, target, message in arrows:
-        start, end = np.array(places[source]), np.array(places[target])
+        start, end = places[source], places[target]
         axes.annotate(
             "", end, start, zorder=1,
             arrowprops={
@@ -289,8 +289,8 @@ def dataflow(
             },
         )  # fmt: skip
         if message:
-            axes.text(*(0.42 * start + 0.58 * end), message, ha="center", va="center", fontsize=9,
-                      color="black", zorder=2,
+            x, y = (0.42 * a + 0.58 * b for a, b in zip(start, end, strict=True))
+            axes.text(x, y, message, ha="center", va="center", fontsize=9, zorder=2,
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
     for name, (x, y) in places.items():
         tint = TINTS[1] if name in marked else "white"
