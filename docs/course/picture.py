@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import tinyshuffle as ts  # noqa: E402
 from tinyshuffle.course import picture  # noqa: E402
 
-SIDE, SIZES, BATCH, RATE = 128, (16, 16, 16, 16, 32), 128, 0.15
+SIDE, SIZES, BATCH, RATE = 128, (16, 16), 128, 0.15
 
 
 def photograph(path: str) -> np.ndarray:
