@@ -38,8 +38,8 @@ ELSEWHERE = {
     "bench/resolutions": "bench/test_nets.py: of which these are larger",
     "bench/search_space": "bench/test_search.py: what is drawn from it",
     "plots/cost guidelines": "plots/test_bench.py: figures of costs beside times",
-    "plots/batch_norm notebook plan reuse shares style teaching": "notebooks/test_notebooks.py, "
-    "notebooks/test_shown.py: what the lessons show",
+    "plots/batch_norm notebook pictures plan reuse shares style teaching": "notebooks/"
+    "test_notebooks.py, notebooks/test_shown.py: what the lessons show",
     "course/ask projects store": "course/test_exercises.py, course/test_score.py: what they say",
     # small, and used by all
     "cost/counting": "cost/test_profile.py: which adds up what it counts",

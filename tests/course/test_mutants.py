@@ -220,6 +220,15 @@ SAME = {
         "c2 = B * g // (hw * c1)",
         "return hw * (c1 + c2) + c1 * c2 // g",
     ],
+    # without marks; a sum has the sign of its mean; the first row's logarithms are 0; True is 1
+    "07.4": [
+        "axes.plot(range(len(rows)), np.median(ratios, axis=0))",
+        "against = np.log(ratios[:, 1:]).sum(axis=1)",
+        "against = np.log(ratios[:,]).mean(axis=1)",
+        "against = np.log(ratios[:, 0:]).mean(axis=1)",
+        "verdict = (against > 0).all() - int((against < 0).all())",
+        "verdict = int((against > 0).all()) - (against < 0).all()",
+    ],
     "08.1": ["m = c / 2"],
     "08.2": ["return np.arange(channels).reshape(2, -2).T.ravel()"],
     "10.1": [  # all of these have N rows

@@ -124,6 +124,10 @@ def test_08_which_net_is_the_fastest_on_the_gpu():
     near = {row[0]: float(row[3]) for row in rows if 140 <= int(row[1]) <= 149}
     assert len(near) == 4 and max(near, key=near.get) == "0.5 MobileNet V1"
     assert "four nets with 140 to 149 M, the fastest on the GPU is MobileNet V1" in prose("08")
+    fastest, second = sorted(rows, key=lambda row: -float(row[3]))[:2]
+    assert fastest[0] == "ShuffleNet V2 0.5x" and (fastest[3], second[3]) == ("417", "382")
+    assert 3.5 < int(second[1]) / int(fastest[1]) < 4
+    assert "is V2 0.5x, 417 batches to the 382 of the next" in prose("08")
 
 
 def test_10_only_the_linear_layer_does_not_shrink_with_the_image():

@@ -175,6 +175,29 @@ def test_number_grid_leaves_zeros_out():
     assert {"3", "7", "A", "B"} <= set(words) and "0" not in words
 
 
+def test_a_graph_shows_the_messages_and_which_arrows_carry_one():
+    places = {"x": (0, 0), "z": (1, 0), "y": (0, 1)}
+    figure = plots.dataflow(places, [("x", "y", "w dy"), ("z", "y", "")], marked=["x"])
+    words = texts(figure)
+    assert {"x", "z", "y", "w dy"} <= set(words)
+    arrows = [t.arrow_patch for t in figure.axes[0].texts if getattr(t, "arrow_patch", None)]
+    heavy, light = (arrow.get_linewidth() for arrow in arrows)
+    assert heavy > light
+    figure.draw_without_rendering()
+
+
+def test_a_map_of_both_signs_is_grey_where_it_is_zero():
+    signed = np.array([[-2.0, 0.0], [1.0, 0.5]])
+    maps = {"photo": np.zeros((2, 2, 3), np.uint8), "signed": signed, "positive": abs(signed)}
+    figure = plots.feature_maps(maps, columns=2, groups=[0, 1, 2])
+    images = figure.findobj(AxesImage)
+    assert [image.get_clim() for image in images[1:]] == [(-2, 2), (0, 2)]
+    assert set(maps) <= set(texts(figure))
+    frames = [axes.patches[0] for axes in figure.axes[:3]]
+    assert len({frame.get_linestyle() for frame in frames}) == 3  # not by colour alone
+    assert len({frame.get_edgecolor() for frame in frames}) == 3
+
+
 def test_cost_figures_draw():
     profile = ts.cost.profile("mobilenet_v1_x0_25")
     for figure in (

@@ -86,6 +86,15 @@ def test_panels_can_stand_below_each_other():
     assert len({round(axes.get_position().y0, 2) for axes in wide}) == 1
 
 
+def test_a_guideline_stands_beside_what_memory_access_foretells():
+    turns = [[1.0, 1.0], [2.0, 2.0], [2.0, 4.0], [4.0, 4.0]]
+    figure = plots.guideline(GUIDELINES["g1"], [Found("tinyshuffle", {"ARM x1": turns}, 0)])
+    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+    totals = [56 * 56 * (a + b) + a * b for a, b in ((32, 32), (22, 44), (13, 78), (9, 108))]
+    predicted = lines["predicted, if memory access were time"]
+    assert predicted == pytest.approx([totals[0] / total for total in totals])
+
+
 def test_every_family_is_drawn_though_there_are_more_than_colours():
     found = Rows([Row(net, [1e-3 * i] * 3, 10 + i, 20 - i, 1e-3 / i)
                   for i, net in enumerate(NETS, 1)], describe(1), [])  # fmt: skip

@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..cost import profile
+from ..cost import Row, profile
 from . import blocks
 from .blocks import Spec
 
-__all__ = ["GUIDELINES", "SIZE", "Column", "Guideline", "channels_of", "relative_multiply_adds"]
+__all__ = [
+    "GUIDELINES", "SIZE", "Column", "Guideline", "channels_of",
+    "relative_memory_access", "relative_multiply_adds",
+]  # fmt: skip
 
 SIZE = 56  # pixels a side, in all four tables
 ROUNDING = 0.06  # by how much the paper's own whole channels change the multiply-adds of a row
@@ -168,13 +171,28 @@ def relative_multiply_adds(column: Column) -> list[float]:
     >>> [round(x, 3) for x in relative_multiply_adds(GUIDELINES["g1"].columns[0])]
     [1.0, 0.989, 0.99, 0.949]
     """
-    counts = []
-    for spec in column.specs:
-        net = blocks.build(spec)
-        counts.append(profile(net, (1, SIZE, SIZE, channels_of(spec))).total.multiply_adds)
+    counts = [total.multiply_adds for total in _totals(column)]
     out = [count / counts[0] for count in counts]
     assert all(abs(x - 1) <= ROUNDING for x in out), (column.name, out)
     return out
+
+
+def relative_memory_access(column: Column) -> list[float]:
+    """Return the memory access of each row, by that of the first, as the cost model counts it.
+
+    >>> [round(x, 2) for x in relative_memory_access(GUIDELINES["g1"].columns[0])]
+    [1.0, 1.05, 1.41, 1.81]
+    """
+    counts = [total.memory_access for total in _totals(column)]
+    return [count / counts[0] for count in counts]
+
+
+def _totals(column: Column) -> list[Row]:
+    """What the cost model counts of each row's net."""
+    return [
+        profile(blocks.build(spec), (1, SIZE, SIZE, channels_of(spec))).total
+        for spec in column.specs
+    ]
 
 
 def channels_of(spec: Spec) -> int:

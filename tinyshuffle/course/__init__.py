@@ -8,10 +8,13 @@
 ``exercises`` lists what there is. A check calls the student's function on small inputs and compares
 with the library itself; nothing is run that the student did not write. Solutions are no part of
 the package.
+
+``photograph`` and ``tiny_net`` are what lessons 1 to 6 look at.
 """
 
 from __future__ import annotations
 
 from .ask import check, exercises, hint, progress
+from .picture import photograph, tiny_net
 
-__all__ = ["check", "exercises", "hint", "progress"]
+__all__ = ["check", "exercises", "hint", "photograph", "progress", "tiny_net"]

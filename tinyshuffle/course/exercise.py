@@ -187,7 +187,7 @@ def _where(exercise: Exercise, case: int) -> str:
 
 
 def _show_argument(value: Any) -> str:
-    if isinstance(value, list) and value and not isinstance(value[0], int | float | tuple):
+    if isinstance(value, list) and value and not isinstance(value[0], int | float | str | tuple):
         return "[" + ", ".join(type(v).__name__ for v in value) + "]"
     return getattr(value, "__name__", None) or repr(value)
 

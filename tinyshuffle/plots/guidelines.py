@@ -44,9 +44,11 @@ def guideline(table: Guideline, found: Sequence[Found], across: int = 3) -> Figu
     matplotlib.figure.Figure
         A panel a column. Dashed and grey what the paper published; with bars, in which half of the
         turns lie, what was measured here. All rows cost the same multiply-adds: if those were
-        time, all lines would be level.
+        time, all lines would be level; if memory access were, they would lie on the dotted one.
     """
     from matplotlib.figure import Figure
+
+    from ..bench.guideline_tables import relative_memory_access
 
     columns = [column for column in table.columns if column.name in found[0].seconds]
     across = min(across, len(columns))
@@ -61,6 +63,10 @@ def guideline(table: Guideline, found: Sequence[Found], across: int = 3) -> Figu
         axes.plot(
             rows, [speed / column.published[0] for speed in column.published], color="#777777",
             linestyle="--", marker="x", label="published (each panel's platform)",
+        )  # fmt: skip
+        axes.plot(
+            rows, [1 / memory for memory in relative_memory_access(column)], color="black",
+            linestyle=":", marker="+", label="predicted, if memory access were time",
         )  # fmt: skip
         for style, side in zip(_LINES, found, strict=False):
             speeds = [side.speed(column.name, row) for row in rows]

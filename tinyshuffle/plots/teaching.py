@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "connectivity",
+    "dataflow",
     "error_against_eps",
     "number_grid",
     "reach",
@@ -251,6 +252,54 @@ def reach(layers: Sequence[tuple[str, np.ndarray]], groups: int) -> Figure:
 
 
 # ---- gradients
+
+
+def dataflow(
+    places: Mapping[str, tuple[float, float]],
+    arrows: Sequence[tuple[str, str, str]],
+    marked: Sequence[str] = (),
+) -> Figure:
+    """Draw who is computed from whom, and what comes back along the same way.
+
+    Parameters
+    ----------
+    places : mapping of name to (column, row)
+        Row 0 is above. Names and messages may be formulas between dollars.
+    arrows : sequence of (name, name, message)
+        From what is used to what is made of it; with the message that the backward pass sends the
+        other way, or "" where none is to be shown. Arrows with a message are drawn heavily.
+    marked : sequence of str
+        Names that are drawn on a tint.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    columns, rows = zip(*places.values(), strict=True)
+    figure = lesson_figure(0.3 + 0.72 * (max(rows) + 1))
+    axes = figure.subplots()
+    for source, target, message in arrows:
+        start, end = places[source], places[target]
+        axes.annotate(
+            "", end, start, zorder=1,
+            arrowprops={
+                "arrowstyle": "-|>", "shrinkA": 14, "shrinkB": 14,
+                "color": COLOURS["vermilion"] if message else "#777777",
+                "linewidth": 1.6 if message else 0.8,
+            },
+        )  # fmt: skip
+        if message:
+            x, y = (0.42 * a + 0.58 * b for a, b in zip(start, end, strict=True))
+            axes.text(x, y, message, ha="center", va="center", fontsize=9, zorder=2,
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+    for name, (x, y) in places.items():
+        tint = TINTS[1] if name in marked else "white"
+        axes.text(x, y, name, ha="center", va="center", fontsize=11, zorder=3,
+                  bbox={"facecolor": tint, "edgecolor": "black", "linewidth": 0.8,
+                        "boxstyle": "round,pad=0.3"})  # fmt: skip
+    axes.set(xlim=(min(columns) - 0.5, max(columns) + 0.5), ylim=(max(rows) + 0.4, -0.4))
+    axes.set_axis_off()
+    return figure
 
 
 def error_against_eps(eps: np.ndarray, curves: Mapping[str, Sequence[float]]) -> Figure:

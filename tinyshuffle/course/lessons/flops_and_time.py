@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import sqrt
 from typing import Any
 
@@ -27,7 +28,7 @@ def _points(hw: int, c1: int, B: int, groups: list[int]) -> np.ndarray:
 
 
 def _of_figure(figure: Any) -> np.ndarray:
-    """The points (g, memory access) of a figure's only line."""
+    """The points of a figure's only line: (g, memory access), say."""
     from matplotlib import pyplot
     from matplotlib.figure import Figure
 
@@ -44,6 +45,91 @@ def _of_figure(figure: Any) -> np.ndarray:
 
 def _figure(points: Any) -> np.ndarray:
     return np.array(points, dtype=float)
+
+
+class _Stopwatch:
+    """Seconds of made-up runs on a machine that becomes slower and recovers.
+
+    Rows may be measured in any order: what a run takes depends on when it comes.
+    """
+
+    def __init__(self, work: dict[str, list[float]], pace: list[float]) -> None:
+        self.work, self.pace = work, pace
+        self.runs = dict.fromkeys(work, 0)
+
+    def __call__(self, row: str) -> float:
+        turn = sum(self.runs.values()) // len(self.work)  # by the clock, not by the row
+        nth, self.runs[row] = self.runs[row], self.runs[row] + 1
+        return self.pace[turn % len(self.pace)] * self.work[row][nth % len(self.work[row])]
+
+    def __repr__(self) -> str:
+        return "a stopwatch"
+
+
+def _measure(run: Callable[[str], float], rows: list[str], turns: int) -> np.ndarray:
+    """(turns, rows): seconds, all rows in each turn."""
+    return np.array([[run(row) for row in rows] for _ in range(turns)])
+
+
+def _of_times(
+    times: np.ndarray,
+    middle: Callable[..., Any] = np.median,
+    judged: Callable[[np.ndarray], np.ndarray] = lambda r: np.exp(np.log(r).mean(axis=1)),
+    sure: bool = True,
+) -> tuple[np.ndarray, int]:
+    """The points of the plot, and the verdict: 1, -1 or 0."""
+    ratios = times / times[:, :1]
+    points = np.column_stack([np.arange(times.shape[1]), middle(ratios, axis=0)])
+    against = judged(ratios[:, 1:])
+    if not sure:
+        against = np.median(against)[None]
+    return points, int((against > 1).all()) - int((against < 1).all())
+
+
+def _experiment(run: Any, rows: list[str], turns: int) -> tuple[np.ndarray, int]:
+    return _of_times(_measure(run, rows, turns))
+
+
+def _in_blocks(run: Any, rows: list[str], turns: int) -> tuple[np.ndarray, int]:
+    return _of_times(np.array([[run(row) for _ in range(turns)] for row in rows]).T)
+
+
+def _of_medians(run: Any, rows: list[str], turns: int) -> tuple[np.ndarray, int]:
+    times = _measure(run, rows, turns)
+    middle = np.median(times, axis=0)
+    return np.column_stack([np.arange(len(rows)), middle / middle[0]]), _of_times(times)[1]
+
+
+def _turned(run: Any, rows: list[str], turns: int) -> tuple[np.ndarray, int]:
+    times = _measure(run, rows, turns)
+    return _of_times(1 / times)
+
+
+def _experiment_with(**changes: Any) -> Callable[..., Any]:
+    return lambda run, rows, turns: _of_times(_measure(run, rows, turns), **changes)
+
+
+def _observed(result: Any) -> tuple[np.ndarray, Any]:
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        raise ValueError("a figure and a verdict are expected, return figure, verdict")
+    return _of_figure(result[0]), result[1]
+
+
+def _stopwatches() -> list[tuple[Any, ...]]:
+    """Against, for, undecided by the first turn or by a tie, and by the kind of mean."""
+    pace = [1.0, 4.0, 1.0, 2.0, 1.0, 3.0, 1.0]
+    holds = {"1:1": [2.0, 2.0, 2.2, 2.0, 2.0, 2.0, 2.0], "1:6": [2.6, 2.4, 2.9, 2.5, 2.3, 9.0, 2.7],
+             "1:12": [1.9, 2.2, 2.4, 2.1, 2.3, 2.6, 2.2]}  # fmt: skip
+    fails = {"g = 1": [3.0, 3.1, 3.0, 3.0, 3.3, 3.0], "g = 4": [2.0, 2.2, 2.9, 2.1, 2.2, 2.4]}
+    first = {"a": [1.0, 1.1, 1.0, 1.0, 1.2, 1.0], "b": [0.9, 1.2, 1.4, 1.3, 1.5, 1.1]}
+    above = {"a": [1.0, 1.1, 1.0, 1.0, 1.2, 1.0], "b": [1.3, 1.2, 1.0, 1.1, 1.5, 1.1]}
+    below = {"a": [1.3, 1.2, 1.0, 1.1, 1.5, 1.1], "b": [1.0, 1.1, 1.0, 1.0, 1.2, 1.0]}
+    skewed = {"one": [1.0] * 6, "two": [4.0, 2.5, 3.0, 4.4, 2.2, 3.5],
+              "three": [0.2, 0.3, 0.25, 0.2, 0.4, 0.25]}  # fmt: skip
+    return [
+        (_Stopwatch(work, pace), list(work), len(work[next(iter(work))]))
+        for work in (fails, holds, first, above, below, skewed)
+    ]
 
 
 EXERCISES = (
@@ -134,6 +220,38 @@ EXERCISES = (
                         [[g, hw * (c1 + B * g / (hw * c1)) + B * g / hw] for g in groups])),
             Mistake("x and y are swapped: the groups run along x",
                     lambda *a: _points(*a)[:, ::-1]),
+        ),
+    ),
+    Exercise(
+        key="07.4",
+        title="An experiment, with a plot and a verdict",
+        name="experiment",
+        reference=_experiment,
+        cases=_stopwatches,
+        outputs=("figure", "verdict"),
+        observe=_observed,
+        section=3,
+        hints=(
+            "Two loops: over the turns, and within a turn over the rows. Divide by the first row's "
+            "time of the same turn before anything is averaged.",
+            "ratios = times / times[:, :1]; draw their median over the turns; the verdict asks "
+            "whether the geometric mean of each turn's ratios, but the first row's, is above 1 in "
+            "all turns, below 1 in all, or neither.",
+        ),
+        mistakes=(
+            Mistake("each row is measured to its end before the next one begins, so a slow minute "
+                    "falls on one row alone: take all rows in each turn", _in_blocks),
+            Mistake("the medians of the times are divided; divide within each turn, where both "
+                    "were slowed alike, and take the median of the ratios", _of_medians),
+            Mistake("the ratio is upside down: a row's time by the first one's", _turned),
+            Mistake("it is the mean of the turns, which one disturbed turn moves; take the median",
+                    _experiment_with(middle=np.mean)),
+            Mistake("the fastest turn is taken; it says how fast a row can be, the median how fast "
+                    "it is", _experiment_with(middle=np.min)),
+            Mistake("the verdict follows from the middle turn alone; one turn on the other side of "
+                    "1 makes it too close to call", _experiment_with(sure=False)),
+            Mistake("the mean of ratios is the geometric one: half as long and twice as long are "
+                    "no change", _experiment_with(judged=lambda r: r.mean(axis=1))),
         ),
     ),
 )  # fmt: skip
