@@ -94,7 +94,7 @@ OPERATIONS = ("conv", "batch_norm", "relu", "add", "norm_relu")  # a reply shows
 
 
 def _tables() -> list[tuple[list[_Row], int]]:
-    stretch = [("conv", (0,), 1), ("batch_norm", (1,), 2), ("relu", (2,), 3)]
+    stretch: list[_Row] = [("conv", (0,), 1), ("batch_norm", (1,), 2), ("relu", (2,), 3)]
     return [
         (stretch, 3),
         ([*stretch, ("conv", (3,), 4), ("relu", (4,), 5)], 5),  # nothing is normalised there
