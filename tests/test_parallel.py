@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import tinyshuffle as ts
-from tinyshuffle import TinyshuffleError, nn
+from tinyshuffle import TinyshuffleError, nn, parallel
 from tinyshuffle.backend import F
 
 SLICES = (1, 2, 3, 5)
@@ -953,3 +953,10 @@ def test_what_is_no_batch_and_no_net_is_refused(call, words):
 
 
 IMAGES = np.ones((2, 8, 8, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("side", "images"), [(8, 512), (32, 32), (64, 8), (128, 4), (224, 4), (256, 4), (512, 1)]
+)
+def test_large_images_go_by_fours_in_evaluation(side, images):
+    assert parallel._chunk((99, side, side, 3)) == images

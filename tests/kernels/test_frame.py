@@ -37,7 +37,7 @@ def geometries(draw):
 
 def normal(seed, *shapes):
     rng = np.random.default_rng(seed)
-    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    return tuple(rng.standard_normal(shape).astype(np.float32) for shape in shapes)
 
 
 def norm(seed, c, relu=True, shuffle=1):
