@@ -39,7 +39,7 @@ from .config import Config, load_data
 from .evaluation import Evaluation, evaluate
 from .groups import Groups, optimizer
 from .progress import Progress
-from .record import SUMS, Result
+from .record import SUMS, Result, tested
 from .report import write_report
 from .signals import Interrupted, Signals
 from .transfer import begin_with, held, hold
@@ -178,13 +178,13 @@ class Trainer:
         fits = fitting(config, self.side, self.full, self.pace, self.seconds)
         self._begin_plan(*self._first(fits))
 
-    def _plan_again(self, step: float, test: float) -> None:
+    def _plan_again(self, step: float, test: float | None) -> None:
         """Fit the rest of the run into the rest of the time, if the machine's speed has changed.
 
         Parameters
         ----------
         step, test : float
-            Seconds of a step and of the test of the epoch that has just ended.
+            Seconds of a step and of the test of the epoch that has just ended; None: it had none.
         """
         if self.pace is None or self._ended or self.epoch == self.epochs:
             return
@@ -463,10 +463,9 @@ class Trainer:
         batches = self._batches(self.epoch, 0, size)
         update_bn(net, itertools.islice(batches, -(-SEEN // self.config.batch_size)), self._held)
 
-    def _finish_epoch(self, signals: Signals) -> None:
-        """Evaluate, then let the epoch and its row enter the checkpoint together."""
+    def _test(self, signals: Signals, size: int) -> Evaluation:
+        """Evaluate what the epoch has come to."""
         self.progress.evaluating()
-        size, begun = self.sizes[self.epoch], self.seconds
         self._update_bn(self._tested_net, size)
         test = evaluate(
             self._tested_net,
@@ -477,9 +476,22 @@ class Trainer:
         )
         if not math.isfinite(test.loss):
             raise self._diverged(f"the test loss became {test.loss} after", -1)
-        self.tested = test
+        return test
+
+    def _is_tested(self) -> bool:
+        """Whether the epoch that has just been trained is tested: every few, and the last one."""
+        done = self.epoch + 1
+        if done % self.config.test_interval == 0 or done == self.epochs:
+            return True
+        # it is the last one, too, if it was cut short, or there is no time for another
+        cut = self.step < self.steps_per_epoch
+        return cut or self.seconds + self._least > OVERRUN * self.config.seconds
+
+    def _finish_epoch(self, signals: Signals) -> None:
+        """Evaluate, if it is time; then let the epoch and its row enter the checkpoint together."""
+        size, begun, sums = self.sizes[self.epoch], self.seconds, self.sums
+        self.tested = self._test(signals, size) if self._first(self._is_tested()) else None
         self._tick()
-        sums = self.sums
         row = {
             "epoch": self.epoch + 1,
             "step": self._steps_done,
@@ -487,21 +499,23 @@ class Trainer:
             "lr": self._lr(self._steps_done - 1),
             "train_loss": sums["loss"] / sums["images"],
             "train_accuracy": sums["right"] / sums["images"],
-            "test_loss": test.loss,
-            "test_accuracy": test.accuracy,
+            "test_loss": None if self.tested is None else self.tested.loss,
+            "test_accuracy": None if self.tested is None else self.tested.accuracy,
             "images_per_second": sums["images"] / sums["seconds"],
             "step_seconds": sums["step_seconds"],
             "seconds": self.seconds,
         }
         row = self._first(row)
         # The best is sought among the epochs at the size that the net is meant for.
-        rivals = [r["test_accuracy"] for r in self.rows if r["size"] == self.sizes[-1]]
-        best = size == self.sizes[-1] and test.accuracy > max(rivals, default=-1.0)
+        best = size == self.sizes[-1] and self.tested is not None
+        if best and (rivals := [r["test_accuracy"] for r in self._rivals]):
+            best = row["test_accuracy"] > max(rivals)
         before = self.rows[-1]["step"] if self.rows else 0
         self.rows.append(row)
         self.epoch, self.step = self.epoch + 1, 0
         self.sums = dict.fromkeys(sums, 0)
-        self._plan_again(sums["seconds"] / (row["step"] - before), row["seconds"] - begun)
+        test = None if self.tested is None else row["seconds"] - begun
+        self._plan_again(sums["seconds"] / (row["step"] - before), test)
         self.save(best)
         self.write_log()
         self._tick()
@@ -514,14 +528,25 @@ class Trainer:
         return self.net if self.average is None else self.average.net
 
     @property
+    def _rivals(self) -> list[dict[str, Any]]:
+        """The tested epochs at the size that the net is meant for."""
+        rows = tested(self.rows)
+        return [row for row in rows if row["size"] == self.sizes[-1]]
+
+    @property
     def _ended(self) -> str:
-        """Why the run is over before its last epoch, if it is: a function of the rows alone."""
-        if not self.rows or self.rows[-1]["step"] == self.total_steps:
+        """Why the run is over before its last epoch, if it is: a function of the rows alone.
+
+        It never is after an epoch that was not tested.
+        """
+        if tested(self.rows[-1:]) == [] or self.rows[-1]["step"] == self.total_steps:
             return ""
-        patience = self.config.early_stop
-        tests = [row["test_accuracy"] for row in self.rows if row["size"] == self.sizes[-1]]
-        if patience and tests and len(tests) - 1 - tests.index(max(tests)) >= patience:
-            return f"stopped early: not better for {plural(patience, 'epoch')}"
+        if self.config.early_stop and (rivals := self._rivals):
+            best = max(rivals, key=lambda row: row["test_accuracy"])  # the first one
+            later = self.rows[best["epoch"] :]
+            age = sum(row["size"] == self.sizes[-1] for row in later)
+            if age >= self.config.early_stop:
+                return f"stopped early: not better for {plural(age, 'epoch')}"
         # shorter than planned, or there is no time for another one
         short = self.rows[-1]["step"] < self.begun + (
             (self.epoch - self.planned_at) * self.steps_per_epoch

@@ -97,7 +97,8 @@ def read_rows(run: Path, measure: str = CLASSIFIER.measure) -> list[dict[str, An
     try:
         lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
-        if not all(isinstance(row[measure], float) for row in rows):
+        # an epoch may have been left untested, the last one not
+        if not all(isinstance(row[measure], float | None) for row in rows):
             raise ValueError(f"{measure} is no number")
         return rows
     except OSError:
@@ -116,7 +117,7 @@ def measured(run: Path, config: Settings, kind: Kind = CLASSIFIER) -> dict[str, 
     rows = read_rows(run, kind.measure)
     fields = config.to_dict()  # with a limit of time the epochs are not known
     whole = fields.get("time_budget") is None and not fields.get("early_stop")
-    if len(rows) < (config.epochs if whole else 1):
+    if len(rows) < (config.epochs if whole else 1) or rows[-1][kind.measure] is None:
         raise TinyshuffleError(
             f"{run / 'log.jsonl'} is not complete: make room or mend the permissions, and give the "
             "same command again"
@@ -278,7 +279,8 @@ def _watched(
     def look() -> None:
         for run, config in runs:
             rows = rows_of(run)
-            if run not in ended and len(rows) == config.epochs:
+            whole = len(rows) == config.epochs and rows[-1][kind.measure] is not None
+            if run not in ended and whole:
                 ended.add(run)
                 screen.print(f"{run.name}: {100 * rows[-1][kind.measure]:.2f} %")
         text = f"{len(ended)}/{plural(len(runs), 'training')}"
