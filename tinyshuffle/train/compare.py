@@ -143,7 +143,8 @@ def pairs(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
 
     Runs are of one setting if their configurations differ in nothing but seed, threads, place of
     the data and how often they are tested. Those that were tested with other images than most are
-    left out, and so are runs that are not finished. There are no lines if no two settings share two seeds.
+    left out, and so are runs that are not finished. There are no lines if no two settings share two
+    seeds.
     """
     by_images: dict[str, list[RunLog]] = {}
     for run in runs:
