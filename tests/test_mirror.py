@@ -27,6 +27,7 @@ ELSEWHERE = {
     # a run, a benchmark, a figure is tested as a whole
     "train/budget config directory loop progress record signals": "train/test_run.py: what runs "
     "leave, how they stop, that they continue",
+    "train/rank_checks": "test_ranks.py: ranks that differ, and resumed with other ranks",
     "train/evaluation verify": "train/test_run.py: a test, and what a checkpoint must hold",
     "detect/config init saved": "detect/test_trainer.py: what a run is, begins with and leaves",
     "bench/progress startup worker": "bench/test_run.py: each command and its workers, once",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -12,7 +15,9 @@ from typing import IO
 from .errors import TinyshuffleError
 from .text import shown
 
-__all__ = ["atomic_write", "expand", "installed"]
+__all__ = ["atomic_write", "expand", "installed", "is_leftover"]
+
+DAY = 86_400.0  # seconds
 
 
 def expand(path: str | os.PathLike[str], name: str = "") -> Path:
@@ -46,7 +51,10 @@ def expand(path: str | os.PathLike[str], name: str = "") -> Path:
 def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
     """A file to write bytes to that takes the place of ``path`` only when it is complete.
 
-    If writing fails, for want of space say, ``path`` is as it was and nothing is left beside it.
+    Several processes or threads may write the same file: it is what one of them wrote. If writing
+    fails, for want of space say, ``path`` is as it was and nothing is left beside it. A process
+    that is killed leaves what it has written under a name that nobody reads; whoever writes the
+    same file a day later deletes it.
 
     Raises
     ------
@@ -54,9 +62,11 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
         If the file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")  # the same directory, so the same file system
+    # the same directory, so the same file system; a name that no other writer has
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        _sweep(path)
+        with open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -69,6 +79,23 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
                 "before is untouched: make room or mend the permissions"
             ) from error
         raise
+
+
+def is_leftover(name: str, of: str) -> bool:
+    """Tell whether a file's name is that of a file ``of`` whose writer was killed.
+
+    >>> is_leftover(".last.npz.0a1b2c3d.tmp", "last.npz"), is_leftover("last.npz", "last.npz")
+    (True, False)
+    """
+    return name.startswith(f".{of}.") and name.endswith(".tmp")
+
+
+def _sweep(path: Path) -> None:
+    """Delete what killed writers of the file have left; one at work has written lately."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError):  # another writer sweeps too
+            if time.time() - left.stat().st_mtime > DAY:
+                left.unlink()
 
 
 def installed(package: str) -> bool:

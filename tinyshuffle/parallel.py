@@ -34,7 +34,7 @@ from .plan import NoPlan, Plan, Player, cut, fuse, large, place, states, trace, 
 from .ranks import Ranks, current
 from .values import flags, whole
 
-__all__ = ["DataParallel", "get_num_threads", "set_num_threads", "usable_cores"]
+__all__ = ["DataParallel", "cores_of", "get_num_threads", "set_num_threads", "usable_cores"]
 
 _num_threads: int | None = None
 _SHAPES = 8  # of batches whose players are kept; each has memory of its own
@@ -42,8 +42,14 @@ _KEPT = 3  # states of a net whose plans are kept: in training, in evaluation, a
 
 
 def get_num_threads() -> int:
-    """Return how many cores a net may use: :func:`usable_cores`, unless set."""
-    return usable_cores() if _num_threads is None else _num_threads
+    """Return how many cores a net may use, unless set: :func:`usable_cores`.
+
+    Of several ranks on a machine (:func:`tinyshuffle.ranks.ranks`) each has its share of these.
+    """
+    if _num_threads is not None:
+        return _num_threads
+    ranks = current()
+    return usable_cores() if ranks is None else max(1, cores_of(ranks) // ranks.here)
 
 
 def set_num_threads(n: int | None) -> None:
@@ -68,9 +74,20 @@ def usable_cores() -> int:
     Those that it may run on, or what a container's share of time (its cgroup) comes to, if that is
     less.
     """
+    return _cores(_allowed())
+
+
+def cores_of(ranks: Ranks) -> int:
+    """Return how many cores all ranks of this machine together may keep busy."""
+    usable = usable_cores()
+    # a container's share of time is for all of them; else each may have cores of its own
+    return usable if usable < _allowed() else ranks.cores
+
+
+def _allowed() -> int:
     if hasattr(os, "sched_getaffinity"):
-        return _cores(len(os.sched_getaffinity(0)))
-    return _cores(os.cpu_count() or 1)
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @cache  # reading a container's share takes longer than a layer, and it is given for good

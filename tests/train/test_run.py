@@ -1087,7 +1087,7 @@ def begun(runs, name="a"):
     for path in result.run.iterdir():
         if path.name not in ("config.json", "machine.json", ".lock"):
             path.unlink()
-    (result.run / ".next.npz.tmp").write_bytes(b"PK")
+    (result.run / ".next.npz.0a1b2c3d.tmp").write_bytes(b"PK")
     return result.run
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ from train import tiny_run
 from tinyshuffle import data, models
 from tinyshuffle.cli import cli
 from tinyshuffle.errors import TinyshuffleError
-from tinyshuffle.train import sweep
+from tinyshuffle.train import sweep, trainings
 from tinyshuffle.train.sweep import Outcome, Sweep, read_over
 
 RECIPE = """
@@ -125,6 +126,85 @@ def test_entries_of_the_variant_are_fields(recipe, tmp_path):
 def test_fields_that_cannot_be_read(texts, words):
     with pytest.raises(TinyshuffleError, match=words):
         read_over(texts)
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("lr", ["0.1", "0.10"]),
+        ("lr", ["0.2", "1e-1", "0.1"]),
+        ("lr", [0.1, "0.1"]),
+        ("cutout", ["2", "02"]),
+        ("whiten", ["yes", "true"]),
+        ("alternate", ["no", "none"]),  # which is no if it is not set
+        ("bias_lr", ["1", "none"]),
+        ("sizes", ["4,8", "[4, 8]"]),
+        ("time_budget", ["60s", "1m"]),
+        ("variant.se", ["on", "1"]),
+    ],
+)
+def test_a_setting_written_in_two_ways_is_one(recipe, tmp_path, field, values):
+    words = rf"{field}=.* and {field}=.* are the same training: leave one of them out"
+    with pytest.raises(TinyshuffleError, match=words):
+        sweep(recipe, {field: values, "ema": ["0", "0.9"]}, runs_dir=tmp_path, quiet=True)
+    assert not list(tmp_path.glob("sweep-*"))
+
+
+@pytest.mark.parametrize(
+    ("field", "advice"),
+    [
+        ("threads", "give --threads for all"),
+        ("data_dir", "give --data-dir for all"),
+        ("backend", "write one into the recipe"),
+        ("strict", "write it into the recipe"),
+        ("sync_bn", "no effect without ranks"),
+    ],
+)
+def test_fields_that_change_nothing(recipe, field, advice):
+    with pytest.raises(TinyshuffleError, match=f"--over {field} changes nothing .*{advice}"):
+        sweep(recipe, {"lr": ["0.1"], field: ["1", "2"]}, quiet=True)
+
+
+@pytest.mark.parametrize(
+    "limit", [{"early_stop": 1, "epochs": 9}, {"time_budget": "3s", "epochs": None}]
+)
+def test_runs_whose_epochs_are_not_known_before_are_trained_once(
+    recipe, tmp_path, monkeypatch, capsys, limit
+):
+    """Their last epoch is the one after which they ended, and not that of the configuration."""
+    path = Path(recipe)
+    lines = [line for line in RECIPE.splitlines() if "epochs" not in line or limit["epochs"]]
+    path.write_text("\n".join(lines))
+    limit = {name: value for name, value in limit.items() if value is not None}
+    from tinyshuffle.train import loop
+
+    evaluate = loop.evaluate
+    monkeypatch.setattr(  # never better than at first
+        loop, "evaluate", lambda *a, **k: dataclasses.replace(evaluate(*a, **k), accuracy=0.5)
+    )
+    found = sweep(recipe, {"lr": ["0.01", "0.02"]}, 1, tmp_path, **limit)
+    out = capsys.readouterr().out
+    assert "2 trainings, 0 done before" in out
+    assert "lr-0.01-seed0: 50.00 %" in out and "lr-0.02-seed0: 50.00 %" in out
+    if "early_stop" in limit:
+        log = tmp_path / "sweep-quick" / "lr-0.01-seed0" / "log.jsonl"
+        assert len(log.read_text().splitlines()) == 2
+    monkeypatch.setattr(trainings, "resume", None)  # nobody is to come back to them
+    monkeypatch.setattr(trainings, "train", None)
+    assert sweep(recipe, {"lr": ["0.01", "0.02"]}, 1, tmp_path, **limit) == found
+    assert "2 trainings, 2 done before" in capsys.readouterr().out
+
+
+def test_a_report_does_not_end_a_run_that_may_stop_early(recipe, tmp_path, monkeypatch):
+    """As ``report RUN`` writes one of a run that was stopped, too."""
+    limit = {"early_stop": 5, "epochs": 3}
+    found = sweep(recipe, {"lr": ["0.01"]}, 1, tmp_path, quiet=True, **limit)
+    run = tmp_path / "sweep-quick" / "lr-0.01-seed0"
+    (run / "previous.npz").replace(run / "last.npz")  # as if it had been stopped in epoch 3
+    lines = (run / "log.jsonl").read_text().splitlines()
+    (run / "log.jsonl").write_text("\n".join(lines[:2]) + "\n")
+    assert sweep(recipe, {"lr": ["0.01"]}, 1, tmp_path, quiet=True, **limit) == found
+    assert len((run / "log.jsonl").read_text().splitlines()) == 3
 
 
 def test_mistakes(recipe):

@@ -32,12 +32,53 @@ __all__ = [
 ]  # fmt: skip
 
 
-class _Commands(click.Group):
+class _Command(click.Command):
+    """A command that does its work once, however many processes an MPI's starter has started."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        size, _ = _started()
+        if size > 1 and not ctx.params.get("mpi"):
+            advice = (
+                "add --mpi, and they share each batch" if "mpi" in ctx.params
+                else "start it without mpiexec, as only train --mpi shares its work"
+            )  # fmt: skip
+            raise TinyshuffleError(
+                f"{size} processes were started, as by mpiexec, and each would do all of this side "
+                f"by side: {advice}"
+            )
+        return super().invoke(ctx)
+
+
+class _Group(click.Group):
+    command_class = _Command
+
+
+def _started() -> tuple[int, int]:
+    """How many processes an MPI's starter has started, and which of its machine's this is.
+
+    As MPICH (and those that came of it), Open MPI and MVAPICH say in the environment: so it is
+    known before MPI is there, and without it.
+    """
+    names = (
+        ("PMI_SIZE", "MPI_LOCALRANKID", "PMI_RANK"),
+        ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_RANK"),
+        ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_RANK"),
+    )
+    for size, local, rank in names:
+        with suppress(KeyError, ValueError):
+            return int(os.environ[size]), int(os.environ.get(local) or os.environ[rank])
+    return 1, 0
+
+
+class _Commands(_Group):
     """The one place where every command ends: in its output, in a sentence, or in a traceback.
 
     A mistake that its reader can mend is a sentence and exit code 1 (2: of the options). Ctrl-C is
-    the exit code that shells expect. What is left is a fault of ours, and shows where it is.
+    the exit code that shells expect. What is left is a fault of ours, and shows where it is. What
+    several processes of a machine have to say, as they were given the same, one of them says.
     """
+
+    group_class = _Group
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         near = difflib.get_close_matches(args[0], self.commands, n=1)
@@ -79,12 +120,12 @@ def _sentence(error: Exception) -> int:
     if isinstance(error, click.Abort):
         error = _Stopped("", 2)
     if isinstance(error, _Stopped):
-        say(str(error) or "stopped", err=True)
+        _tell(str(error) or "stopped")
         return 128 + error.signum
     if isinstance(error, click.ClickException):
         said = io.StringIO()
         error.show(said)
-        say(said.getvalue().rstrip("\n"), err=True)
+        _tell(said.getvalue().rstrip("\n"))
         return error.exit_code
     if isinstance(error, TinyshuffleError):
         text = str(error)
@@ -102,8 +143,14 @@ def _sentence(error: Exception) -> int:
         text = f"{where}{error.strerror or error}: check the path and its permissions"
     else:
         raise error
-    say(f"Error: {visible(text, keep='')}", err=True)  # one line, whatever a name in it has
+    _tell(f"Error: {visible(text, keep='')}")  # one line, whatever a name in it has
     return 1
+
+
+def _tell(text: str) -> None:
+    size, local = _started()
+    if size == 1 or local == 0:
+        say(text, err=True)
 
 
 def _lost(error: OSError) -> int:

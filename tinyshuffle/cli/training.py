@@ -177,7 +177,6 @@ def train(
     `mpiexec -n 4 python -m tinyshuffle train --mpi` shares each batch among four processes.
     """
     from .. import train as training
-    from ..parallel import usable_cores
 
     if not mpi:
         without_effect("without --mpi", "sync_bn")
@@ -185,15 +184,14 @@ def train(
     if "data_dir" in given:
         given["data_dir"] = str(Path(given["data_dir"]).absolute())
     with _processes() if mpi else nullcontext() as us:
-        if us is not None:
-            given.setdefault("threads", max(1, usable_cores() // us.here))
         if resume is None:
             if "init" in given and not Path(given["init"]).is_file():
                 given["init"] = str(find_run(given["init"], runs_dir))
             config = Config.make(recipe, **given)
             if show:
                 training.check(config)
-                say(config.to_toml())
+                if us is None or us.rank == 0:
+                    say(config.to_toml())
                 return
             stem = Path(recipe).stem if recipe else None
             result = training.train(config, name, runs_dir, prefix=stem)

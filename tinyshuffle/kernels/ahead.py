@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
+import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -27,7 +30,8 @@ def compile_ahead(kernels: Iterable[tuple[Any, np.dtype]], meanwhile: Callable[[
     """Compile those of the kernels that the cache does not hold, each for a type of numbers.
 
     This process does ``meanwhile`` what others need not do. A process that is itself one of
-    several starts no others: those beside it do the same.
+    several starts no others: those beside it do the same. If the others are killed, by a signal to
+    the whole job or for want of memory, what is missing is compiled when it is first called.
     """
     missing = [(k, dtype) for k, dtype in dict.fromkeys(kernels) if not _is_there(k, dtype)]
     if len(missing) < _LEAST or multiprocessing.parent_process() is not None:
@@ -41,14 +45,20 @@ def compile_ahead(kernels: Iterable[tuple[Any, np.dtype]], meanwhile: Callable[[
     processes = min(cpu_count(), len(shares))
     if processes == 1:
         return
-    with ProcessPoolExecutor(processes) as pool:
+    # Ctrl-C in a terminal is for all of its processes: what it ends is this one's to decide
+    with ProcessPoolExecutor(processes, initializer=_ignore_ctrl_c) as pool:
         done = [
             pool.submit(_compile, module, names, dtype)
             for (module, dtype), names in sorted(shares.items(), key=_heavy_first)
         ]
         meanwhile()
-        for future in done:
-            future.result()
+        with suppress(BrokenProcessPool):
+            for future in done:
+                future.result()
+
+
+def _ignore_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 _HEAVY = "norm_depthwise", "norm_pointwise", "norm_conv2d", "batch_norm", "meeting"

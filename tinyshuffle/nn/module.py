@@ -331,14 +331,14 @@ class Module:
 
     # ---- the two passes
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         return self.forward(x)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: np.ndarray) -> np.ndarray:
         """Return the layer's output."""
         raise TinyshuffleError(f"{type(self).__name__} has no forward(self, x); write one")
 
-    def backward(self, dy: Any) -> Any:
+    def backward(self, dy: np.ndarray) -> np.ndarray:
         """Add to the parameters' gradients and return the gradient of the input."""
         raise TinyshuffleError(f"{type(self).__name__} has no backward(self, dy); write one")
 

@@ -413,7 +413,8 @@ class _Trace:
         self, shape: tuple[int, ...], dtype: Any, train: bool | None, weights: Any
     ) -> Plan:
         tracer = self.tracer
-        bones = self._skeleton(None if weights is None else np.dtype(weights), train)
+        # its layers take our tensors for arrays
+        bones: Any = self._skeleton(None if weights is None else np.dtype(weights), train)
         train, no_backward = bones.training if train is None else train, None
         x = tracer.tensor(shape, dtype, "input")
         with _tracing(tracer), _nobody_draws():

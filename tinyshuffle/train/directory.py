@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import TinyshuffleError
+from ..files import is_leftover
 from .config import Config
 
 __all__ = ["alone", "check_name", "check_unbegun", "new_run"]
@@ -78,8 +79,9 @@ def check_name(name: str) -> None:
 def check_unbegun(run: Path) -> None:
     """Refuse a directory that holds more than what is written before the first checkpoint."""
     before_it = {".lock", "config.json", "machine.json"}
-    before_it |= {f".{name}.tmp" for name in ("config.json", "machine.json", "next.npz")}
     found = {path.name for path in run.iterdir()} if run.is_dir() else {run.name}
+    written = "config.json", "machine.json", "next.npz"
+    before_it |= {name for name in found if any(is_leftover(name, of) for of in written)}
     if any(name.endswith(".npz") for name in found - before_it):
         raise TinyshuffleError(
             f"{run} exists already: continue it with --resume {shlex.quote(str(run))}, "

@@ -15,7 +15,6 @@ import shlex
 import shutil
 import statistics
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import checkpoint, data, machine, nn
+from .. import checkpoint, data, nn
 from ..checkpoint import Checkpoint
 from ..cost.profile import profile
 from ..errors import TinyshuffleError
@@ -32,7 +31,7 @@ from ..parallel import DataParallel
 from ..ranks import current
 from ..values import flags
 from ..words import plural
-from . import record, schedule
+from . import rank_checks, record, schedule
 from .average import Average
 from .budget import OVERRUN, Pace, fitting
 from .config import Config, load_data
@@ -64,8 +63,12 @@ class Trainer:
         self.ranks = current()
         self.leads = self.ranks is None or self.ranks.rank == 0  # who writes and prints
         self.progress = Progress(quiet or not self.leads)
-        self.train_set, self.test_set = load_data(config)
-        self._check_ranks()
+        if self.ranks is None:
+            self.train_set, self.test_set = load_data(config)
+        else:
+            self.train_set, self.test_set = self.ranks.in_turn(lambda: load_data(config))
+        for note in rank_checks.begin(config, self.ranks, self.train_set, self.test_set):
+            self.progress.line(note)
         self.side = self.train_set.images.shape[1]
         self.net = build_for(config, self.side, len(self.train_set.classes))
         self.average = Average(self.net, config.ema) if config.ema else None
@@ -88,33 +91,6 @@ class Trainer:
         self.pace: Pace | None = None  # of the machine, as the plan has it
         if config.time_budget is None:
             self._begin_plan(config.epochs, self.full)
-
-    def _check_ranks(self) -> None:
-        """Refuse ranks that would not train the same net on the same images."""
-        if self.ranks is None:
-            return
-        config = self.config
-        if config.backend == "numpy":
-            raise TinyshuffleError(
-                "backend=numpy was given, with which each rank would do the work of all: leave it "
-                "out, or train without --mpi"
-            )
-        if self.ranks.size > config.batch_size:
-            raise TinyshuffleError(
-                f"batch_size={config.batch_size} was given, and there are {self.ranks.size} ranks: "
-                "give at least an image to each"
-            )
-        self.ranks.sync_bn = config.sync_bn is not False
-        this = machine.describe(config.threads)
-        own = "threads", "data_dir"  # which may differ
-        same = {
-            "a configuration": {k: v for k, v in config.to_dict().items() if k not in own},
-            "versions": this.versions,
-            "training images": _checksum(self.train_set.images, self.train_set.labels),
-            "test images": _checksum(self.test_set.images, self.test_set.labels),
-        }
-        for note in self.ranks.check_alike(same, this.cpu):
-            self.progress.line(f"Warning: {note}")
 
     def _first(self, value: Any) -> Any:
         """What rank 0 has: of clocks and files."""
@@ -243,6 +219,8 @@ class Trainer:
                 "sums": self.sums,
                 "seconds": self.seconds,
                 "rows": self.rows,
+                "ended": self.epoch == self.epochs or bool(self._ended),
+                "ranks": 1 if self.ranks is None else self.ranks.size,
                 "random_states": self.net.random_states(),
                 "plan": [self.epochs, self.steps_per_epoch],
                 "budget": self.pace
@@ -275,6 +253,8 @@ class Trainer:
         """Stand where the checkpoint was written."""
         header = saved.header
         check_data(saved, self.train_set, self.run)
+        if note := rank_checks.changed(self.config, self.ranks, header.get("ranks", 1)):
+            self.progress.line(note)
         epochs, steps = header["plan"]
         if steps > self.full or header["step"] > steps:
             raise TinyshuffleError(
@@ -345,8 +325,7 @@ class Trainer:
         threads = plural(config.threads, "thread")
         tests = "test images" if config.validate is None else "images held out to choose by"
         if self.ranks is not None:
-            weights = _checksum(*self.net.state_dict().values())
-            self.ranks.check_alike({"weights": weights}, "")
+            rank_checks.check_weights(self.net, self.ranks)
             threads = f"{plural(self.ranks.size, 'rank')} of {threads}"
         self.progress.line(
             f"{config.model} on {config.data}: {len(self.train_set):,} training and "
@@ -615,11 +594,3 @@ class Trainer:
             f"{self._lr(step):.4g}: train again with a smaller --lr or a longer --warmup; the last "
             f"good checkpoint is {self.run / 'last.npz'}"
         )
-
-
-def _checksum(*arrays: np.ndarray) -> int:
-    """A number that tells arrays from others."""
-    found = 0
-    for a in arrays:
-        found = zlib.crc32(np.ascontiguousarray(a).data, found)
-    return found

@@ -7,6 +7,7 @@ was stopped continues where it was, and one with more values or seeds trains onl
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import statistics
 import zlib
@@ -20,11 +21,29 @@ from ..files import atomic_write
 from ..text import csv_text, shown
 from ..values import flags
 from ..words import plural
-from .config import Config, load_data
+from .config import MUON_LR, Config, load_data
 from .paired import paired
 from .trainings import CLASSIFIER, MOST_JOBS, check_count, check_same, measured, train_all
+from .verify import check_ranks
 
 __all__ = ["Outcome", "Sweep", "read_over", "sweep"]
+
+_ALIKE = {
+    "seed": "give --seeds N for all",
+    "threads": "give --threads for all",
+    "data_dir": "give --data-dir for all",
+    "validate": "give --validate for all",
+    "backend": "write one into the recipe for all",
+    "strict": "write it into the recipe for all",
+    "sync_bn": "leave it out, as it has no effect without ranks (train --mpi)",
+}
+"""Fields of which all values come to the same net, but for rounding; and what to do."""
+
+_UNSET = {
+    "alternate": False, "whiten": False, "bias_lr": 1.0, "body_lr": 1.0, "muon_lr": MUON_LR,
+    "stem": "cifar",
+}  # fmt: skip
+"""What fields that are not set come to."""
 
 MOST_RUNS = 10_000
 _LONGEST = 80  # characters of a directory's name
@@ -200,11 +219,10 @@ def sweep(
     """
     if not over:
         raise TinyshuffleError("a sweep needs a field with values: give --over lr=0.05,0.1")
-    for field in ("seed", "threads", "data_dir", "validate"):
-        if field in over:
+    for field in over:
+        if field in _ALIKE:
             raise TinyshuffleError(
-                f"--over {field} changes nothing that a sweep compares: give --{field}"
-                f"{'s N' if field == 'seed' else ''} for all"
+                f"--over {field} changes nothing that a sweep compares: {_ALIKE[field]}"
             )
     check_count("seeds", seeds)
     check_count("jobs", jobs, MOST_JOBS)
@@ -216,8 +234,11 @@ def sweep(
             f"{seeds * len(settings):,} trainings were asked for: a sweep has {MOST_RUNS:,} at most"
         )
     configs = [_config(recipe, setting, given) for setting in settings]
-    for data in {config.data: config for config in configs}.values():
-        load_data(data)  # before many do so at once
+    _check_distinct(settings, configs)
+    check_ranks(configs[0])
+    of_each = {config.data: config for config in configs}
+    for config in of_each.values():
+        load_data(config)  # before many do so at once
     threads = configs[0].threads
     jobs = min(jobs or threads, seeds * len(settings))
     stem = name or (Path(recipe).stem if recipe else "train")
@@ -249,7 +270,7 @@ def sweep(
         first = next(iter(failures.values()))
         raise TinyshuffleError(f"all {plural(len(runs), 'training')} failed, the first: {first}")
     title = f"{stem} over {', '.join(over)}"
-    found = Sweep(title, configs[0].data, outcomes, failures, configs[0].measured)
+    found = Sweep(title, ", ".join(of_each), outcomes, failures, configs[0].measured)
     _write(found, folder)
     return found
 
@@ -264,6 +285,20 @@ def _config(recipe: str | None, setting: dict[str, Any], given: dict[str, Any]) 
     if not variant:
         return config
     return Config.make(recipe, **{**given, **fields, "variant": {**config.variant, **variant}})
+
+
+def _check_distinct(settings: list[dict[str, Any]], configs: list[Config]) -> None:
+    """Refuse settings that are written in two ways and are one, as ``lr=0.1`` and ``lr=1e-1``."""
+    seen: dict[str, dict[str, Any]] = {}
+    for setting, config in zip(settings, configs, strict=True):
+        fields = {k: _UNSET.get(k) if v is None else v for k, v in config.to_dict().items()}
+        what = json.dumps({**fields, "time_budget": config.seconds}, sort_keys=True)
+        if what in seen:
+            raise TinyshuffleError(
+                f"{_words(seen[what])} and {_words(setting)} are the same training: leave one of "
+                "them out"
+            )
+        seen[what] = setting
 
 
 def _words(setting: dict[str, Any]) -> str:

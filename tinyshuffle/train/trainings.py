@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from .. import checkpoint
 from ..errors import TinyshuffleError
 from ..text import bar, console
 from ..values import flags
-from ..words import plural
+from ..words import parse_duration, plural
 from .config import Config
 from .progress import output
 from .run import resume, train
@@ -115,9 +116,8 @@ def read_rows(run: Path, measure: str = CLASSIFIER.measure) -> list[dict[str, An
 def measured(run: Path, config: Settings, kind: Kind = CLASSIFIER) -> dict[str, Any]:
     """Return the row of a finished training's last epoch."""
     rows = read_rows(run, kind.measure)
-    fields = config.to_dict()  # with a limit of time the epochs are not known
-    whole = fields.get("time_budget") is None and not fields.get("early_stop")
-    if len(rows) < (config.epochs if whole else 1) or rows[-1][kind.measure] is None:
+    least = config.epochs if _is_counted(config.to_dict()) else 1
+    if len(rows) < least or rows[-1][kind.measure] is None:
         raise TinyshuffleError(
             f"{run / 'log.jsonl'} is not complete: make room or mend the permissions, and give the "
             "same command again"
@@ -207,11 +207,24 @@ def _run_one(run: str, fields: dict[str, Any], kind: Kind) -> tuple[str, str]:
     return run, why
 
 
+def _is_counted(fields: dict[str, Any]) -> bool:
+    """Whether the epochs of a training are known before it ends."""
+    return fields.get("time_budget") is None and not fields.get("early_stop")
+
+
 def _ended(run: Path, fields: dict[str, Any], kind: Kind) -> bool:
+    """Whether a training is finished, and has left all that it leaves."""
     rows = read_rows(run, kind.measure)
-    # somebody who made room may have deleted the checkpoints
-    whole = (run / kind.last).exists() or not any(run.glob("*.npz"))
-    return len(rows) == fields["epochs"] and whole
+    kept = any(run.glob("*.npz"))  # somebody who made room may have deleted the checkpoints
+    last = (run / kind.last).exists()
+    if _is_counted(fields):
+        return len(rows) == fields["epochs"] and (last or not kept)
+    if not rows or not last:
+        return False
+    try:
+        return not kept or bool(checkpoint.load_newest(run)[0].header.get("ended"))
+    except TinyshuffleError:  # whoever continues it says what is wrong
+        return False
 
 
 def _train_rest(run: Path, fields: dict[str, Any], kind: Kind) -> str:
@@ -265,26 +278,31 @@ def _watched(
     def rows_of(run: Path) -> list[dict[str, Any]]:
         return read_rows(run, kind.measure)
 
-    def done() -> float:
-        return sum(min(1.0, len(rows_of(run)) / config.epochs) for run, config in runs)
+    fields = {run: config.to_dict() for run, config in runs}
+
+    def part(run: Path) -> float:
+        rows, budget = rows_of(run), fields[run].get("time_budget")
+        if run in ended or not rows:
+            return float(run in ended)
+        if budget is not None:
+            return min(1.0, float(rows[-1]["seconds"]) / parse_duration(budget))
+        return min(1.0, len(rows) / float(fields[run]["epochs"]))
 
     screen = console(file=output(), quiet=quiet, soft_wrap=True)
     progress = bar(screen, TimeRemainingColumn(), TextColumn("left"))
     progress.speed_estimate_period = 1e9  # epochs are long, and of unlike length
     task = progress.add_task("", total=len(runs))
-    ended = {run for run, config in runs if len(rows_of(run)) == config.epochs}
+    ended = {run for run in fields if _ended(run, fields[run], kind)}
     screen.print(f"{plural(len(runs), 'training')}, {len(ended)} done before")
     stop = threading.Event()
 
     def look() -> None:
-        for run, config in runs:
-            rows = rows_of(run)
-            whole = len(rows) == config.epochs and rows[-1][kind.measure] is not None
-            if run not in ended and whole:
+        for run in fields:
+            if run not in ended and _ended(run, fields[run], kind):
                 ended.add(run)
-                screen.print(f"{run.name}: {100 * rows[-1][kind.measure]:.2f} %")
+                screen.print(f"{run.name}: {100 * rows_of(run)[-1][kind.measure]:.2f} %")
         text = f"{len(ended)}/{plural(len(runs), 'training')}"
-        progress.update(task, completed=done(), description=text)
+        progress.update(task, completed=sum(map(part, fields)), description=text)
 
     def watch() -> None:
         while not stop.wait(1.0):

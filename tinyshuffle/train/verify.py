@@ -18,12 +18,14 @@ from ..checkpoint import Checkpoint
 from ..cost.profile import profile
 from ..errors import TinyshuffleError
 from ..parallel import DataParallel
+from ..ranks import current
 from .budget import Pace
 from .config import MOST_EPOCHS, Config
 from .record import COLUMNS, SUMS, TESTS
 
 __all__ = [
-    "best_checkpoint", "build", "build_for", "check", "check_data", "verify", "verify_to_resume",
+    "best_checkpoint", "build", "build_for", "check", "check_data", "check_ranks", "verify",
+    "verify_to_resume",
 ]  # fmt: skip
 
 LARGEST_SIDE = 1024  # of an image, in pixels: a net takes memory by its square
@@ -87,11 +89,21 @@ def check(config: Config) -> None:
     TinyshuffleError
         Names what cannot be.
     """
+    check_ranks(config)
     if data.is_folder(config.data):
         side = data.folder.SIDE if config.side is None else config.side
         build_for(config, side, len(data.classes(config.data, config.data_dir)))
     else:
         build_for(config, data.SIDE, len(data.classes(config.data)))
+
+
+def check_ranks(config: Config) -> None:
+    """Refuse what would do nothing without ranks."""
+    if config.sync_bn is not None and current() is None:
+        raise TinyshuffleError(
+            f"sync_bn={config.sync_bn} was given, which has no effect without ranks: leave it out, "
+            "or start mpiexec with train --mpi"
+        )
 
 
 def check_data(saved: Checkpoint, found: data.Dataset, run: Path) -> None:
@@ -206,6 +218,7 @@ def _check_position(header: dict[str, Any], config: Config) -> None:
     if header["step"] and not (sums["images"] > 0 and sums["seconds"] > 0):
         raise _Wrong(f"its header counts {sums['images']} images after {header['step']} steps")
     _number(header, "seconds")
+    _whole(header.get("ranks", 1), "ranks", 1, 2**31)  # older ones do not say
     rows = _field(header, "rows", list)
     if len(rows) != epoch:
         raise _Wrong(f"its header has {len(rows)} rows of the log after {epoch} epochs")

@@ -12,6 +12,7 @@ from ...words import plural
 from ..config import Config, load_data
 from ..record import write_config
 from ..trainings import CLASSIFIER, MOST_JOBS, check_count, check_same, measured, train_all
+from ..verify import check_ranks
 from .catalogue import ABLATIONS
 from .report import Report
 from .widths import arm_called, count, solve
@@ -77,6 +78,7 @@ def ablate(
             "an early stop would train each net for another number of epochs: take a recipe "
             "without early_stop"
         )
+    check_ranks(config)
     ablation = ABLATIONS[name]
     if budget is not None and not ablation.budget:
         raise TinyshuffleError(f"the nets of {name} are as they are: leave --budget out")

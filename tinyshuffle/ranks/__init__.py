@@ -18,6 +18,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,19 +26,22 @@ from typing import Any
 
 import numpy as np
 
-from .errors import TinyshuffleError
-from .files import installed
-from .values import flags
+from ..errors import TinyshuffleError
+from ..files import installed
+from ..values import flags
+from .sums import Sum
 
 __all__ = ["Ranks", "Sum", "current", "last_words", "ranks"]
 
 PATIENCE = 300.0
-"""Seconds without a word from a rank. What takes longest alone is to compile the kernels."""
+"""Seconds without a word from a rank. What takes longest is to compile the kernels; a rank that
+loads data says that it is at it."""
 
 _FORWARDED = 2.0  # seconds that MPI's starter has to print what was said, before it kills itself
 _GRACE = 5.0  # seconds in which the others answer who is still there
+_ASKED, _AT_WORK = 7, 8  # what a message says: the numbers (tags) of MPI
+_LEAST = 1e-3  # seconds of the processor's that a rank at work uses while others are patient
 _SPINS = 50  # looks at a message before another process may have the core
-_TOGETHER = 2**16  # bytes of all ranks' numbers up to which everybody adds up everything
 
 # a sleep of no time at all may take the system 80 µs, as long as ten messages
 _let_others_run: Callable[[], None] = getattr(os, "sched_yield", lambda: time.sleep(0))
@@ -132,6 +136,8 @@ class Ranks:
         Which of how many this process is.
     here : int
         How many of them run on this machine.
+    cores : int
+        On how many of its cores these may run, all together.
     """
 
     @flags
@@ -143,6 +149,10 @@ class Ranks:
         self._asking = comm.Dup()
         shared = comm.Split_type(MPI.COMM_TYPE_SHARED)
         self.here: int = shared.Get_size()
+        # each may be bound to some cores of its own
+        self.cores = len(set().union(*shared.allgather(_allowed())))
+        first = shared.Get_rank() == 0  # of its machine
+        self._turn = 0 if self.rank == 0 else 1 if first else 2
         shared.Free()
         self._buffers: dict[int, np.ndarray] = {}
         # one for each sum under way: on one all ranks would have to send in the same order
@@ -236,6 +246,29 @@ class Ranks:
             raise failed
         return result
 
+    def in_turn(self, work: Callable[[], Any]) -> Any:
+        """Let every rank do something, and return its own result: the first ones by themselves.
+
+        Rank 0 is the first, then comes a rank of each other machine, then all others: what one has
+        downloaded, those after it find. While a rank is at work the others wait for it, however
+        long that is. If one fails, all raise its error.
+        """
+        result = None
+        for turn in range(3):
+            failed = ""
+            if turn == self._turn:
+                try:
+                    with self._at_work():
+                        result = work()
+                except TinyshuffleError as error:
+                    where = f"rank {self.rank} ({socket.gethostname()}): " if self.rank else ""
+                    failed = f"{where}{error}"
+            for sentence in self.all(failed):
+                if sentence:
+                    raise TinyshuffleError(sentence)
+        self._heard()
+        return result
+
     def check_alike(self, same: dict[str, Any], cpu: str) -> list[str]:
         """Refuse ranks that differ in something; return sentences on what changes last bits alone.
 
@@ -258,7 +291,7 @@ class Ranks:
             for name, value in theirs.items():
                 if value != first[name]:
                     raise TinyshuffleError(
-                        f"rank {rank} ({host}) has other {name} than rank 0 ({value}, not "
+                        f"rank {rank} ({host}) differs from rank 0 in its {name} ({value}, not "
                         f"{first[name]}): let all ranks have the same"
                     )
             if other != first_cpu:
@@ -280,7 +313,48 @@ class Ranks:
                 now = time.monotonic()
                 late = late or now + self.patience
                 if now > late:
-                    self._give_up()
+                    if not self._heard():
+                        self._give_up()
+                    late = now + self.patience
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Let the others hear that this rank is at work by itself, as long as it gets on.
+
+        A thread says so, for as long as the process uses the processor: what hangs does not.
+        """
+        from mpi4py import MPI
+
+        others = [k for k in range(self.size) if k != self.rank]
+        if not others or MPI.Query_thread() < MPI.THREAD_SERIALIZED:
+            yield
+            return
+        done, sent = threading.Event(), list[Any]()
+
+        def say() -> None:
+            used = time.process_time()
+            while not done.wait(self.patience / 4):
+                before, used = used, time.process_time()
+                if used - before > _LEAST:
+                    sent.extend(self._asking.isend(None, k, _AT_WORK) for k in others)
+
+        thread = threading.Thread(target=say, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _heard(self) -> bool:
+        """Whether a rank has said, since this was asked last, that it is at work."""
+        from mpi4py import MPI
+
+        heard = False
+        while self._asking.Iprobe(MPI.ANY_SOURCE, _AT_WORK):
+            self._asking.recv(source=MPI.ANY_SOURCE, tag=_AT_WORK)
+            heard = True
+        return heard
 
     def _give_up(self) -> None:
         """Find out which rank is silent, say so, and end all of them."""
@@ -289,13 +363,13 @@ class Ranks:
         here = f"rank {self.rank} ({socket.gethostname()})"
         said = here.encode()
         others = [k for k in range(self.size) if k != self.rank]
-        sent = [self._asking.isend(said, k, 7) for k in others]
+        sent = [self._asking.isend(said, k, _ASKED) for k in others]
         heard, end = {self.rank}, time.monotonic() + _GRACE
         while time.monotonic() < end:
             status = MPI.Status()
-            if self._asking.Iprobe(MPI.ANY_SOURCE, 7, status):
+            if self._asking.Iprobe(MPI.ANY_SOURCE, _ASKED, status):
                 heard.add(status.Get_source())
-                self._asking.recv(source=status.Get_source(), tag=7)
+                self._asking.recv(source=status.Get_source(), tag=_ASKED)
             else:
                 time.sleep(0.01)
         silent = [k for k in range(self.size) if k not in heard]
@@ -350,55 +424,8 @@ class Ranks:
         return held[:nbytes].view(dtype)
 
 
-class Sum:
-    """A sum of all ranks' arrays, in place and in the order of the ranks, while others compute.
-
-    Of few numbers everybody adds up all. Of many each adds up a share, and gives it to all.
-    """
-
-    def __init__(self, ranks: Ranks, a: np.ndarray, buffer: int, comm: Any) -> None:
-        self._ranks, self._a, self._comm = ranks, a, comm
-        n, size = a.size, ranks.size
-        self._few = a.nbytes * size <= _TOGETHER
-        self._given: Any = None  # the request by which the shares go to all
-        ends = [n * i // size for i in range(size + 1)]
-        self._counts = [stop - start for start, stop in zip(ends[:-1], ends[1:], strict=True)]
-        self._starts = ends[:-1]
-        own = n if self._few else self._counts[ranks.rank]
-        parts = ranks._buffer(buffer, own * size, a.dtype)
-        self._parts = parts.reshape(size, own)
-        if self._few:
-            self._sent = comm.Iallgather(a, parts)
-        else:
-            places = [i * own for i in range(size)]
-            self._sent = comm.Ialltoallv(
-                [a, (self._counts, self._starts)], [parts, ([own] * size, places)]
-            )
-
-    def go_on(self) -> None:
-        """Give the share to all as soon as everybody's numbers for it are there."""
-        if not self._few and self._given is None and self._sent.Test():
-            self._give()
-
-    def _give(self) -> None:
-        self._share = _added(self._parts)
-        to = [self._a, (self._counts, self._starts)]
-        self._given = self._comm.Iallgatherv(self._share, to)
-
-    def end(self) -> None:
-        """Wait until the sum is there."""
-        if self._given is None:
-            self._ranks._wait(self._sent)
-            if self._few:
-                self._a[:] = _added(self._parts)
-                return
-            self._give()
-        self._ranks._wait(self._given)
-
-
-def _added(parts: np.ndarray) -> np.ndarray:
-    """The sum of the rows of an array, one after the other, in a row of its own."""
-    total = parts[0].copy()
-    for row in parts[1:]:
-        total += row
-    return total
+def _allowed() -> set[int]:
+    """The cores on which this process may run."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
