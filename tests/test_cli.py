@@ -493,7 +493,7 @@ def test_a_large_time_budget_on_small_data_is_planned_at_once(tiny, monkeypatch)
     from tinyshuffle.train import loop
 
     monkeypatch.setattr(loop.Trainer, "_measure", lambda self, stepped: ({8: 1e-6}, {8: 1e-6}))
-    monkeypatch.setattr(loop.Trainer, "fit", lambda self: f"{self.epochs} epochs")
+    monkeypatch.setattr(loop.Trainer, "fit", lambda self: f"{self.plan.epochs} epochs")
     out = run("train", *SMALL, "--time-budget", "1000h")
     assert out.strip().endswith("100000 epochs")
 

@@ -31,7 +31,7 @@ def at(run: RunLog, seconds: float) -> float:
     """The accuracy of the last test that was done by then; 0 before the first one."""
     return max(
         (r["seconds"], r["test_accuracy"]) for r in [{"seconds": 0.0, "test_accuracy": 0.0},
-        *run.rows] if r["seconds"] <= seconds
+        *run.tested] if r["seconds"] <= seconds
     )[1]  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def summary(sides: dict[str, Sequence[RunLog]]) -> list[str]:
     lines = []
     for side, runs in sides.items():
         then = [100 * at(run, end) for run in runs]
-        last = [100 * run.rows[-1]["test_accuracy"] for run in runs]
+        last = [100 * run.tested[-1]["test_accuracy"] for run in runs]
         minutes = statistics.mean(run.rows[-1]["seconds"] for run in runs) / 60
         lines.append(
             f"{side}, {len(runs)} seeds: after {end / 60:.1f} min "
@@ -60,8 +60,8 @@ def draw(sides: dict[str, Sequence[RunLog]]) -> Any:
     axes = figure.subplots()
     for side, runs in sides.items():
         for i, run in enumerate(runs):
-            minutes = [row["seconds"] / 60 for row in run.rows]
-            accuracies = [100 * row["test_accuracy"] for row in run.rows]
+            minutes = [row["seconds"] / 60 for row in run.tested]
+            accuracies = [100 * row["test_accuracy"] for row in run.tested]
             word = f"{side}, {len(runs)} seeds" if i == 0 else None
             axes.plot(minutes, accuracies, label=word, markersize=4, linewidth=1.5, **LOOKS[side])
     axes.set_xlabel("minutes, tests included")

@@ -144,7 +144,7 @@ def page(folder: Path) -> str:
 def run_line(path: Path) -> dict[str, str]:
     """The line of one run in the table."""
     run = read_run(path)
-    last = run.rows[-1]
+    last = run.tested[-1]
     cost = costs(run.config, last["size"])
     return {
         "result": f"[{run.name}](#{run.name})",
@@ -190,9 +190,9 @@ def run_section(path: Path) -> list[str]:
 
 def describe(run: RunLog) -> str:
     """What the curves show, for those who cannot see them."""
-    first, last = run.rows[0], run.rows[-1]
+    first, last = run.tested[0], run.tested[-1]
     return (
-        f"test accuracy from {100 * first['test_accuracy']:.1f} % after the first epoch to "
+        f"test accuracy from {100 * first['test_accuracy']:.1f} % after epoch {first['epoch']} to "
         f"{100 * last['test_accuracy']:.1f} % after {last['epoch']}"
     )
 

@@ -255,7 +255,8 @@ def train(config: Config, run: Path) -> list[dict[str, Any]]:
             sums["right"] += right
             sums["images"] += len(labels)
         sums["seconds"] = time.perf_counter() - start
-        test_loss, test_accuracy = twin.test(epoch)
+        due = (epoch + 1) % config.test_interval == 0 or epoch + 1 == config.epochs
+        test_loss, test_accuracy = twin.test(epoch) if due else (None, None)
         values = (
             epoch + 1, twin.steps, twin.sizes[epoch], twin.lr(twin.steps - 1),
             sums["loss"] / sums["images"], sums["right"] / sums["images"], test_loss,
@@ -266,8 +267,8 @@ def train(config: Config, run: Path) -> list[dict[str, Any]]:
         record.write_log(run, rows)
         with atomic_write(run / "last.pt") as file:
             torch.save({"config": config.to_dict(), "twin": twin.state(), "rows": rows}, file)
-        print(f"epoch {epoch + 1}/{config.epochs}  test accuracy {100 * test_accuracy:.2f} %  "
-              f"{rows[-1]['seconds']:.0f} s", flush=True)  # fmt: skip
+        test = "" if test_accuracy is None else f"test accuracy {100 * test_accuracy:.2f} %  "
+        print(f"epoch {epoch + 1}/{config.epochs}  {test}{rows[-1]['seconds']:.0f} s", flush=True)
     return rows
 
 

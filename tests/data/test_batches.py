@@ -92,6 +92,23 @@ def test_both_backends_crop_to_the_same_bits(rng):
     np.testing.assert_array_equal(ours, ops.crop(images, flip, top, left, scale, offset))
 
 
+@pytest.mark.parametrize("shape, size", [((7, 7), 7), ((8, 8), 4), ((8, 8), 5), ((12, 6), 5),
+                                         ((7, 9), 1), ((32, 32), 20), ((32, 32), 24)])  # fmt: skip
+def test_both_backends_crop_and_scale_alike(rng, shape, size):
+    """A crop that is scaled is the crop, scaled; whatever order of the images' axes in memory."""
+    images = np.asfortranarray(rng.integers(0, 256, (60, *shape, 3), np.uint8))
+    flip = rng.random(60) < 0.5
+    top, left = rng.integers(-shape[0] - 2, shape[0] + 3, (2, 60))
+    top[:20], left[:40] = 0, 0
+    scale, offset = np.float32([1 / 60, 1 / 65, 1 / 70]), np.float32([-2, -1.9, -1.8])
+    ours, theirs = (f.crop(images, flip, top, left, scale, offset, size) for f in (kernels, ops))
+    assert ours.shape == (60, size, size, 3) and ours.dtype == theirs.dtype == np.float32
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+    expected = shrink(ops.crop(images, flip, top, left, scale, offset), size)
+    np.testing.assert_array_equal(theirs, expected)
+    assert np.ptp(ours) > 0.1
+
+
 def test_augmentation_is_uniform():
     # One white pixel on black shows where an image went, and whether it was mirrored.
     images = np.zeros((4050, 32, 32, 3), np.uint8)
@@ -324,9 +341,9 @@ def blas_threads():
 
 def test_shrinking_wakes_no_other_thread(monkeypatch):
     """It would wait busily, on the core that the net's other slice is about to need."""
-    names, seen = shrink.__globals__, []  # `tinyshuffle.data.batches` is the function
-    area = names["_area"]
-    monkeypatch.setitem(names, "_area", lambda *sides: seen.append(blas_threads()) or area(*sides))
+    names, seen = shrink.__globals__, []  # `tinyshuffle.ops.crop` is the function
+    area = names["area"]
+    monkeypatch.setitem(names, "area", lambda *sides: seen.append(blas_threads()) or area(*sides))
     before = blas_threads()
     shrink(np.zeros((2, 8, 8, 3), np.float32), 4)
     assert len(seen) == 2 and all(threads == 1 for threads in seen[1])  # as it multiplies
@@ -340,6 +357,12 @@ def test_shrunk_batches_are_the_same_images():
     ):
         assert (labels == same).all()
         assert small.tobytes() == shrink(x, 24).tobytes()
+    for options in ({}, {"augment": False}):
+        for (x, labels), (small, same) in zip(
+            batches(dataset, 16, **options), batches(dataset, 16, size=24, **options), strict=True
+        ):
+            assert (labels == same).all()
+            np.testing.assert_allclose(small, shrink(x, 24), rtol=0, atol=1e-6)
     (x, _), *_ = batches(dataset, 16)
     (same, _), *_ = batches(dataset, 16, size=32)
     assert same.tobytes() == x.tobytes()
@@ -381,6 +404,9 @@ def test_a_crop_reads_nothing_beyond_its_arrays(backend):
     ):
         with pytest.raises(TinyshuffleError, match=words):
             backend.crop(*arguments)
+    for size in (0, 5):
+        with pytest.raises(TinyshuffleError, match=f"4x4 cannot be scaled to {size} pixels"):
+            backend.crop(images, flip, at, at, scale, scale, size)
 
 
 def test_small_integers_of_numpy_do_not_wrap_around():

@@ -54,7 +54,7 @@ GOOD: dict[str, list[str]] = {
     "data": ["shapes"], "optimizer": ["sgd", "adam"], "lr": ["0.1"], "momentum": ["0.5"],
     "weight_decay": ["0"], "schedule": ["cosine"], "warmup": ["0"], "label_smoothing": ["0.1"],
     "ema": ["0.5"], "cutout": ["2"], "mixup": ["0.2"], "sizes": ["8", "6,8"], "seed": ["3"],
-    "early_stop": ["1"], "variant": ["se=true"], "recipe": ["paper", "zoo"],
+    "early_stop": ["1"], "test_every": ["2"], "variant": ["se=true"], "recipe": ["paper", "zoo"],
     "top": ["1", "2"], "table": ["v1-5"], "input_size": ["32", "32x24"], "batch": ["2"],
     "by": ["stage"], "dtype": ["float32"], "convention": ["thop"],
     "style": ["json", "table"], "plot": ["p.png"],

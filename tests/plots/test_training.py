@@ -46,6 +46,17 @@ def test_learning_curves(epochs):
     assert file.getvalue().startswith(b"\x89PNG")
 
 
+def test_epochs_without_a_test_are_left_out():
+    some = rows(5)
+    for row in some[:1] + some[2:4]:
+        row.update(test_loss=None, test_accuracy=None)
+    train, test = plots.learning_curves(some).axes[0].get_lines()
+    assert list(train.get_xdata()) == [1, 2, 3, 4, 5] and list(test.get_xdata()) == [2, 5]
+    assert test.get_label() == "test 90.0 %"
+    (train,) = plots.learning_curves(some[:1]).axes[0].get_lines()
+    assert train.get_label().startswith("train")
+
+
 def test_no_global_state():
     code = (
         "import sys; from tinyshuffle import plots\n"

@@ -95,6 +95,31 @@ def test_command(tmp_path, monkeypatch):
     assert result.exit_code == 0 and b"<svg" in (tmp_path / "one.svg").read_bytes()
 
 
+def test_epochs_between_two_tests(tmp_path):
+    run = read_run(write(tmp_path / "a", [None, 0.6, None, 0.5, None]))
+    assert len(run.rows) == 5 and [row["epoch"] for row in run.tested] == [2, 4]
+    headings, (line,) = summary([run])
+    cells = dict(zip(headings, line, strict=True))
+    assert (cells["accuracy"], cells["best (epoch)"]) == ("50.00 %", "60.00 % (2)")
+    assert (cells["epochs"], cells["time"]) == ("4", "48 s")  # as of its last test
+    assert CliRunner().invoke(
+        cli, ["compare", str(tmp_path / "a"), "--plot", str(tmp_path / "a.svg")]
+    ).exit_code == 0
+    assert "a 50.0 %" in (tmp_path / "a.svg").read_text()
+    with pytest.raises(TinyshuffleError, match="no tested epoch yet"):
+        read_run(write(tmp_path / "b", [None, None]))
+    # how often it was tested makes no other setting
+    rare = [
+        read_run(write(tmp_path / f"c{seed}", [None, 0.5], epochs=2, seed=seed, test_every=2))
+        for seed in range(2)
+    ]
+    often = [read_run(write(tmp_path / f"d{seed}", [0.1, 0.4 + 0.01 * seed], epochs=2, lr=0.3,
+                            seed=seed)) for seed in range(2)]  # fmt: skip
+    mixed = [rare[0], read_run(write(tmp_path / "e", [0.2, 0.5], epochs=2, seed=1))]
+    (_, lines), (_, same) = pairs([*rare, *often]), pairs([*mixed, *often])
+    assert len(lines) == 2 and lines == same
+
+
 def test_figure(tmp_path):
     rows = {name: read_run(write(tmp_path / name, [0.3, 0.5])).rows for name in "abcdefghij"}
     figure = plots.compare(rows)
@@ -108,10 +133,10 @@ def test_figure(tmp_path):
 def test_what_is_not_a_run(tmp_path):
     with pytest.raises(TinyshuffleError, match=r"has no config.json"):
         read_run(tmp_path)
-    with pytest.raises(TinyshuffleError, match=r"no finished epoch yet"):
+    with pytest.raises(TinyshuffleError, match=r"no tested epoch yet"):
         read_run(write(tmp_path / "new", []))
     (tmp_path / "new" / "log.csv").unlink()  # as when it is stopped before the first test
-    with pytest.raises(TinyshuffleError, match=r"no finished epoch yet.* --resume .*new"):
+    with pytest.raises(TinyshuffleError, match=r"no tested epoch yet.* --resume .*new"):
         read_run(tmp_path / "new")
     (tmp_path / "new" / "log.csv").write_text("epoch,size\n1\n")
     with pytest.raises(TinyshuffleError, match=r"that can be read"):
@@ -127,5 +152,5 @@ def test_files_of_another_shape(tmp_path, name, content):
     if content is None:  # what a spreadsheet makes of a log
         content = (run / name).read_bytes().replace(b"0.3", b"NaN").replace(b"model", b"modell")
     (run / name).write_bytes(content)
-    with pytest.raises(TinyshuffleError, match="a has no (config.json|finished epoch)"):
+    with pytest.raises(TinyshuffleError, match="a has no (config.json|tested epoch)"):
         read_run(run)

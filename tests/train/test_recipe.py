@@ -152,6 +152,9 @@ def test_learning_rate_scales_with_the_batch():
         ("mixup = -1", r"mixup=-1"),
         ("cutout = -1", r"cutout=-1"),
         ("early_stop = -1", r"early_stop=-1"),
+        ("test_every = 0", r"test_every=0 .*1 or more"),
+        ("test_every = 100001", r"test_every=100001 .*at most 100,000"),
+        ("test_every = 2.5", r"test_every=2.5 .*a whole number"),
         ("early_stop = 100001", r"early_stop=100001 .*at most 100,000"),
         ("epochs = ", r"mine.toml is not a TOML file"),
         ("a = " + 10000 * "[", r"mine.toml is not a TOML file"),
@@ -200,15 +203,19 @@ def test_numbers_of_numpy_are_numbers():
     assert Config.from_dict(config.to_dict()) == config
 
 
+@pytest.mark.parametrize("every", [None, 2, 3, 7, 100])
 @pytest.mark.parametrize("sizes", [(), (8,), (16, 24, 32), (8, 16, 8, 32)])
-def test_shares_are_what_the_epochs_have(sizes):
-    config = Config(sizes=sizes)
+def test_shares_are_what_the_epochs_have(sizes, every):
+    config = Config(sizes=sizes, test_every=every)
     for epochs in range(1, 12):
-        each = Counter(config.size(epoch, epochs, 32) for epoch in range(epochs))
-        assert +Counter(config.shares(epochs, 32)) == each
-        for done in range(epochs):
-            each[config.size(done, epochs, 32)] -= 1
-            assert +Counter(config.shares(epochs, 32, done + 1)) == +each
+        of = [config.size(epoch, epochs, 32) for epoch in range(epochs)]
+        for done in range(epochs + 1):
+            rest = range(done, epochs)
+            tests = [e for e in rest if e + 1 == epochs or (e + 1) % (every or 1) == 0]
+            shares = config.shares(epochs, 32, done)
+            for part, there in enumerate((rest, tests)):
+                found = Counter({size: counts[part] for size, counts in shares.items()})
+                assert +found == Counter(of[e] for e in there)
 
 
 def test_unknown_recipes(tmp_path):

@@ -85,6 +85,16 @@ def test_the_page_of_a_training_is_one_file(run):
     assert mine == theirs
 
 
+def test_epochs_without_a_test_have_empty_cells(run):
+    config = Config(epochs=3, batch_size=35, backend="numpy", threads=1, lr=0.03, test_every=2)
+    result = train(config, "b", run.run.parent, quiet=True)
+    text = (result.run / "report.html").read_text(encoding="utf-8")
+    cells = [re.findall("<td>(.*?)</td>", row) for row in re.findall("<tr><td>.*?</tr>", text)]
+    assert [cells[0][5], cells[0][6]] == ["", ""] and all(cells[1]) and all(cells[2])
+    first = 100 * result.rows[1]["test_accuracy"]
+    assert f"test accuracy from {first:.1f} % after epoch 2 to" in text
+
+
 def test_the_command_writes_it_again_from_what_is_there(run):
     before = (run.run / "report.html").read_bytes()
     (run.run / "report.html").unlink()

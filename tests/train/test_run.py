@@ -604,6 +604,89 @@ def test_early_stop_counts_only_the_epochs_at_the_last_size(runs, monkeypatch):
     assert len(start(runs, epochs=6, early_stop=1, sizes=(4, 8)).rows) == 5
 
 
+# ---- tests of some epochs only
+
+
+def are_tested(result):
+    return [row["epoch"] for row in result.rows if row["test_accuracy"] is not None]
+
+
+@pytest.mark.parametrize("options", [{}, EXTRAS], ids=["plain", "all"])
+def test_every_few_epochs_and_the_last_one_are_tested(runs, options, capsys):
+    every = start(runs, "every", epochs=5, **options)
+    result = train(Config(**{**CONFIG, "epochs": 5, "test_every": 2}, **options), "some", runs)
+    assert are_tested(result) == [2, 4, 5]
+    lines = [json.loads(line) for line in (result.run / "log.jsonl").read_text().splitlines()]
+    assert lines == result.rows
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
+    for row, other, line, out in zip(log(result.run), log(every.run), lines, said, strict=True):
+        tests = {name: row.pop(name) for name in ("test_loss", "test_accuracy")}
+        others = {name: other.pop(name) for name in tests}
+        assert row == other
+        if line["test_loss"] is None:
+            assert set(tests.values()) == {""} and line["test_accuracy"] is None
+        else:
+            assert tests == others
+        assert ("test loss" in out) == (line["test_loss"] is not None) and "train loss" in out
+    mine, theirs = (checkpoint.load(r.run / "last.npz") for r in (result, every))
+    for part in ("net", "optim", "average"):
+        a, b = getattr(mine, part), getattr(theirs, part)
+        assert a.keys() == b.keys() and all(a[key].tobytes() == b[key].tobytes() for key in a)
+
+
+def test_the_best_is_one_of_those_that_are_tested(runs, monkeypatch):
+    accuracies = iter([0.5, 0.7, 0.6])
+    original = loop.evaluate
+
+    def fake(*arguments, **options):
+        return dataclasses.replace(original(*arguments, **options), accuracy=next(accuracies))
+
+    monkeypatch.setattr(loop, "evaluate", fake)
+    result = start(runs, epochs=5, test_every=2)
+    assert checkpoint.load(result.run / "best.npz").header["epoch"] == 4
+    assert result.accuracy == 0.6
+
+
+@pytest.mark.parametrize("batch", [3, 4, 5, 8, 9, 10, 12, 13, 14])
+def test_interrupted_between_two_tests_and_resumed(runs, monkeypatch, batch):
+    """4 steps, 4 steps and a test, 4 and a test: 14 batches are drawn."""
+    options = {**EXTRAS, "test_every": 2}
+    start(runs, "whole", **options)
+    with monkeypatch.context() as patch:
+        during(patch, batch, interrupt)
+        with pytest.raises(Interrupted):
+            start(runs, "stopped", **options)
+    assert are_tested(resume(runs / "stopped", quiet=True)) == [2, 3]
+    assert_same_end(runs / "stopped", runs / "whole")
+
+
+def test_early_stop_ends_with_a_test(runs, monkeypatch):
+    accuracies = iter([0.5, 0.4, 0.3])
+    original = loop.evaluate
+
+    def fake(*arguments, **options):
+        return dataclasses.replace(original(*arguments, **options), accuracy=next(accuracies))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate", fake)
+        result = start(runs, epochs=12, early_stop=3, test_every=2)
+    assert are_tested(result) == [2, 4, 6] and len(result.rows) == 6
+    assert "stopped early: not better for 4 epochs" in str(result)
+    assert resume(result.run, quiet=True).rows == result.rows
+
+
+def test_a_checkpoint_whose_last_epoch_was_not_tested_is_no_finished_run(runs, capsys):
+    result = start(runs, epochs=3, test_every=2)
+    for name in ("test_loss", "test_accuracy"):
+        spoil(result.run, header=put("rows", 2, name, value=None))
+    resume(result.run)
+    assert "last.npz cannot be used, as its header's test_loss is None" in capsys.readouterr().out
+    result = start(runs, "half", epochs=3, test_every=2)
+    spoil(result.run, header=put("rows", 0, "test_loss", value=1.0))
+    resume(result.run)
+    assert "header's test_accuracy is None" in capsys.readouterr().out
+
+
 class Clock:
     """Time that passes only when a batch is drawn, for a step or a test: a second each."""
 
@@ -621,8 +704,11 @@ class Clock:
         monkeypatch.setattr(data, "batches", batches)
 
 
+OPTIONS = {}, {"sizes": (4, 6, 8), "ema": 0.9}, {"sizes": (4, 8), "test_every": 4}
+
+
 @pytest.mark.parametrize("budget", [60, 61, 63, 90, 137])
-@pytest.mark.parametrize("options", [{}, {"sizes": (4, 6, 8), "ema": 0.9}], ids=["plain", "all"])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_time_budget_is_kept_and_used(runs, monkeypatch, budget, options):
     # the highest learning rate would be too much for a fresh net, and is not used in measuring
     Clock(monkeypatch)  # eight steps and two tests of one batch for each size, then 4 + 1 an epoch
@@ -667,7 +753,7 @@ PACES = {
 }
 
 
-@pytest.mark.parametrize("options", [{}, {"sizes": (4, 6, 8), "ema": 0.9}], ids=["plain", "all"])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("change", PACES)
 def test_the_budget_is_kept_by_a_machine_whose_speed_changes(runs, monkeypatch, change, options):
     """Every twenty batches, within epochs: never over by more than 5 %, and little is left over."""
@@ -678,6 +764,8 @@ def test_the_budget_is_kept_by_a_machine_whose_speed_changes(runs, monkeypatch, 
     seconds = result.rows[-1]["seconds"]
     assert 0.8 * 300 <= seconds <= 1.05 * 300
     assert result.ended == "" and result.rows[-1]["lr"] < 0.03  # the schedule came to its end
+    last, every = len(result.rows), options.get("test_every", 1)
+    assert are_tested(result) == sorted({*range(every, last + 1, every), last})
     if options:
         sizes = [row["size"] for row in result.rows]
         assert sizes[0] == 4 and sizes[-1] == 8
@@ -713,13 +801,29 @@ def test_a_plan_that_has_changed_is_kept_when_a_run_is_resumed(runs, monkeypatch
     assert_same_end(runs / "stopped", runs / "whole")
 
 
-def test_a_machine_that_slows_within_an_epoch_cuts_the_run(runs, monkeypatch):
+@pytest.mark.parametrize("every", [1, 100])
+def test_a_machine_that_slows_within_an_epoch_cuts_the_run(runs, monkeypatch, every):
     clock = Clock(monkeypatch)
     during(monkeypatch, 370, lambda: setattr(clock, "pace", 4.0))
-    result = start(runs, batch_size=2, time_budget="400s")
+    result = start(runs, batch_size=2, time_budget="400s", test_every=every)
     assert re.search(r"cut off in epoch \d+ of \d+: the time budget is spent", str(result))
     assert 390 < result.rows[-1]["seconds"] <= 1.05 * 400
     assert resume(result.run, quiet=True).rows == result.rows
+    assert are_tested(result)[-1] == len(result.rows)
+
+
+@pytest.mark.parametrize("pace", [2, 3, 4, 6, 9])
+def test_a_test_is_made_when_there_is_no_time_for_another_epoch(runs, monkeypatch, pace):
+    """The machine becomes so slow with the last batches of an epoch that is not to be tested."""
+    clock = Clock(monkeypatch)
+    plan = start(runs, "plan", time_budget="100s", test_every=100)
+    last = 10 + sum(plan.rows[0]["step"] for _ in plan.rows[:-1])  # 10 batches are measured
+    for before in range(3):
+        with monkeypatch.context() as patch:
+            clock.now, clock.pace = 0.0, 1.0
+            during(patch, last - before, lambda: setattr(clock, "pace", 3.0 * pace))
+            result = start(runs, f"a{before}", time_budget="100s", test_every=100)
+        assert are_tested(result) == [len(result.rows)]
 
 
 def test_warm_up_that_does_not_fit_the_budget(runs, monkeypatch):

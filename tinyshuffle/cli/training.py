@@ -104,9 +104,11 @@ _LR += "; scaled if --batch-size is given alone"
 @_field(
     "time_budget", "Instead of --epochs: as many as fit, such as 45m.", "none", metavar="TIME"
 )
+@_field("test_every", "Test after every N epochs, and after the last one.", "1", metavar="N",
+        type=WHOLE)
 @_field(
     "early_stop",
-    "Stop after N epochs without a better test accuracy.",
+    "Stop when the best test accuracy is N epochs old.",
     "never",
     metavar="N",
     type=WHOLE,

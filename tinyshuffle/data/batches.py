@@ -15,10 +15,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tinyshuffle import blas
 from tinyshuffle.backend import F
 from tinyshuffle.data.dataset import Dataset, check_images, check_statistics
 from tinyshuffle.errors import TinyshuffleError
+from tinyshuffle.ops.crop import shrink
 from tinyshuffle.values import flags, whole
 
 PAD = 4
@@ -177,12 +177,18 @@ def _batches(
             # draw from the very stream that ordered the epoch.
             rng = np.random.default_rng([seed, epoch, 1 + step])
             flip = first[chosen] ^ (epoch % 2 == 1) if alternate else None
-            x = _augment(images, dataset.mean, dataset.std, rng, flip)
+            # what is blanked out has its side in pixels of the images as they are
+            x = _augment(images, dataset.mean, dataset.std, rng, flip, None if cutout else size)
             if cutout:
                 blank(x, cutout, rng)
-        else:
+                x = x if size is None else shrink(x, size)
+        elif size is None:
             x = normalise(images, dataset.mean, dataset.std)
-        yield x if size is None else shrink(x, size), dataset.labels[chosen]
+        else:
+            still = np.zeros(len(images), np.int64)
+            scale_offset = _scale_offset(dataset.mean, dataset.std)
+            x = F.crop(images, still > 0, still, still, *scale_offset, size)
+        yield x, dataset.labels[chosen]
 
 
 def _augment(
@@ -191,14 +197,15 @@ def _augment(
     std: np.ndarray,
     rng: np.random.Generator,
     flip: np.ndarray | None,
+    size: int | None,
 ) -> np.ndarray:
-    """Mirror, normalise, pad and crop uint8 images; None mirrors at random."""
+    """Mirror, normalise, pad, crop and scale uint8 images; None mirrors at random."""
     n = len(images)
     drawn = rng.random(n) < 0.5  # in any case: the crops are the same either way
     flip = drawn if flip is None else flip
     top, left = rng.integers(0, 2 * PAD + 1, (2, n)) - PAD
     # The padding is the same on both sides, so mirroring first gives what mirroring the crop would.
-    return F.crop(images, flip, top, left, *_scale_offset(mean, std))
+    return F.crop(images, flip, top, left, *_scale_offset(mean, std), size)
 
 
 def blank(x: np.ndarray, side: int, rng: np.random.Generator) -> None:
@@ -219,45 +226,6 @@ def blank(x: np.ndarray, side: int, rng: np.random.Generator) -> None:
     rows, columns = np.arange(height) - top, np.arange(width) - left  # (N, H), (N, W)
     rows_in, columns_in = (rows >= 0) & (rows < side), (columns >= 0) & (columns < side)
     x[rows_in[:, :, None] & columns_in[:, None]] = 0  # (N, H, W)
-
-
-def shrink(x: np.ndarray, size: int) -> np.ndarray:
-    """Scale images down by area: a pixel of the result is the mean of those that it covers.
-
-    Parameters
-    ----------
-    x : float32 (N, H, W, 3)
-    size : int
-        At most H and W.
-
-    Returns
-    -------
-    float32 (N, size, size, 3)
-        ``x`` itself if that is its size.
-
-    >>> shrink(np.arange(4, dtype=np.float32).reshape(1, 2, 2, 1).repeat(3, 3), 1)[0, 0, 0]
-    array([1.5, 1.5, 1.5], dtype=float32)
-    """
-    n, height, width, channels = x.shape
-    if (height, width) == (size, size):
-        return x
-    if not 1 <= size <= min(height, width):
-        raise TinyshuffleError(
-            f"images of {height}x{width} cannot be scaled to {size} pixels a side: they are only "
-            "made smaller"
-        )
-    columns = np.kron(_area(width, size).T, np.eye(channels, dtype=np.float32))
-    with blas.limit(1):  # or a thread still waits for work on a core that the step needs
-        x = _area(height, size) @ x.reshape(n, height, width * channels)  # (N, size, W·C)
-        x = x.reshape(n * size, width * channels) @ columns  # (N·size, size·C)
-    return x.reshape(n, size, size, channels)
-
-
-def _area(length: int, size: int) -> np.ndarray:
-    """Return the matrix that takes ``length`` pixels in a row to ``size``, (size, length)."""
-    edges = np.linspace(0, length, size + 1)[:, None]
-    covered = np.clip(edges - np.arange(length), 0, 1)  # of each pixel, left of each edge
-    return np.asarray(np.diff(covered, axis=0) * (size / length), np.float32)
 
 
 def mix(

@@ -26,7 +26,7 @@ def learning_curves(rows: Sequence[dict[str, Any]]) -> Figure:
     ----------
     rows : sequence of dict
         With ``epoch``, ``train_loss``, ``train_accuracy``, ``test_loss`` and ``test_accuracy``
-        (accuracies 0 to 1).
+        (accuracies 0 to 1), these two None where an epoch was not tested.
 
     Returns
     -------
@@ -54,9 +54,12 @@ def learning_curves(rows: Sequence[dict[str, Any]]) -> Figure:
 
 
 def _curves(axes: Axes, rows: Sequence[dict[str, Any]], what: str, scale: float, last: str) -> None:
-    epochs = [row["epoch"] for row in rows]
     for part, style in STYLES.items():
-        values = [scale * row[f"{part}_{what}"] for row in rows]
+        name = f"{part}_{what}"
+        there = [row for row in rows if row[name] is not None]
+        if not there:
+            continue
+        epochs, values = [row["epoch"] for row in there], [scale * row[name] for row in there]
         label = f"{part} {last.format(values[-1])}"
         axes.plot(epochs, values, label=label, linewidth=2, markersize=4, **style)
     axes.legend(loc="lower right" if what == "accuracy" else "upper right", frameon=False)
@@ -184,7 +187,7 @@ def compare(runs: dict[str, Sequence[dict[str, Any]]]) -> Figure:
     Parameters
     ----------
     runs : dict
-        The rows of each run's ``log.csv``, by the run's name.
+        The rows of each run's ``log.csv`` that have a ``test_accuracy``, by the run's name.
 
     Returns
     -------

@@ -26,13 +26,14 @@ class Pace:
     step: dict[int, float]
     test: dict[int, float]
 
-    def seen(self, size: int, step: float, test: float) -> Pace:
+    def seen(self, size: int, step: float, test: float | None) -> Pace:
         """Return the pace after an epoch at one size, in which they took so long.
 
-        The other sizes are taken to be faster or slower in proportion. The pace is the same one
-        where nothing has changed but by :data:`SAME`.
+        The other sizes are taken to be faster or slower in proportion, and so are tests where
+        there was none. The pace is the same one where nothing has changed but by :data:`SAME`.
         """
-        ratios = step / self.step[size], test / self.test[size]
+        ratio = step / self.step[size]
+        ratios = ratio, ratio if test is None else test / self.test[size]
         if all(abs(ratio - 1) <= SAME for ratio in ratios):
             return self
         scaled = (
@@ -85,11 +86,9 @@ def fitting(
 
     def needs(epochs: int) -> tuple[float, float]:
         """Seconds of a step in each of the epochs that are left, and of all their tests."""
-        shares = config.shares(epochs, side, done)
-        step, test = (
-            sum(of[size] * count for size, count in shares.items())
-            for of in (pace.step, pace.test)
-        )
+        shares = config.shares(epochs, side, done).items()
+        step = sum(pace.step[size] * count for size, (count, _) in shares)
+        test = sum(pace.test[size] * tests for size, (_, tests) in shares)
         return step, test
 
     def steps(epochs: int) -> int:

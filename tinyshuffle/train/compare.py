@@ -14,6 +14,7 @@ from ..errors import TinyshuffleError
 from ..text import message
 from ..words import duration
 from .paired import paired
+from .record import TESTS, tested
 
 __all__ = ["RunLog", "data_of", "differences", "overhead", "pairs", "read_run", "summary"]
 
@@ -30,6 +31,11 @@ class RunLog:
     config: dict[str, Any]
     rows: list[dict[str, Any]]
 
+    @property
+    def tested(self) -> list[dict[str, Any]]:
+        """The rows of the epochs that have been tested, of which there is one at least."""
+        return tested(self.rows)
+
 
 def read_run(run: str | Path) -> RunLog:
     """Read a run's configuration and log; the run may still be under way.
@@ -37,7 +43,7 @@ def read_run(run: str | Path) -> RunLog:
     Raises
     ------
     TinyshuffleError
-        If that is no run directory, or no epoch has been finished in it.
+        If that is no run directory, or no epoch has been tested in it.
     """
     run = Path(run)
     try:
@@ -46,7 +52,10 @@ def read_run(run: str | Path) -> RunLog:
         if (run / "log.csv").exists():  # which it does after the first epoch
             with open(run / "log.csv", newline="", encoding="utf-8") as file:
                 rows = [
-                    {name: json.loads(value) for name, value in row.items()}
+                    {
+                        name: None if name in TESTS and value == "" else json.loads(value)
+                        for name, value in row.items()
+                    }
                     for row in csv.DictReader(file)
                 ]
         for name in ("model", "data"):
@@ -54,6 +63,8 @@ def read_run(run: str | Path) -> RunLog:
                 raise ValueError(f"{name} is {config[name]!r}")
         for row in rows:
             for name, least in NEEDED.items():
+                if row[name] is None and name in TESTS:
+                    continue
                 if not (isinstance(row[name], (int, float)) and least <= row[name] < 1e12):
                     raise ValueError(f"{name} is {row[name]!r}")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -61,9 +72,9 @@ def read_run(run: str | Path) -> RunLog:
             f"{run} has no config.json and log.csv that can be read ({message(error)}): name the "
             "directory of a run"
         ) from error
-    if not rows:
+    if not tested(rows):
         raise TinyshuffleError(
-            f"{run} has no finished epoch yet: wait for its first one, or leave the run out; if it "
+            f"{run} has no tested epoch yet: wait for its first one, or leave the run out; if it "
             f"was stopped, continue it with python -m tinyshuffle train --resume "
             f"{shlex.quote(str(run))}"
         )
@@ -84,10 +95,10 @@ def summary(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
                 "over bare steps"]  # fmt: skip
     lines = []
     for run in runs:
-        rows, last = run.rows, run.rows[-1]
+        rows, last = run.rows, run.tested[-1]
         # as the loop seeks it: among the epochs at the size that the run ends with
         best = max(
-            (row for row in rows if row["size"] == last["size"]),
+            (row for row in run.tested if row["size"] == last["size"]),
             key=lambda row: row["test_accuracy"],
         )
         lines.append([
@@ -120,7 +131,7 @@ def differences(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
     return ["field", *(run.name for run in runs)], lines
 
 
-ALIKE = ("seed", "threads", "data_dir")
+ALIKE = ("seed", "threads", "data_dir", "test_every")
 """Fields in which runs of one setting may differ."""
 
 IMAGES = ("data", "validate")
@@ -130,9 +141,10 @@ IMAGES = ("data", "validate")
 def pairs(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
     """Return headings and a line a setting: how far it is behind the best one, seed by seed.
 
-    Runs are of one setting if their configurations differ in nothing but seed, threads and place
-    of the data. Those that were tested with other images than most are left out, and so are runs
-    that are not finished. There are no lines if no two settings share two seeds.
+    Runs are of one setting if their configurations differ in nothing but seed, threads, place of
+    the data and how often they are tested. Those that were tested with other images than most are
+    left out, and so are runs that are not finished. There are no lines if no two settings share two
+    seeds.
     """
     by_images: dict[str, list[RunLog]] = {}
     for run in runs:
@@ -145,7 +157,7 @@ def pairs(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
         fields = {name: v for name, v in run.config.items() if name not in ALIKE}
         settings.setdefault(json.dumps(fields, sort_keys=True), []).append(run)
     found = {
-        key: {run.config.get("seed", 0): run.rows[-1]["test_accuracy"] for run in members}
+        key: {run.config.get("seed", 0): run.tested[-1]["test_accuracy"] for run in members}
         for key, members in settings.items()
     }
     means = {key: statistics.mean(of.values()) for key, of in found.items()}

@@ -96,8 +96,10 @@ class Config:
     epochs : int
     time_budget : str
         Such as ``"45m"``: train for as many epochs as fit into it, instead of ``epochs``.
+    test_every : int
+        Epochs from one test to the next; the one that ends the run is always tested. None: 1.
     early_stop : int
-        Stop after this many epochs without a better test accuracy; 0 never does.
+        Stop when the best test accuracy is this many epochs old; 0 never does.
     batch_size : int
     optimizer : str
         ``sgd`` (with Nesterov momentum), ``adam``, or ``muon`` for the pointwise convolutions'
@@ -156,6 +158,7 @@ class Config:
     body_lr: float | None = None
     epochs: int = DEFAULTS["shapes"]["epochs"]
     time_budget: str | None = None
+    test_every: int | None = None
     early_stop: int = 0
     batch_size: int = DEFAULTS["shapes"]["batch_size"]
     optimizer: str = "sgd"
@@ -325,20 +328,29 @@ class Config:
             return side
         return self.sizes[-1 - (epochs - 1 - epoch) * len(self.sizes) // epochs]
 
-    def shares(self, epochs: int, side: int, done: int = 0) -> dict[int, int]:
-        """Return how many of ``epochs`` epochs, behind the first ``done``, have each size.
+    @property
+    def test_interval(self) -> int:
+        """Epochs from one test to the next."""
+        return 1 if self.test_every is None else self.test_every
 
-        >>> Config(sizes=(16, 24, 32)).shares(5, 32)
-        {32: 2, 24: 2, 16: 1}
+    def shares(self, epochs: int, side: int, done: int = 0) -> dict[int, tuple[int, int]]:
+        """Return for each size how many of ``epochs`` epochs, behind the first ``done``, have it.
+
+        And how many of these are tested.
+
+        >>> Config(sizes=(16, 24, 32), test_every=3).shares(5, 32)
+        {32: (2, 1), 24: (2, 1), 16: (1, 0)}
         """
-        if not self.sizes:
-            return {side: epochs - done}
-        found: dict[int, int] = {}
-        for i, size in enumerate(reversed(self.sizes)):  # -(-a // b) rounds up
-            first, after = (
-                min(epochs - done, -(-j * epochs // len(self.sizes))) for j in (i, i + 1)
-            )
-            found[size] = found.get(size, 0) + after - first
+        sizes = self.sizes or (side,)
+        found: dict[int, tuple[int, int]] = {}
+        for i, size in enumerate(reversed(sizes)):  # -(-a // b) rounds up
+            # counted from the end
+            first, after = (min(epochs - done, -(-j * epochs // len(sizes))) for j in (i, i + 1))
+            tests = (epochs - first) // self.test_interval - (epochs - after) // self.test_interval
+            if first == 0 < after and epochs % self.test_interval:
+                tests += 1  # the last epoch
+            count, tested = found.get(size, (0, 0))
+            found[size] = count + after - first, tested + tests
         return found
 
     def __post_init__(self) -> None:
@@ -391,6 +403,8 @@ class Config:
         need(self.seconds > 0, "time_budget", "longer than nothing")
         if self.time_budget is not None:
             need(self.seconds <= 3600 * MOST_HOURS, "time_budget", f"at most {MOST_HOURS}h")
+        need(self.test_interval >= 1, "test_every", "1 or more")
+        need(self.test_interval <= MOST_EPOCHS, "test_every", f"at most {MOST_EPOCHS:,}")
         need(self.early_stop >= 0, "early_stop", "0 (never) or more")
         need(self.early_stop <= MOST_EPOCHS, "early_stop", f"at most {MOST_EPOCHS:,}")
         need(self.batch_size >= 1, "batch_size", "1 or more")

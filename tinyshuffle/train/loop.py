@@ -31,9 +31,9 @@ from ..parallel import DataParallel
 from ..ranks import current
 from ..values import flags
 from ..words import plural
-from . import rank_checks, record, schedule
+from . import rank_checks, record
 from .average import Average
-from .budget import OVERRUN, Pace, fitting
+from .budget import Pace
 from .config import Config, load_data
 from .evaluation import Evaluation, evaluate
 from .groups import Groups, optimizer
@@ -41,6 +41,7 @@ from .progress import Progress
 from .record import SUMS, Result
 from .report import write_report
 from .signals import Interrupted, Signals
+from .timetable import Timetable
 from .transfer import begin_with, held, hold
 from .update_bn import update_bn
 from .verify import build_for, check_data
@@ -79,7 +80,8 @@ class Trainer:
         # Only full batches, unless there is not even one: an image left out of this epoch's order
         # has its chance in the next one's.
         self.drop_last = len(self.train_set) >= config.batch_size
-        self.full = max(1, len(self.train_set) // config.batch_size)  # steps of a whole epoch
+        full = max(1, len(self.train_set) // config.batch_size)  # steps of a whole epoch
+        self.plan = Timetable(config, self.side, full)
 
         self.epoch = 0  # epochs finished
         self.step = 0  # steps done in the one under way
@@ -88,9 +90,6 @@ class Trainer:
         self.seconds = 0.0  # since the start, without the time between stop and resume
         self.rows: list[dict[str, Any]] = []
         self._clock = time.perf_counter()
-        self.pace: Pace | None = None  # of the machine, as the plan has it
-        if config.time_budget is None:
-            self._begin_plan(config.epochs, self.full)
 
     def _first(self, value: Any) -> Any:
         """What rank 0 has: of clocks and files."""
@@ -115,30 +114,6 @@ class Trainer:
 
     # ---- how long it will be
 
-    def _begin_plan(self, epochs: int, steps_per_epoch: int) -> None:
-        """Plan a whole run: the schedule is that of so many steps, whatever becomes of them."""
-        config = self.config
-        self.schedule_steps = epochs * steps_per_epoch
-        warmup = None if config.warmup is None else round(config.warmup * steps_per_epoch)
-        self.warmup = schedule.check(config.schedule, self.schedule_steps, warmup)
-        self._set_plan(epochs, steps_per_epoch, 0, 0, 0.0)
-
-    def _set_plan(
-        self, epochs: int, steps_per_epoch: int, planned_at: int, begun: int, position: float
-    ) -> None:
-        """Plan the epochs from one on, before which ``begun`` steps were taken.
-
-        The rest of the schedule, from ``position`` on, is stretched over the steps that are left.
-        """
-        config = self.config
-        self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
-        self.planned_at, self.begun, self.position = planned_at, begun, position
-        self.total_steps = begun + (epochs - planned_at) * steps_per_epoch
-        self.sizes = [config.size(epoch, epochs, self.side) for epoch in range(epochs)]
-        # A step's work grows with the pixels: what the time that is left is reckoned by.
-        self.work = np.concatenate([[0], np.cumsum(np.square(self.sizes))])
-        self.progress.epochs = epochs
-
     def choose_epochs(self) -> None:
         """Choose the number of epochs that fits the time budget, if there is one.
 
@@ -150,28 +125,24 @@ class Trainer:
             return
         self.progress.line("measuring how many epochs fit into the time budget …")
         with self.progress.compile_notice(config.backend) as stepped:
-            self.pace = Pace(*self._first(self._measure(stepped)))
-        fits = fitting(config, self.side, self.full, self.pace, self.seconds)
-        self._begin_plan(*self._first(fits))
+            measured = self._measure(stepped)
+        (step, test), seconds = self._first((measured, self.seconds))
+        self.plan.fit(Pace(step, test), seconds)
 
-    def _plan_again(self, step: float, test: float) -> None:
+    def _plan_again(self, step: float, test: float | None) -> None:
         """Fit the rest of the run into the rest of the time, if the machine's speed has changed.
 
         Parameters
         ----------
         step, test : float
-            Seconds of a step and of the test of the epoch that has just ended.
+            Seconds of a step and of the test of the epoch that has just ended; None: it had none.
         """
-        if self.pace is None or self._ended or self.epoch == self.epochs:
+        if self.plan.pace is None or self._ended or self.epoch == self.plan.epochs:
             return
-        pace = self.pace.seen(self.sizes[self.epoch - 1], step, test)
+        pace = self.plan.pace.seen(self.plan.sizes[self.epoch - 1], step, test)
         pace, seconds = self._first((pace, self.seconds))
-        if pace == self.pace:
-            return
-        self.pace = pace
-        epochs, steps = fitting(self.config, self.side, self.full, pace, seconds, self.epoch)
-        done = self._steps_done
-        self._set_plan(epochs, steps, self.epoch, done, self._position(done))
+        self.plan.fit_again(pace, seconds, self.rows)
+        self.progress.epochs = self.plan.epochs
 
     def _measure(self, stepped: Callable[[], None]) -> tuple[dict[int, float], dict[int, float]]:
         """Return the seconds of a step and of a test, for each size of the images."""
@@ -219,21 +190,15 @@ class Trainer:
                 "sums": self.sums,
                 "seconds": self.seconds,
                 "rows": self.rows,
-                "ended": self.epoch == self.epochs or bool(self._ended),
+                "ended": self.epoch == self.plan.epochs or bool(self._ended),
                 "ranks": 1 if self.ranks is None else self.ranks.size,
                 "random_states": self.net.random_states(),
-                "plan": [self.epochs, self.steps_per_epoch],
-                "budget": self.pace
-                and {
-                    "pace": self.pace.to_dict(),
-                    "schedule": [self.schedule_steps, self.warmup],
-                    "from": [self.planned_at, self.begun, self.position],
-                },
+                **self.plan.to_header(),
                 "data": {
                     "classes": self.train_set.classes,
                     "mean": self.train_set.mean.tolist(),
                     "std": self.train_set.std.tolist(),
-                    "size": self.sizes[-1],
+                    "size": self.plan.sizes[-1],
                 },
             },
             net,
@@ -255,20 +220,15 @@ class Trainer:
         check_data(saved, self.train_set, self.run)
         if note := rank_checks.changed(self.config, self.ranks, header.get("ranks", 1)):
             self.progress.line(note)
-        epochs, steps = header["plan"]
-        if steps > self.full or header["step"] > steps:
+        steps, full = header["plan"][1], self.plan.full
+        if steps > full or header["step"] > steps:
             raise TinyshuffleError(
                 f"{self.run} has {plural(steps, 'step')} an epoch and is in number "
                 f"{header['step']}, and these {len(self.train_set):,} images have only "
-                f"{self.full} of {self.config.batch_size}: say with --data-dir where "
+                f"{full} of {self.config.batch_size}: say with --data-dir where "
                 "its images are"
             )
-        if budget := header.get("budget"):  # which no run had at first
-            self.pace = Pace.from_dict(budget["pace"])
-            self.schedule_steps, self.warmup = budget["schedule"]
-            self._set_plan(epochs, steps, *budget["from"])
-        else:
-            self._begin_plan(epochs, steps)
+        self.plan.restore(header)
         self.net.load_state_dict(saved.net)
         if self.average is not None:
             self.average.net.load_state_dict(saved.average)
@@ -289,7 +249,8 @@ class Trainer:
         if self._first(all((self.run / name).exists() for name in record.PICTURES)):
             return
         if self.tested is None:
-            self.tested = evaluate(self._tested_net, self.test_set, self.loss, size=self.sizes[-1])
+            size = self.plan.sizes[-1]
+            self.tested = evaluate(self._tested_net, self.test_set, self.loss, size=size)
         if not self.leads:
             return
         with self._warned():
@@ -321,6 +282,7 @@ class Trainer:
     def fit(self) -> Result:
         """Train to the end."""
         config = self.config
+        self.progress.epochs = self.plan.epochs
         sizes = f" at {', '.join(map(str, config.sizes))} pixels" if config.sizes else ""
         threads = plural(config.threads, "thread")
         tests = "test images" if config.validate is None else "images held out to choose by"
@@ -329,25 +291,25 @@ class Trainer:
             threads = f"{plural(self.ranks.size, 'rank')} of {threads}"
         self.progress.line(
             f"{config.model} on {config.data}: {len(self.train_set):,} training and "
-            f"{len(self.test_set):,} {tests}, {plural(self.epochs, 'epoch')} of "
-            f"{plural(self.steps_per_epoch, 'step')}{sizes}, {threads}; "
+            f"{len(self.test_set):,} {tests}, {plural(self.plan.epochs, 'epoch')} of "
+            f"{plural(self.plan.steps_per_epoch, 'step')}{sizes}, {threads}; "
             f"{self.run}"
         )
         if muons := [o for o, _ in getattr(self.optim, "parts", []) if isinstance(o, Muon)]:
             own = sum(optim.multiply_adds for optim in muons)
-            largest = profile(self.net, (1, self.sizes[-1], self.sizes[-1], 3)).total
+            largest = profile(self.net, (1, self.plan.sizes[-1], self.plan.sizes[-1], 3)).total
             self.progress.line(
                 f"muon moves {sum(len(optim.params) for optim in muons)} pointwise weights with "
                 f"{own / 1e6:,.0f} million multiply-adds a step, the net has some "
                 f"{3 * config.batch_size * largest.multiply_adds / 1e6:,.0f} million at "
-                f"{self.sizes[-1]} pixels"
+                f"{self.plan.sizes[-1]} pixels"
             )
-        if 0 < self._steps_done < self.total_steps:
-            self.progress.line(f"continuing after step {self._steps_done} of {self.total_steps}")
+        if 0 < (done := self._steps_done) < self.plan.total_steps:
+            self.progress.line(f"continuing after step {done} of {self.plan.total_steps}")
         compiling = self.progress.compile_notice(config.backend)
         with Signals() as signals, self.progress, compiling as stepped:
             self._clock = time.perf_counter()
-            while self.epoch < self.epochs and not self._ended:
+            while self.epoch < self.plan.epochs and not self._ended:
                 self._train_epoch(signals, stepped)
                 self._finish_epoch(signals)
             self.write_tests()
@@ -373,11 +335,11 @@ class Trainer:
         config, sums = self.config, self.sums
         self.net.train()
         hold(self.net, self._held)
-        size = self.sizes[self.epoch]
-        recent = 0.0 if self.pace is None else self.pace.step[size]  # seconds of a step
+        size = self.plan.sizes[self.epoch]
+        recent = 0.0 if self.plan.pace is None else self.plan.pace.step[size]  # seconds of a step
         batches = self._batches(self.epoch, self.step, size)
-        for x, labels in itertools.islice(batches, self.steps_per_epoch - self.step):
-            self.optim.lr = self._lr(self._steps_done)
+        for x, labels in itertools.islice(batches, self.plan.steps_per_epoch - self.step):
+            self.optim.lr = self.plan.lr(self._steps_done)
             mixed = None
             if config.mixup:
                 # one number more than the batch's own generator has, which is taken
@@ -397,16 +359,17 @@ class Trainer:
             sums["seconds"] += passed
             recent += (passed - recent) / 8  # one slow step is no slow machine
             stepped()
-            done = self.work[self.epoch] + self.step / self.steps_per_epoch * size**2
             self.progress.step(
-                done / self.work[-1],
+                self.plan.part(self.epoch, self.step),
                 self.epoch + 1,
                 sums["loss"] / sums["images"],
                 sums["right"] / sums["images"],
                 sums["images"] / sums["seconds"],
             )
             self._stop_if_asked(signals)
-            if config.time_budget is not None and self._first(self._too_late(size, recent)):
+            if config.time_budget is not None and self._first(
+                self.plan.is_too_late(size, self.seconds, recent)
+            ):
                 break
 
     def _step(
@@ -442,10 +405,9 @@ class Trainer:
         batches = self._batches(self.epoch, 0, size)
         update_bn(net, itertools.islice(batches, -(-SEEN // self.config.batch_size)), self._held)
 
-    def _finish_epoch(self, signals: Signals) -> None:
-        """Evaluate, then let the epoch and its row enter the checkpoint together."""
+    def _test(self, signals: Signals, size: int) -> Evaluation:
+        """Evaluate what the epoch has come to."""
         self.progress.evaluating()
-        size, begun = self.sizes[self.epoch], self.seconds
         self._update_bn(self._tested_net, size)
         test = evaluate(
             self._tested_net,
@@ -456,36 +418,43 @@ class Trainer:
         )
         if not math.isfinite(test.loss):
             raise self._diverged(f"the test loss became {test.loss} after", -1)
-        self.tested = test
+        return test
+
+    def _finish_epoch(self, signals: Signals) -> None:
+        """Evaluate, if it is time; then let the epoch and its row enter the checkpoint together."""
+        size, begun, sums = self.plan.sizes[self.epoch], self.seconds, self.sums
+        is_due = self._first(self.plan.is_tested(self.epoch, self.step, self.seconds))
+        self.tested = self._test(signals, size) if is_due else None
         self._tick()
-        sums = self.sums
         row = {
             "epoch": self.epoch + 1,
             "step": self._steps_done,
             "size": size,
-            "lr": self._lr(self._steps_done - 1),
+            "lr": self.plan.lr(self._steps_done - 1),
             "train_loss": sums["loss"] / sums["images"],
             "train_accuracy": sums["right"] / sums["images"],
-            "test_loss": test.loss,
-            "test_accuracy": test.accuracy,
+            "test_loss": None if self.tested is None else self.tested.loss,
+            "test_accuracy": None if self.tested is None else self.tested.accuracy,
             "images_per_second": sums["images"] / sums["seconds"],
             "step_seconds": sums["step_seconds"],
             "seconds": self.seconds,
         }
         row = self._first(row)
         # The best is sought among the epochs at the size that the net is meant for.
-        rivals = [r["test_accuracy"] for r in self.rows if r["size"] == self.sizes[-1]]
-        best = size == self.sizes[-1] and test.accuracy > max(rivals, default=-1.0)
+        best = size == self.plan.sizes[-1] and self.tested is not None
+        if best and (rivals := [r["test_accuracy"] for r in self.plan.rivals(self.rows)]):
+            best = row["test_accuracy"] > max(rivals)
         before = self.rows[-1]["step"] if self.rows else 0
         self.rows.append(row)
         self.epoch, self.step = self.epoch + 1, 0
         self.sums = dict.fromkeys(sums, 0)
-        self._plan_again(sums["seconds"] / (row["step"] - before), row["seconds"] - begun)
+        test = None if self.tested is None else row["seconds"] - begun
+        self._plan_again(sums["seconds"] / (row["step"] - before), test)
         self.save(best)
         self.write_log()
         self._tick()
         self.progress.epoch(row)
-        if self.epoch < self.epochs and not self._ended:
+        if self.epoch < self.plan.epochs and not self._ended:
             self._stop_if_asked(signals)
 
     @property
@@ -495,33 +464,7 @@ class Trainer:
     @property
     def _ended(self) -> str:
         """Why the run is over before its last epoch, if it is: a function of the rows alone."""
-        if not self.rows or self.rows[-1]["step"] == self.total_steps:
-            return ""
-        patience = self.config.early_stop
-        tests = [row["test_accuracy"] for row in self.rows if row["size"] == self.sizes[-1]]
-        if patience and tests and len(tests) - 1 - tests.index(max(tests)) >= patience:
-            return f"stopped early: not better for {plural(patience, 'epoch')}"
-        # shorter than planned, or there is no time for another one
-        short = self.rows[-1]["step"] < self.begun + (
-            (self.epoch - self.planned_at) * self.steps_per_epoch
-        )
-        if short or self.rows[-1]["seconds"] + self._least > OVERRUN * self.config.seconds:
-            return f"cut off in epoch {self.epoch} of {self.epochs}: the time budget is spent"
-        return ""
-
-    @property
-    def _least(self) -> float:
-        """Seconds of an epoch of one step, at the size that the run ends with."""
-        if self.pace is None:
-            return 0.0
-        return self.pace.step[self.sizes[-1]] + self.pace.test[self.sizes[-1]]
-
-    def _too_late(self, size: int, step: float) -> bool:
-        """Whether another step of so many seconds, and the test, would take the run too far."""
-        test = 0.0
-        if self.pace is not None:
-            test = self.pace.test[size] * max(1.0, step / self.pace.step[size])
-        return self.seconds + step + test > OVERRUN * self.config.seconds
+        return self.plan.ended(self.rows)
 
     @property
     def _resume(self) -> str:
@@ -530,18 +473,6 @@ class Trainer:
     @property
     def _steps_done(self) -> int:
         return (self.rows[-1]["step"] if self.rows else 0) + self.step
-
-    def _position(self, step: int) -> float:
-        """Where a step stands in the schedule, which is stretched when a run is planned again."""
-        left = self.schedule_steps - self.position
-        stretch = left / max(1, self.total_steps - self.begun)
-        return self.position + (step - self.begun) * stretch
-
-    def _lr(self, step: int) -> float:
-        position = self._position(step)
-        return self.config.lr * schedule.factor(
-            self.config.schedule, position, self.schedule_steps, self.warmup
-        )
 
     def _tick(self) -> float:
         """Seconds since the last tick; they are added to the run's."""
@@ -557,7 +488,7 @@ class Trainer:
         if received:
             self.save()
             raise Interrupted(
-                f"stopped after step {self.step} of {self.steps_per_epoch} in epoch "
+                f"stopped after step {self.step} of {self.plan.steps_per_epoch} in epoch "
                 f"{self.epoch + 1}; continue with: {self._resume}",
                 received,
             )
@@ -565,7 +496,7 @@ class Trainer:
     def _diverged(self, what: str, offset: int) -> TinyshuffleError:
         step = self._steps_done + offset
         return TinyshuffleError(
-            f"{what} step {step + 1} of {self.total_steps}, with learning rate "
-            f"{self._lr(step):.4g}: train again with a smaller --lr or a longer --warmup; the last "
-            f"good checkpoint is {self.run / 'last.npz'}"
+            f"{what} step {step + 1} of {self.plan.total_steps}, with learning rate "
+            f"{self.plan.lr(step):.4g}: train again with a smaller --lr or a longer --warmup; the "
+            f"last good checkpoint is {self.run / 'last.npz'}"
         )

@@ -128,9 +128,13 @@ class Progress:
 
     def epoch(self, row: dict[str, Any]) -> None:
         """Print a finished epoch."""
+        figures = [
+            f"{part} loss {row[f'{part}_loss']:.3f}  "
+            f"accuracy {100 * row[f'{part}_accuracy']:4.1f} %   "
+            for part in ("train", "test")
+            if row[f"{part}_loss"] is not None
+        ]
         self.line(
-            f"epoch {row['epoch']:{len(str(self.epochs))}}/{self.epochs}  "
-            f"train loss {row['train_loss']:.3f}  accuracy {100 * row['train_accuracy']:4.1f} %   "
-            f"test loss {row['test_loss']:.3f}  accuracy {100 * row['test_accuracy']:4.1f} %   "
+            f"epoch {row['epoch']:{len(str(self.epochs))}}/{self.epochs}  {''.join(figures)}"
             f"{row['images_per_second']:.0f} images/s  {duration(row['seconds'])}"
         )

@@ -25,8 +25,8 @@ from .config import Config
 from .evaluation import Evaluation
 
 __all__ = [
-    "COLUMNS", "PICTURES", "SUMS", "Result", "write_config", "write_log", "write_machine",
-    "write_rows", "write_tests",
+    "COLUMNS", "PICTURES", "SUMS", "TESTS", "Result", "tested", "write_config", "write_log",
+    "write_machine", "write_rows", "write_tests",
 ]  # fmt: skip
 
 
@@ -42,6 +42,9 @@ means over the epoch while the weights moved, ``images_per_second`` counts train
 ``step_seconds`` are those of the epoch's bare steps (forward, loss, backward, optimiser), and
 ``seconds`` is since the start of the run, with everything."""
 
+TESTS = "test_loss", "test_accuracy"
+"""Columns that an epoch without a test leaves empty (null in ``log.jsonl``)."""
+
 SUMS = ("loss", "right", "images", "seconds", "step_seconds")
 """What is added up over the steps of the epoch under way."""
 
@@ -49,6 +52,8 @@ SUMS = ("loss", "right", "images", "seconds", "step_seconds")
 @dataclass(frozen=True)
 class Result:
     """A finished run: its directory, its log and the net with its last weights.
+
+    Rows of epochs that were not tested have None for the columns :data:`TESTS`.
 
     The net is the average of the weights if the run keeps one, and ``ended`` says why the run was
     over before its last epoch, if it was. ``measured`` says of which images the accuracy is.
@@ -71,6 +76,11 @@ class Result:
             f"{self.measured} {100 * self.accuracy:.1f} % after {plural(last['epoch'], 'epoch')} "
             f"in {duration(last['seconds'])}{self.ended and f' ({self.ended})'}; {self.run}"
         )
+
+
+def tested(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the epochs that have been tested."""
+    return [row for row in rows if row["test_accuracy"] is not None]
 
 
 def write_config(folder: Path, config: Config) -> None:

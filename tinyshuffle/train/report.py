@@ -61,7 +61,7 @@ def write_report(run: str | Path) -> Path:
     Raises
     ------
     TinyshuffleError
-        If that is no run directory, or no epoch has been finished in it.
+        If that is no run directory, or no epoch has been tested in it.
     """
     run = Path(run)
     text = _page(run, read_run(run))
@@ -71,7 +71,7 @@ def write_report(run: str | Path) -> Path:
 
 
 def _page(run: Path, log: RunLog) -> str:
-    name, last = escape(visible(log.name)), log.rows[-1]
+    name, last = escape(visible(log.name)), log.tested[-1]
     held = isinstance(log.config.get("validate"), int)
     what = "accuracy on the images held out" if held else "test accuracy"
     result = (
@@ -103,11 +103,11 @@ def _page(run: Path, log: RunLog) -> str:
 
 
 def _figures(run: Path, log: RunLog, what: str) -> list[str]:
-    best = max(log.rows, key=lambda row: row["test_accuracy"])
-    first, last = log.rows[0], log.rows[-1]
+    best = max(log.tested, key=lambda row: row["test_accuracy"])
+    first, last = log.tested[0], log.tested[-1]
     curves = (
         f"Accuracy and loss over the epochs, of training and of the test: {what} from "
-        f"{100 * first['test_accuracy']:.1f} % after the first epoch to "
+        f"{100 * first['test_accuracy']:.1f} % after epoch {first['epoch']} to "
         f"{100 * last['test_accuracy']:.1f} % after the last, the highest "
         f"{100 * best['test_accuracy']:.1f} % after epoch {best['epoch']}. The numbers are in the "
         "log below."
@@ -169,6 +169,10 @@ def _log(rows: Sequence[dict[str, Any]]) -> str:
     columns = [name for name in LOG if all(name in row for row in rows)]
     head = "".join(f'<th scope="col">{name.replace("_", " ")}</th>' for name in columns)
     body = "".join(
-        f"<tr>{''.join(f'<td>{row[name]:.4g}</td>' for name in columns)}</tr>" for row in rows
+        f"<tr>{''.join(f'<td>{_number(row[name])}</td>' for name in columns)}</tr>" for row in rows
     )
     return f'<div class="wide"><table class="log"><tr>{head}</tr>{body}</table></div>'
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

@@ -98,7 +98,8 @@ def read_rows(run: Path, measure: str = CLASSIFIER.measure) -> list[dict[str, An
     try:
         lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines]
-        if not all(isinstance(row[measure], float) for row in rows):
+        # an epoch may have been left untested, the last one not
+        if not all(isinstance(row[measure], float | None) for row in rows):
             raise ValueError(f"{measure} is no number")
         return rows
     except OSError:
@@ -115,7 +116,8 @@ def read_rows(run: Path, measure: str = CLASSIFIER.measure) -> list[dict[str, An
 def measured(run: Path, config: Settings, kind: Kind = CLASSIFIER) -> dict[str, Any]:
     """Return the row of a finished training's last epoch."""
     rows = read_rows(run, kind.measure)
-    if len(rows) < (config.epochs if _is_counted(config.to_dict()) else 1):
+    least = config.epochs if _is_counted(config.to_dict()) else 1
+    if len(rows) < least or rows[-1][kind.measure] is None:
         raise TinyshuffleError(
             f"{run / 'log.jsonl'} is not complete: make room or mend the permissions, and give the "
             "same command again"
