@@ -210,7 +210,7 @@ class Ranks:
 
     # ---- anything else
 
-    def first(self, value: Value) -> Value:
+    def first(self, value: Any) -> Any:
         """Return what rank 0 has."""
         data = pickle.dumps(value) if self.rank == 0 else b""
         size = np.array([len(data)])
