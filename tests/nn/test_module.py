@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typing
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,14 @@ def small_net() -> nn.Sequential:
         nn.ReLU(),
         tail=nn.Sequential(nn.GlobalAvgPool(), nn.Dropout(0.2), nn.Linear(6, 4)),
     ).initialise(7)
+
+
+def test_calls_are_typed():
+    """Whoever checks a program's types learns that a net makes an array of an array."""
+    array = np.ndarray
+    for method, argument in ((nn.Module.__call__, "x"), (nn.Module.forward, "x"),
+                             (nn.Module.backward, "dy")):  # fmt: skip
+        assert typing.get_type_hints(method) == {argument: array, "return": array}
 
 
 def test_names_and_state():

@@ -171,7 +171,8 @@ def train(
 
     RUNS_DIR/NAME receives log.csv, log.jsonl, curves.png, confusion.png, worst.png, report.html,
     config.json, machine.json and the checkpoints last.npz and best.npz. Ctrl-C stops after the
-    current step; --resume continues as if nothing had happened, to the bit, after a power cut too.
+    current step (the first one it breaks off); --resume continues as if nothing had happened, to
+    the bit, after a power cut too.
     A folder of your own has a folder of pictures for each class; or train/ and test/, each with
     those.
     `mpiexec -n 4 python -m tinyshuffle train --mpi` shares each batch among four processes.

@@ -11,9 +11,9 @@ import importlib
 import multiprocessing
 import signal
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -45,20 +45,33 @@ def compile_ahead(kernels: Iterable[tuple[Any, np.dtype]], meanwhile: Callable[[
     processes = min(cpu_count(), len(shares))
     if processes == 1:
         return
-    # Ctrl-C in a terminal is for all of its processes: what it ends is this one's to decide
-    with ProcessPoolExecutor(processes, initializer=_ignore_ctrl_c) as pool:
-        done = [
-            pool.submit(_compile, module, names, dtype)
-            for (module, dtype), names in sorted(shares.items(), key=_heavy_first)
-        ]
+    pool = ProcessPoolExecutor(processes)
+    try:
+        with _without_ctrl_c():  # the first one starts the processes
+            done = [
+                pool.submit(_compile, module, names, dtype)
+                for (module, dtype), names in sorted(shares.items(), key=_heavy_first)
+            ]
         meanwhile()
-        with suppress(BrokenProcessPool):
-            for future in done:
-                future.result()
+        for future in done:
+            future.result()
+    except BrokenProcessPool:
+        pass
+    finally:
+        pool.shutdown(kill_workers=True)  # who is stopped meanwhile does not wait for them
 
 
-def _ignore_ctrl_c() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach, which is for this one: it is told afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _HEAVY = "norm_depthwise", "norm_pointwise", "frame_back", "frame", "batch_norm", "meeting"

@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,8 @@ from ..errors import TinyshuffleError
 from ..files import installed
 from ..values import flags
 from .sums import Sum
+
+Value = TypeVar("Value")
 
 __all__ = ["Ranks", "Sum", "current", "last_words", "ranks"]
 
@@ -220,7 +222,7 @@ class Ranks:
         # what this very program has sent, as mpi4py's own bcast would; no file comes this way
         return value if self.rank == 0 else pickle.loads(block.tobytes())
 
-    def all(self, value: Any) -> list[Any]:
+    def all(self, value: Value) -> list[Value]:
         """Return what each rank has."""
         mine = np.frombuffer(pickle.dumps(value), np.uint8)
         counts = np.empty(self.size, np.int64)
@@ -233,9 +235,9 @@ class Ranks:
             for a, b in zip(places[:-1], places[1:], strict=True)
         ]
 
-    def by_the_first(self, work: Callable[[], Any]) -> Any:
+    def by_the_first(self, work: Callable[[], Value]) -> Value:
         """Let rank 0 do something for all; return what it returned, or raise what it raised."""
-        done: tuple[Any, BaseException | None] = None, None
+        done: tuple[Any, Exception | None] = None, None
         if self.rank == 0:
             try:
                 done = work(), None
@@ -246,14 +248,14 @@ class Ranks:
             raise failed
         return result
 
-    def in_turn(self, work: Callable[[], Any]) -> Any:
+    def in_turn(self, work: Callable[[], Value]) -> Value:
         """Let every rank do something, and return its own result: the first ones by themselves.
 
         Rank 0 is the first, then comes a rank of each other machine, then all others: what one has
         downloaded, those after it find. While a rank is at work the others wait for it, however
         long that is. If one fails, all raise its error.
         """
-        result = None
+        result: Any = None
         for turn in range(3):
             failed = ""
             if turn == self._turn:

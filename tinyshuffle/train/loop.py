@@ -308,6 +308,8 @@ class Trainer:
             self.progress.line(f"continuing after step {done} of {self.plan.total_steps}")
         compiling = self.progress.compile_notice(config.backend)
         with Signals() as signals, self.progress, compiling as stepped:
+            if self.ranks is None:  # who have to stop together
+                signals.at_once = self._stopped
             self._clock = time.perf_counter()
             while self.epoch < self.plan.epochs and not self._ended:
                 self._train_epoch(signals, stepped)
@@ -347,6 +349,7 @@ class Trainer:
                 x, *mixed = data.mix(x, labels, config.mixup, rng)
             start = time.perf_counter()
             value, right = self._step(self.net, self.optim, x, labels, mixed)
+            signals.at_once = None  # from here on there is something to save
             sums["step_seconds"] += time.perf_counter() - start
             if self.average is not None:
                 self.average.update(self._steps_done)
@@ -487,11 +490,14 @@ class Trainer:
             received = int(*self.ranks.most(received))
         if received:
             self.save()
-            raise Interrupted(
-                f"stopped after step {self.step} of {self.plan.steps_per_epoch} in epoch "
-                f"{self.epoch + 1}; continue with: {self._resume}",
-                received,
-            )
+            raise self._stopped(received)
+
+    def _stopped(self, signum: int) -> Interrupted:
+        return Interrupted(
+            f"stopped after step {self.step} of {self.plan.steps_per_epoch} in epoch "
+            f"{self.epoch + 1}; continue with: {self._resume}",
+            signum,
+        )
 
     def _diverged(self, what: str, offset: int) -> TinyshuffleError:
         step = self._steps_done + offset

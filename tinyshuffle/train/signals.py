@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -24,9 +24,14 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """Remember the first Ctrl-C or SIGTERM, so that the step under way can end."""
+    """Remember the first Ctrl-C or SIGTERM, so that the step under way can end.
+
+    While ``at_once`` is set, to what makes an exception of a signal, it does not wait for that: a
+    run's first step compiles the kernels, and nothing is lost as its checkpoint is written.
+    """
 
     received = 0
+    at_once: Callable[[int], Interrupted] | None = None
 
     def __enter__(self) -> Signals:
         self._before: dict[int, Any] = {}
@@ -41,6 +46,8 @@ class Signals:
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.received = signum
         self.__exit__()  # the second one acts at once
+        if self.at_once is not None:
+            raise self.at_once(signum)
 
     def __exit__(self, *_: object) -> None:
         for signum, handler in self._before.items():
