@@ -62,9 +62,10 @@ def main() -> None:
     if app.statuscode:
         sys.exit("Sphinx failed: see above")
     mathjax(HTML / "_static" / "mathjax")
-    shutil.copytree(HERE / "explorer", HTML / "explorer", ignore=shutil.ignore_patterns("*.py*"))
     cells.pack(HTML / "_static" / "tinyshuffle.zip")
     shutil.copytree(PICTURES_OF_SLIDERS, HTML / "_pictures")
+    written_by = shutil.ignore_patterns("*.py", "__pycache__")
+    shutil.copytree(HERE / "explorer", HTML / "explorer", ignore=written_by)
     (HTML / "_static" / "webpack-macros.html").unlink(missing_ok=True)  # no page: the theme's own
     wrong = links.check(HTML)
     print("\n".join(wrong))

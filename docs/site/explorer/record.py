@@ -22,12 +22,12 @@ from PIL import Image
 from selenium import webdriver
 
 HERE = Path(__file__).resolve().parent
-WIDTH, COLOURS = 660, 48
+WIDTH, COLOURS = 660, 128
 
 STAGE = """
 document.getElementById('net').prepend(document.getElementById('switches'));
 document.querySelectorAll('header, #input, #cost, #net h2, #net > .small, #bar .row')
-  .forEach(e => e.remove());
+  .forEach(e => e.style.display = "none");
 document.getElementById('bar').style.position = 'static';
 document.getElementById('net').insertBefore(document.getElementById('bar'),
   document.getElementById('channels'));
@@ -104,7 +104,10 @@ def main() -> None:
         frame.paste(picture.convert("RGB"))
         frames.append(frame)
     # one palette for all, so that nothing flickers
-    palette = frames[-1].quantize(COLOURS, dither=Image.Dither.NONE)
+    all_colours = Image.new("RGB", (size[0], size[1] * len(frames)))
+    for k, frame in enumerate(frames):
+        all_colours.paste(frame, (0, k * size[1]))
+    palette = all_colours.quantize(COLOURS, dither=Image.Dither.NONE)
     first, *others = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     target = HERE / "explorer.gif"
     first.save(target, save_all=True, append_images=others, duration=list(pauses), loop=0)

@@ -42,7 +42,8 @@ V1 = {
              4: (16, 64, 96, 112), 8: (16, 64, 96, 128)},
 }  # fmt: skip
 V2 = {"narrow": (16, 32, 48, 64), "wide": (24, 48, 72, 96)}  # stages 2, 3, 4 and conv5
-SIZES = 16, 16, 16, 24, 24, 32  # of the pictures, epoch by epoch: small ones first, to save time
+# Of the pictures, epoch by epoch: small ones first, to save time. The wide nets cost more.
+SIZES = {"narrow": (16, 16, 16, 24, 24, 32), "wide": (16, 24, 32)}
 BATCH, LR = 64, 0.1
 
 
@@ -101,7 +102,7 @@ def nets() -> Iterator[tuple[str, dict[str, Any], Any]]:
             yield name, switches, partial(v2, width, shuffle)
 
 
-def trained(build: Any, train: Any, saved: Path) -> ts.nn.Module:
+def trained(build: Any, train: Any, sizes: tuple[int, ...], saved: Path) -> ts.nn.Module:
     """A net that has learned, now or at an earlier start."""
     net = build()
     if saved.exists():
@@ -112,8 +113,8 @@ def trained(build: Any, train: Any, saved: Path) -> ts.nn.Module:
     fast.train()
     loss = ts.nn.CrossEntropyLoss(label_smoothing=0.1)
     opt = ts.optim.SGD(net.parameters(), lr=LR, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    steps, step = len(SIZES) * (len(train) // BATCH), 0
-    for epoch, size in enumerate(SIZES):
+    steps, step = len(sizes) * (len(train) // BATCH), 0
+    for epoch, size in enumerate(sizes):
         batches = ts.data.batches(train, BATCH, epoch=epoch, size=size, drop_last=True)
         for x, labels in batches:
             opt.lr = LR * schedule.factor("one-cycle", step, steps)
@@ -209,7 +210,7 @@ def main() -> None:
     KEPT.mkdir(parents=True, exist_ok=True)
     entries, blocks, start, began = {}, [], 0, time.process_time()
     for name, switches, build in nets():
-        net = trained(build, train, KEPT / f"{name}.npz")
+        net = trained(build, train, SIZES[switches["width"]], KEPT / f"{name}.npz")
         state, table = halved(net), operations(net)
         right = ts.train.evaluate(net, test).accuracy
         block = [state[w].ravel() for row in table for w in row.pop("weights")]
