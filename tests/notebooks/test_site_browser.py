@@ -356,6 +356,16 @@ def test_an_exercise_answers_and_its_progress_is_the_notebooks_file(opened):
     assert json.loads(saved) == stored
 
 
+def test_a_browser_that_keeps_nothing_says_so(opened):
+    runtime()
+    browser = opened("notebooks/exercises/03-channel-shuffle.html")
+    browser.execute_script("Storage.prototype.setItem = () => { throw new Error('full'); }")
+    answer, check = Cell(browser, "03-1-answer"), Cell(browser, "03-1-check")
+    answer.write(RIGHT)
+    assert answer.status.startswith("This browser keeps nothing of this page: copy")
+    assert "is right" in check.run("Done. This browser keeps nothing of this page: save")
+
+
 def test_a_lesson_that_needs_numba_says_so(opened):
     browser = opened("notebooks/12-inside-the-kernels.html")
     note = browser.find_element(By.CSS_SELECTOR, ".admonition.note").text

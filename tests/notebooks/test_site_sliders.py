@@ -32,7 +32,7 @@ CELLS = {
 
 def test_of_a_lesson_only_what_the_slider_needs_is_run():
     code = [
-        "import numpy as np, time\nfrom tinyshuffle import plots",
+        "import numpy as np, time\nfrom tinyshuffle import plots\nwidth = time.time()",
         "start = time.time()\nwidth, height = 2, 3\nnames = {}",
         "def area(n):\n    return n * width\nraise SystemExit('this would take an hour')",
         "names['a'] = 1\nprint(start)\nfor k in range(3):\n    other = k",

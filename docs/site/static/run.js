@@ -5,12 +5,13 @@
   const here = document.currentScript.src;
   const PROGRESS = "tinyshuffle-course"; // where this browser keeps what course.check has noted
   const FILE = "tinyshuffle-course.json"; // the notebooks' has a dot before it, as none is saved
+  const NOTHING_KEPT = "This browser keeps nothing of this page:";
   const STEPS = 3; // that worker.js tells while it loads
   let worker = null; // the Python that runs, or null
   let ready = null; // resolved as soon as it takes cells
   let waiting = null; // what the running cell's messages go to
   let running = false;
-  let stored = null; // the progress, where the browser does not keep it
+  let unkept = null; // the progress, if the browser does not keep it
 
   const cells = [...document.querySelectorAll("div.cell")]
     .filter((root) => root.querySelector(".cell_input pre"))
@@ -112,7 +113,7 @@
       reset.hidden = false;
       const same = area.value === original;
       const done = remember(kept, same ? null : area.value);
-      say(done ? "" : "This browser keeps nothing: copy what you wrote before you leave the page.");
+      say(done ? "" : `${NOTHING_KEPT} copy what you wrote before you leave.`);
     }
 
     function fit() {
@@ -189,7 +190,7 @@
         else asked.say("Not run: ", link(one), " above ends with an error.");
         return;
       }
-      asked.say("Done.");
+      asked.say(unkept === null ? "Done." : `Done. ${NOTHING_KEPT} save your progress at the end.`);
     } catch (error) {
       asked.say(error.message);
     } finally {
@@ -232,7 +233,7 @@
       };
       halt.reject = reject;
     });
-    worker.postMessage({ progress: recall(PROGRESS) });
+    worker.postMessage({ progress: unkept ?? recall(PROGRESS) });
     return ready;
   }
 
@@ -251,7 +252,7 @@
           if (data.error) {
             one.output.append(make("pre", { className: "ts-error", textContent: data.error }));
           }
-          if (data.progress) note(data.progress, one);
+          if (data.progress && !remember(PROGRESS, data.progress)) unkept = data.progress;
           one.ran = data.error ? null : code;
           resolve(!data.error);
         },
@@ -300,16 +301,10 @@
 
   // ---- the course's progress
 
-  function note(text, one) {
-    if (remember(PROGRESS, text)) return;
-    stored = text;
-    one.say("This browser keeps nothing: save your progress as a file before you leave.");
-  }
-
   const last = cells.find((one) => one.name === "tag_id-progress");
   last?.bar.append(
     button("Save as a file", () => {
-      const text = stored ?? recall(PROGRESS);
+      const text = unkept ?? recall(PROGRESS);
       if (text === null) {
         last.say("There is no progress yet: run a check first.");
         return;

@@ -9,7 +9,7 @@ export async function start(step, line) {
   try {
     pyodide = await import(`${PYODIDE}pyodide.mjs`);
   } catch {
-    throw new Error(`Python cannot be fetched from ${PYODIDE}: connect to the internet, run again.`);
+    throw new Error(`Python cannot be fetched from ${PYODIDE}: run this again when online.`);
   }
   const python = await pyodide.loadPyodide({ indexURL: PYODIDE, stdout: line, stderr: () => {} });
   step("fetching NumPy and matplotlib");
