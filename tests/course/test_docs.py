@@ -59,3 +59,20 @@ def test_the_settings_are_those_of_the_text():
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+TEACHERS = sorted((COURSE / "teachers").glob("[0-9][0-9].md"))
+
+
+@pytest.mark.parametrize("page", TEACHERS, ids=lambda p: p.name)
+def test_a_page_for_teachers_has_answers_mistakes_and_a_drawing(page):
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"# Lesson {int(page.stem)}, ")
+    assert re.findall("^## (.+)$", text, re.M) == [
+        "Questions, with answers", "Misconceptions", "On the board",
+    ]  # fmt: skip
+    questions, misconceptions, _ = text.split("\n## ")[1:]
+    assert len(re.findall(r"^- \*.+?\?\* \S", questions, re.M | re.S)) >= 4
+    assert misconceptions.count("\n- \"") >= 3
+    linked = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert len(linked) == 2 and all((page.parent / target).exists() for target in linked)

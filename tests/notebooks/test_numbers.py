@@ -82,6 +82,7 @@ GIVEN: dict[str, dict[str, str]] = {
     "09": {"58": "V2's channels, an example", "64": "the next width that fills vectors"},
     "10": {"2.46": "printed in section 2", "0.4": "asserted in section 2"},
     "11": {"1000": "ImageNet's classes"},
+    "12": {"512": "bits of a register"},
 }  # fmt: skip
 """By lesson: what has none of these, and why it stays."""
 

@@ -116,10 +116,11 @@ def _allowed(
     pairs = []
     for i, (first, _, between) in enumerate(rows):
         of = [j for j, (_, reads, _) in enumerate(rows) if between in reads]
-        if not of or first not in makers or rows[of[-1]][0] not in readers:
+        joined = [j for j in of if rows[j][0] in readers]
+        if first not in makers or not joined:
             continue
         if (len(of) == 1 or not ask_rows) and (between != output or not ask_caller):
-            pairs.append((i, of[-1]))
+            pairs.append((i, joined[0]))
     return pairs
 
 
