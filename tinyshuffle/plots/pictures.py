@@ -47,11 +47,11 @@ def feature_maps(
         axes.set_axis_off()
     for i, (axes, (title, picture)) in enumerate(zip(panels, maps.items(), strict=False)):
         if picture.ndim == 3:
-            axes.imshow(picture)
+            axes.imshow(picture, interpolation="nearest")
         else:
             most = float(np.abs(picture).max()) or 1.0
             low = -most if picture.min() < 0 else 0.0
-            axes.imshow(picture, cmap="gray", vmin=low, vmax=most)
+            axes.imshow(picture, cmap="gray", vmin=low, vmax=most, interpolation="nearest")
         axes.set_title(title, fontsize=9)
         if groups is not None:
             look = groups[i] % len(_FRAMES)
