@@ -118,7 +118,7 @@ def conv_backward(address, zero):
         image, line, pixel = h * wd * x_row, wd * x_row, x_row
     most = whole_tiles(images * ho * wo)
     rows, dw_out = np.empty(most, np.int64), np.arange(whole_tiles(k)) * dw_row
-    places = np.empty(most, np.int64)
+    spare = np.empty(most, np.int64)  # where y is written, which it is not here
     cols = np.empty(dw_out.size, np.int64)
     place_taps(cols, v.kh, v.kw, cg, v.dh * line, v.dw * pixel)
     dw_size = dw_out.size * dw_row
@@ -143,7 +143,7 @@ def conv_backward(address, zero):
         count, at, of = min(images, n - first), first * h * wd, first * ho * wo
         m, pixels = count * ho * wo, count * h * wd
         if count != placed:
-            place_pixels(rows, places, count, ho, wo, image, v.sh * line, v.sw * pixel, 1)
+            place_pixels(rows, spare, count, ho, wo, image, v.sh * line, v.sw * pixel, 1)
             place_phases(
                 dx_rows, dx_out, phase, count, v, (h, wd), dy_high * dy_width * o, dy_width * o, o,
                 apart,

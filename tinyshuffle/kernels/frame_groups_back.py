@@ -74,7 +74,7 @@ def grouped_backward(address, zero):
     image = high * width
     frame = scratch(images * image * c + SLACK, x)
     most = whole_tiles(images * ho * wo)
-    rows, places = np.empty(most, np.int64), np.empty(most, np.int64)
+    rows, spare = np.empty(most, np.int64), np.empty(most, np.int64)
     cols, part_out = np.empty(whole_tiles(k), np.int64), np.arange(whole_tiles(k)) * LANES
     part, dw = scratch(part_out.size * LANES, x), np.zeros((k, o))
     # the gradient
@@ -96,7 +96,7 @@ def grouped_backward(address, zero):
         count, at, of = min(images, n - first), first * h * wd, first * ho * wo
         m, pixels = count * ho * wo, count * h * wd
         if count != placed:
-            place_pixels(rows, places, count, ho, wo, image * LANES, v.sh * width * LANES,
+            place_pixels(rows, spare, count, ho, wo, image * LANES, v.sh * width * LANES,
                          v.sw * LANES, 1)  # fmt: skip
             place_plane_taps(cols, v.kh, v.kw, cg, v.dh * width * LANES, v.dw * LANES,
                              count * image * LANES)  # fmt: skip

@@ -50,10 +50,15 @@ WRITE, ADD, SHIFT, RECTIFY = 0, 1, 2, 3
 def _has_avx512() -> bool:
     """Whether kernels are compiled for a processor that has it.
 
-    Where numba is told to compile for another one (``NUMBA_CPU_NAME``), that is taken to have none.
+    Where numba is told to compile for another one (``NUMBA_CPU_NAME``, ``NUMBA_CPU_FEATURES``,
+    ``NUMBA_ENABLE_AVX=0``), that is taken to have none.
     """
-    other = config.CPU_NAME not in (None, llvm.get_host_cpu_name())  # type: ignore[attr-defined]
-    return not other and llvm.get_host_cpu_features().get("avx512vl", False)
+    settings: Any = config
+    if settings.CPU_NAME not in (None, llvm.get_host_cpu_name()):
+        return False
+    if settings.CPU_FEATURES is not None or not settings.ENABLE_AVX:
+        return False
+    return bool(llvm.get_host_cpu_features().get("avx512vl", False))
 
 
 def _shape() -> tuple[int, int]:
