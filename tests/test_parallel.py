@@ -895,6 +895,23 @@ def test_a_large_array_of_a_layer_is_not_looked_at_in_every_pass():
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize(
+    "threads, n, chunk", [(1, 250, 125), (2, 500, 125), (2, 333, 84), (3, 5, 2), (2, 129, 65)]
+)
+def test_a_large_batch_is_evaluated_with_one_plan(threads, n, chunk, rng):
+    """Whatever its number of images is: those that are left over need no plan of their own."""
+    ts.set_num_threads(threads)
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.GlobalAvgPool(), nn.Linear(8, 5))
+    net = ts.parallel.DataParallel(layers.initialise(0)).eval()
+    x = rng.standard_normal((n, 16, 16, 3)).astype(np.float32)
+    with ts.backend("numpy"):
+        expected = net(x)
+    found = net(x)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    assert {shape for shape, _ in net._now.plans} == {(chunk, 16, 16, 3)}
+
+
 def test_players_of_many_shapes_do_not_pile_up():
     ts.set_num_threads(2)
     net = ts.DataParallel(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cache
@@ -266,8 +266,7 @@ class DataParallel(Module):
             return self.net(x)
 
     def _infer(self, x: np.ndarray) -> np.ndarray:
-        parts = cut(len(x), _slices())
-        chunk = min(_chunk(x.shape), parts[-1].stop - parts[-1].start)
+        chunk = _chunk(x.shape, cut(len(x), _slices()))
         try:
             plan = self._plan((chunk, *x.shape[1:]), x.dtype)
         except NoPlan:
@@ -290,20 +289,22 @@ class DataParallel(Module):
                 return player.forward(x)
         slices = min(len(x), _slices())
         parts = cut(len(x), worthwhile(plan, slices, len(x) / plan.shape[0]))
-        chunk = min(_chunk(x.shape), parts[-1].stop - parts[-1].start)
-        jobs = [
-            [
-                (self._player((n, *x.shape[1:]), x.dtype, 1, rank), slice(first, first + n))
-                for first in range(part.start, part.stop, chunk)
-                for n in [min(chunk, part.stop - first)]
-            ]
-            for rank, part in enumerate(parts)
+        chunk = _chunk(x.shape, parts)
+        players = [
+            self._player((chunk, *x.shape[1:]), x.dtype, 1, rank) for rank in range(len(parts))
         ]
 
         taken: list[int] | None = [] if len(parts) > 1 else None  # cores
 
         def walk(rank: int) -> list[np.ndarray]:
-            return [player.forward(x[images], taken) for player, images in jobs[rank]]
+            found = []
+            for first in range(parts[rank].start, parts[rank].stop, chunk):
+                # the last images are taken with some before them: to trace, fuse and lay out a plan
+                # for their number takes longer than that, and each has memory of its own
+                start = min(first, len(x) - chunk)
+                y = players[rank].forward(x[start : start + chunk], taken)
+                found.append(y[first - start : parts[rank].stop - start])
+            return found
 
         if len(parts) == 1:
             with blas.limit(1):
@@ -466,14 +467,17 @@ def _of_my_images(
     return backward
 
 
-def _chunk(shape: tuple[int, ...]) -> int:
+def _chunk(shape: tuple[int, ...], parts: Sequence[slice]) -> int:
     """How many images of this shape to take through the net at a time in evaluation.
 
     So many that they stay in a core's cache, but four if they are not too large: weights are laid
-    out, and rows begun, once for all of them.
+    out, and rows begun, once for all of them. A slice is cut into parts of the same length, or
+    nearly so, as each length has a plan of its own.
     """
     pixels = prod(shape[1:3]) if len(shape) == 4 else 1
-    return max(1, 32 * 32 * 32 // pixels, min(4, 256 * 256 * 4 // pixels))
+    most = max(1, 32 * 32 * 32 // pixels, min(4, 256 * 256 * 4 // pixels))
+    longest = max(part.stop - part.start for part in parts)
+    return -(-longest // -(-longest // most))
 
 
 def _make_room(kept: dict[Any, Any], shapes: int) -> bool:

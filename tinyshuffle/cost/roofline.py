@@ -245,7 +245,7 @@ def operations(net: Module, input_shape: tuple[int, ...], cores: int) -> list[Op
     net = net.net if isinstance(net, DataParallel) else net
     slices = cut(input_shape[0], cores)
     images = slices[-1].stop - slices[-1].start
-    chunk = min(images, _chunk(input_shape))
+    chunk = _chunk(input_shape, slices)
     modules = dict(net.named_modules())
     out: list[Operation] = []
     for row in fuse(traced(net, (chunk, *input_shape[1:]))).rows:
