@@ -976,4 +976,4 @@ IMAGES = np.ones((2, 8, 8, 3), np.float32)
     ("side", "images"), [(8, 512), (32, 32), (64, 8), (128, 4), (224, 4), (256, 4), (512, 1)]
 )
 def test_large_images_go_by_fours_in_evaluation(side, images):
-    assert parallel._chunk((99, side, side, 3)) == images
+    assert parallel._chunk((1024, side, side, 3), [slice(0, 1024)]) == images
