@@ -11,7 +11,7 @@ import pytest
 import tinyshuffle as ts
 
 # a program for a Python that is WebAssembly: imported here it would replace what shows figures
-collect_ignore = ["notebooks/wasm_lessons.py"]
+collect_ignore = ["notebooks/wasm_lessons.py", "notebooks/no_matplotlib.py"]
 
 # the same examples on every machine; what is drawn may include a kernel's first compilation
 hypothesis.settings.register_profile(

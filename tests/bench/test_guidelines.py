@@ -11,6 +11,7 @@ from click.testing import CliRunner
 import tinyshuffle as ts
 from tinyshuffle import plots
 from tinyshuffle.bench import blocks, guidelines
+from tinyshuffle.bench.guideline_tables import relative_memory_access
 from tinyshuffle.bench.guidelines import GUIDELINES, Found, median_interval, verdict
 from tinyshuffle.cli import cli
 
@@ -177,6 +178,8 @@ def test_the_figure_has_the_published_and_the_measured():
     seconds = {"ARM x1": [[1.0, 1.0], [2.0, 2.0], [2.0, 4.0], [4.0, 4.0]]}
     figure = plots.guideline(table, [Found("tinyshuffle", seconds, 0)])
     (axes,) = [axes for axes in figure.axes if axes.get_visible()]
-    level, published, measured = axes.lines[:3]
+    level, published, predicted, measured = axes.lines[:4]
     assert published.get_ydata()[-1] == pytest.approx(57.6 / 76.2)
+    memory = relative_memory_access(table.columns[0])
+    assert list(predicted.get_ydata()) == [1 / m for m in memory] and memory[1] > 1
     assert list(measured.get_ydata()) == [1, 0.5, 0.375, 0.25]

@@ -76,7 +76,8 @@ RECOMPUTED: dict[str, dict[str, Callable[[], float]]] = {
 GIVEN: dict[str, dict[str, str]] = {
     **{lesson: {"25,804": "the tiny net's parameters, held by tests/course/test_picture.py"}
        for lesson in ("01", "02", "03", "04", "05")},
-    "06": {"25,804": "the tiny net's, too", "1000": "ImageNet's classes"},
+    "06": {"25,804": "the tiny net's, too", "1000": "ImageNet's classes",
+           "50": "channels, in V1's section 4.2, which is named behind it"},
     "07": {"95": "the customary confidence", "90": "channels of the papers' table, in the figure"},
     "08": {"1024": "channels of conv5 in V2's Table 5"},
     "09": {"58": "V2's channels, an example", "64": "the next width that fills vectors"},
