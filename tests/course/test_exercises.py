@@ -707,3 +707,27 @@ def test_importing_the_library_does_not_load_the_lessons():
 def test_exercises_are_exercises():
     assert all(isinstance(e, Exercise) for e in EXERCISES.values())
     assert "03.1  Channel shuffle in one line" in repr(ts.course.exercises())
+
+
+def test_a_figure_over_the_names_of_the_rows_is_right():
+    over_names = wrong_code("07.4", "range(len(rows)), np.median", "rows, np.median")
+    assert judge(EXERCISES["07.4"], over_names)
+
+
+def test_an_answer_may_write_into_the_list_that_it_is_given():
+    fuse = run("12.", strip=False)["fuse"]
+
+    def in_place(rows, output):
+        rows[:] = fuse(rows, output)
+        return rows
+
+    assert judge(EXERCISES["12.4"], in_place)
+
+
+def test_a_batch_norm_with_two_relus_is_not_fused():
+    text = CODE["12.4"].replace("for _, reads, _ in rows for", "for o, reads, _ in rows "
+                                "if o != 'relu' for").replace("== 1 and", "== 0 and")  # fmt: skip
+    fuse_both = code(text)["fuse"]
+    rows = [("batch_norm", (1,), 2), ("relu", (2,), 3)]
+    assert fuse_both(rows, 3) == [("norm_relu", (1,), 3)]
+    assert not judge(EXERCISES["12.4"], fuse_both)

@@ -263,6 +263,8 @@ function listen() {
 
 function draw(source, ...from) {
   const g = $("pad").getContext("2d", { willReadFrequently: true });
+  g.fillStyle = $("ground").value; // behind what a picture leaves transparent
+  g.fillRect(0, 0, SIDE * ZOOM, SIDE * ZOOM);
   g.imageSmoothingEnabled = source.width !== 10 * SIDE;
   g.drawImage(source, ...from, 0, 0, SIDE * ZOOM, SIDE * ZOOM);
 }

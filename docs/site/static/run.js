@@ -257,7 +257,7 @@
           resolve(!data.error);
         },
       };
-      worker.postMessage({ number: one.number, code });
+      worker.postMessage({ number: one.number, code, progress: unkept ?? recall(PROGRESS) });
     }).finally(() => {
       waiting = null;
       one.end();
@@ -285,7 +285,6 @@
   }
 
   function halt() {
-    worker?.terminate();
     forget();
     const said = new Error(
       "Stopped. What was computed is gone: the next run begins with the cells above.",
@@ -295,6 +294,7 @@
   }
 
   function forget() {
+    worker?.terminate();
     worker = null;
     cells.forEach((one) => (one.ran = null));
   }

@@ -27,8 +27,11 @@ def _points(hw: int, c1: int, B: int, groups: list[int]) -> np.ndarray:
     return np.array([[g, _access(hw, c1, B * g // (hw * c1), g)] for g in groups])
 
 
-def _of_figure(figure: Any) -> np.ndarray:
-    """The points of a figure's only line: (g, memory access), say."""
+def _of_figure(figure: Any, by_name: bool = False) -> np.ndarray:
+    """The points of a figure's only line: (g, memory access), say.
+
+    With ``by_name``, what is drawn over names stands at 0, 1, 2, …, where Matplotlib puts it.
+    """
     from matplotlib import pyplot
     from matplotlib.figure import Figure
 
@@ -40,7 +43,7 @@ def _of_figure(figure: Any) -> np.ndarray:
         raise ValueError("one pair of axes with one line is expected")
     if not (axes[0].get_xlabel() and axes[0].get_ylabel()):
         raise ValueError("an axis has no label: say what it shows")
-    return np.column_stack(axes[0].lines[0].get_data()).astype(float)
+    return np.column_stack(axes[0].lines[0].get_data(orig=not by_name)).astype(float)
 
 
 def _figure(points: Any) -> np.ndarray:
@@ -112,7 +115,7 @@ def _experiment_with(**changes: Any) -> Callable[..., Any]:
 def _observed(result: Any) -> tuple[np.ndarray, Any]:
     if not isinstance(result, tuple | list) or len(result) != 2:
         raise ValueError("a figure and a verdict are expected, return figure, verdict")
-    return _of_figure(result[0]), result[1]
+    return _of_figure(result[0], by_name=True), result[1]
 
 
 def _stopwatches() -> list[tuple[Any, ...]]:

@@ -100,7 +100,8 @@ def _tables() -> list[tuple[list[_Row], int]]:
         ([*stretch, ("conv", (3,), 4), ("relu", (4,), 5)], 5),  # nothing is normalised there
         ([("relu", (0,), 1), ("batch_norm", (1,), 2)], 2),  # the other way round
         ([*stretch, ("add", (2, 3), 4)], 4),  # two read it
-        (stretch, 2),  # the caller gets it
+        ([*stretch], 2),  # the caller gets it; a list of its own, as an answer may write into it
+        ([*stretch, ("relu", (2,), 4), ("add", (3, 4), 5)], 5),  # two of them read it
         ([*stretch[:2], ("add", (2, 0), 3), ("relu", (3,), 4)], 4),
         ([*stretch[:2], ("conv", (0,), 6), ("batch_norm", (6,), 7), ("relu", (7,), 8),
           ("relu", (2,), 9), ("add", (8, 9), 10)], 10),
