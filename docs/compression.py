@@ -6,8 +6,9 @@
 
 The first writes docs/compression.csv, the others add lines to docs/distillation.csv.
 
-RUN is a run directory of `python -m tinyshuffle train --recipe coffee`. Times are those of one
-thread's processor, so that others on the machine do not matter much; the smallest of several.
+RUN is a run directory of `python -m tinyshuffle train --recipe docs/compression.toml`. Times
+are those of one thread's processor, so that others on the machine do not matter much; the smallest
+of several.
 """
 
 from __future__ import annotations

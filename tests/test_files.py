@@ -36,13 +36,14 @@ def test_two_that_write_the_same_file_do_not_meet(tmp_path):
 
 
 def test_what_a_killed_writer_left_is_deleted_when_it_is_old(tmp_path):
-    old, young, other = (
+    old, older, young, other = (
         tmp_path / name
-        for name in (".[a].md.0a1b2c3d.tmp", ".[a].md.4e5f6a7b.tmp", ".a.md.0a1b2c3d.tmp")
-    )
-    for path in (old, young, other):
+        for name in (".[a].md.0a1b2c3d.tmp", ".[a].md.tmp", ".[a].md.4e5f6a7b.tmp",
+                     ".a.md.0a1b2c3d.tmp")
+    )  # fmt: skip
+    for path in (old, older, young, other):
         path.write_bytes(b"half")
-    for path in (old, other):
+    for path in (old, older, other):  # the second has the name that all writers had at first
         os.utime(path, times=(time.time() - 2 * files.DAY,) * 2)
     with atomic_write(tmp_path / "[a].md") as file:
         file.write(b"whole")

@@ -92,7 +92,7 @@ def is_leftover(name: str, of: str) -> bool:
 
 def _sweep(path: Path) -> None:
     """Delete what killed writers of the file have left; one at work has written lately."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*tmp"):
         with suppress(OSError):  # another writer sweeps too
             if time.time() - left.stat().st_mtime > DAY:
                 left.unlink()

@@ -118,6 +118,13 @@ def test_epochs_between_two_tests(tmp_path):
     mixed = [rare[0], read_run(write(tmp_path / "e", [0.2, 0.5], epochs=2, seed=1))]
     (_, lines), (_, same) = pairs([*rare, *often]), pairs([*mixed, *often])
     assert len(lines) == 2 and lines == same
+    # unless a test may end it
+    stopped = [
+        read_run(write(tmp_path / f"f{every}{seed}", [0.1, 0.4 + 0.1 * every], epochs=2, seed=seed,
+                       early_stop=9, test_every=every))
+        for every in (1, 2) for seed in range(2)
+    ]  # fmt: skip
+    assert [line[0] for line in pairs(stopped)[1]] == ["test_every=1", "test_every=2"]
 
 
 def test_figure(tmp_path):

@@ -65,7 +65,7 @@ def test_the_page_of_a_training_is_one_file(run):
         assert kind == "data:image/png;base64"
         assert base64.b64decode(content) == (run.run / f"{name}.png").read_bytes()
         assert len(picture["alt"]) > 50
-    assert f"to {100 * run.accuracy:.1f} % after the last" in pictures[0]["alt"]
+    assert f"to {100 * run.accuracy:.1f} % after epoch 2, the highest" in pictures[0]["alt"]
     assert not page.all("script") and not page.all("link") and "http" not in text
     narrow = {"name": "viewport", "content": "width=device-width, initial-scale=1"}
     assert narrow in page.all("meta")

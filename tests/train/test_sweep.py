@@ -141,6 +141,8 @@ def test_fields_that_cannot_be_read(texts, words):
         ("sizes", ["4,8", "[4, 8]"]),
         ("time_budget", ["60s", "1m"]),
         ("variant.se", ["on", "1"]),
+        ("test_every", ["1", "none"]),
+        ("test_every", ["1", "2"]),  # the weights are the same to the bit
     ],
 )
 def test_a_setting_written_in_two_ways_is_one(recipe, tmp_path, field, values):
@@ -148,6 +150,12 @@ def test_a_setting_written_in_two_ways_is_one(recipe, tmp_path, field, values):
     with pytest.raises(TinyshuffleError, match=words):
         sweep(recipe, {field: values, "ema": ["0", "0.9"]}, runs_dir=tmp_path, quiet=True)
     assert not list(tmp_path.glob("sweep-*"))
+
+
+def test_how_often_a_net_is_tested_may_decide_when_its_training_ends(recipe, tmp_path):
+    found = sweep(recipe, {"test_every": ["1", "2"]}, 1, tmp_path, quiet=True, early_stop=1)
+    assert [o.setting for o in found.outcomes] == ["test_every=1", "test_every=2"]
+    assert all(o.accuracies for o in found.outcomes)
 
 
 @pytest.mark.parametrize(

@@ -73,5 +73,7 @@ def test_a_run_begins_with_it_and_so_does_its_average(tmp_path, monkeypatch):
     saved = checkpoint.load(begun.run / "last.npz")
     for part in (saved.net, saved.average):
         np.testing.assert_allclose(part[name], weight, rtol=1e-5, atol=1e-7)
-    with pytest.raises(TinyshuffleError, match="whiten=True .*left out, as init"):
+    with pytest.raises(TinyshuffleError, match="whiten=True .*must be no, as init"):
         Config(whiten=True, init="a.npz")
+    # as that of a recipe can be, which has no option to leave out
+    assert Config.make("coffee", whiten="no", init="a.npz").whiten is False

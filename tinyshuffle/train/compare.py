@@ -131,7 +131,7 @@ def differences(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
     return ["field", *(run.name for run in runs)], lines
 
 
-ALIKE = ("seed", "threads", "data_dir", "test_every")
+ALIKE = ("seed", "threads", "data_dir")
 """Fields in which runs of one setting may differ."""
 
 IMAGES = ("data", "validate")
@@ -142,19 +142,19 @@ def pairs(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
     """Return headings and a line a setting: how far it is behind the best one, seed by seed.
 
     Runs are of one setting if their configurations differ in nothing but seed, threads, place of
-    the data and how often they are tested. Those that were tested with other images than most are
-    left out, and so are runs that are not finished. There are no lines if no two settings share two
-    seeds.
+    the data and how often they are tested; not in that, if it decides when they end. Those that
+    were tested with other images than most are left out, and so are runs that are not finished.
+    There are no lines if no two settings share two seeds.
     """
     by_images: dict[str, list[RunLog]] = {}
     for run in runs:
-        whole = run.config.get("time_budget") is None and not run.config.get("early_stop")
-        if not whole or run.rows[-1]["epoch"] == run.config.get("epochs"):
+        if not _is_counted(run) or run.rows[-1]["epoch"] == run.config.get("epochs"):
             images = json.dumps([run.config.get(name) for name in IMAGES])
             by_images.setdefault(images, []).append(run)
     settings: dict[str, list[RunLog]] = {}
     for run in max(by_images.values(), key=len, default=[]):
-        fields = {name: v for name, v in run.config.items() if name not in ALIKE}
+        alike = (*ALIKE, "test_every") if _is_counted(run) else ALIKE
+        fields = {name: v for name, v in run.config.items() if name not in alike}
         settings.setdefault(json.dumps(fields, sort_keys=True), []).append(run)
     found = {
         key: {run.config.get("seed", 0): run.tested[-1]["test_accuracy"] for run in members}
@@ -178,6 +178,11 @@ def pairs(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
         numbers = [f"{100 * x:.2f}" if x == x else "-" for x in (pair.difference, pair.error)]
         lines.append([*cells, str(pair.count), *numbers, verdict])
     return headings, lines if most > 1 else []
+
+
+def _is_counted(run: RunLog) -> bool:
+    """Whether the epochs of a run were known before it ended, however often it was tested."""
+    return run.config.get("time_budget") is None and not run.config.get("early_stop")
 
 
 def _setting(key: str, keys: list[str]) -> str:

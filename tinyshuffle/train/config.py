@@ -387,7 +387,7 @@ class Config:
                 name,
                 f"left out, as without {of} it has no effect",
             )
-        needless = "left out, as init says what the weights begin with"
+        needless = "no, as init says what the weights begin with"
         need(not self.whiten or self.init is None, "whiten", needless)
         need(self.unfreeze_at is None or self.unfreeze_at >= 1, "unfreeze_at", "1 or more")
         need(self.body_lr is None or 0 <= self.body_lr <= 1, "body_lr", "0 to 1")

@@ -108,7 +108,7 @@ def _figures(run: Path, log: RunLog, what: str) -> list[str]:
     curves = (
         f"Accuracy and loss over the epochs, of training and of the test: {what} from "
         f"{100 * first['test_accuracy']:.1f} % after epoch {first['epoch']} to "
-        f"{100 * last['test_accuracy']:.1f} % after the last, the highest "
+        f"{100 * last['test_accuracy']:.1f} % after epoch {last['epoch']}, the highest "
         f"{100 * best['test_accuracy']:.1f} % after epoch {best['epoch']}. The numbers are in the "
         "log below."
     )

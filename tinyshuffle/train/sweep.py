@@ -41,7 +41,7 @@ _ALIKE = {
 
 _UNSET = {
     "alternate": False, "whiten": False, "bias_lr": 1.0, "body_lr": 1.0, "muon_lr": MUON_LR,
-    "stem": "cifar",
+    "stem": "cifar", "test_every": 1,
 }  # fmt: skip
 """What fields that are not set come to."""
 
@@ -288,10 +288,15 @@ def _config(recipe: str | None, setting: dict[str, Any], given: dict[str, Any]) 
 
 
 def _check_distinct(settings: list[dict[str, Any]], configs: list[Config]) -> None:
-    """Refuse settings that are written in two ways and are one, as ``lr=0.1`` and ``lr=1e-1``."""
+    """Refuse settings that are written in two ways and are one, as ``lr=0.1`` and ``lr=1e-1``.
+
+    Or that differ in nothing but when the nets are tested, unless that decides when they end.
+    """
     seen: dict[str, dict[str, Any]] = {}
     for setting, config in zip(settings, configs, strict=True):
         fields = {k: _UNSET.get(k) if v is None else v for k, v in config.to_dict().items()}
+        if config.time_budget is None and not config.early_stop:
+            del fields["test_every"]
         what = json.dumps({**fields, "time_budget": config.seconds}, sort_keys=True)
         if what in seen:
             raise TinyshuffleError(
