@@ -23,15 +23,6 @@ ROOT = Path(__file__).resolve().parents[2]
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
 SLIDES = ROOT / "build" / "slides"
 
-# figures are stored with two pixels for one, so that they may be shown at twice their width
-STYLE = """<style>
-.reveal .jp-RenderedImage { text-align: center; }
-.reveal .jp-RenderedImage img {
-  width: auto; height: auto; max-width: 100%; max-height: 460px; margin: 0;
-}
-.reveal .jp-InputPrompt, .reveal .jp-OutputPrompt, .reveal .anchor-link { display: none; }
-</style>
-"""
 LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")  # becomes plain words, since slides lie elsewhere
 SENTENCE = re.compile(
     r"(?:\*+[^*]+\.\*+ )?"  # what a paragraph is about, or whose words it reports
@@ -92,8 +83,12 @@ def slides(lesson: NotebookNode) -> NotebookNode:
 
 def page(deck: NotebookNode) -> str:
     """The slides as one HTML file, figures within."""
-    html, _ = SlidesExporter(exclude_input=True).from_notebook_node(deck)
-    return html.replace("</head>", f"{STYLE}</head>", 1)
+    exporter = SlidesExporter(
+        exclude_input=True,
+        template_name="slides",
+        extra_template_basedirs=[str(ROOT / "docs" / "nbconvert")],
+    )
+    return exporter.from_notebook_node(deck)[0]
 
 
 def main() -> None:
