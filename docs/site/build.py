@@ -33,8 +33,12 @@ import cells  # noqa: E402
 import links  # noqa: E402
 import sliders  # noqa: E402
 
-PAGES = ("README.md", "docs/*.md", "docs/course/*.md", "docs/results/*.md", "notebooks/**/*.ipynb")
+PAGES = (
+    "README.md", "docs/*.md", "docs/course/*.md", "docs/course/teachers/*.md", "docs/results/*.md",
+    "notebooks/**/*.ipynb",
+)  # fmt: skip
 NOT_SHOWN = "docs/index.md", "docs/CHANGELOG.md"  # the site's first page is in their place
+KEPT_APART = "docs/course/solutions/"  # and no copy of them in the site
 PICTURES = ("docs/*.png", "docs/notebooks/*.png", "docs/results/**/*.png")
 ROOMS = (
     "ops", "nn", "models", "optim", "gradcheck", "cost", "course", "data", "train", "weights",
@@ -162,7 +166,8 @@ def prepare(cell: dict, path: Path, slider: str | None) -> None:
 def mended(text: str, path: Path) -> str:
     """The text of a page, whose links to files that are no pages lead to copies of them.
 
-    A link to a folder leads to the site's page of that folder, or becomes plain text.
+    A link to a folder leads to the site's page of that folder, or becomes plain text, as one to the
+    solutions does.
     """
 
     def mend(found: re.Match[str]) -> str:
@@ -175,6 +180,8 @@ def mended(text: str, path: Path) -> str:
                 return f"[{words}]({up(path)}exercises.md)"
             if (there / "README.md").exists():
                 return f"[{words}]({target.rstrip('/')}/README.md{rest})"
+            return words
+        if name(there).startswith(KEPT_APART):
             return words
         if name(there) in NOT_SHOWN:
             return f"[{words}]({up(path)}index.md)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tinyshuffle.course import projects
 from tinyshuffle.course.lessons import EXERCISES
 
 COURSE = Path(__file__).parents[2] / "docs" / "course"
+LESSONS = sorted((COURSE.parents[1] / "notebooks").glob("[0-9][0-9]-*.ipynb"))
 SYLLABUS = (COURSE / "syllabus.md").read_text(encoding="utf-8")
 
 
@@ -23,9 +25,8 @@ def rows(text: str) -> list[list[str]]:
 
 def test_each_lesson_has_a_week_of_90_minutes_and_every_exercise_stands_in_one():
     weeks = rows(SYLLABUS.split("## A workshop")[0])
-    lessons = sorted((COURSE.parents[1] / "notebooks").glob("[0-9][0-9]-*.ipynb"))
-    assert [week[0] for week in weeks] == [str(n) for n in range(1, 1 + len(lessons))]
-    assert [week[1][:2] for week in weeks] == [path.name[:2] for path in lessons]
+    assert [week[0] for week in weeks] == [str(n) for n in range(1, 1 + len(LESSONS))]
+    assert [week[1][:2] for week in weeks] == [path.name[:2] for path in LESSONS]
     for _, notebook, _, minutes, exercises in weeks:
         assert sum(map(int, re.findall(r"\d+", minutes))) == 90
         assert {key[:2] for key in re.findall(r"\d\d\.\d", exercises)} == {notebook[:2]}
@@ -61,18 +62,22 @@ def test_links_lead_somewhere(page):
         assert (page.parent / target).exists(), target
 
 
-TEACHERS = sorted((COURSE / "teachers").glob("[0-9][0-9].md"))
-
-
-@pytest.mark.parametrize("page", TEACHERS, ids=lambda p: p.name)
-def test_a_page_for_teachers_has_answers_mistakes_and_a_drawing(page):
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda p: p.name[:2])
+def test_a_page_for_teachers_has_answers_mistakes_and_a_drawing(lesson):
+    page = COURSE / "teachers" / f"{lesson.name[:2]}.md"
     text = page.read_text(encoding="utf-8")
-    assert text.startswith(f"# Lesson {int(page.stem)}, ")
+    first = json.loads(lesson.read_text(encoding="utf-8"))["cells"][0]["source"][0]
+    number, title = re.match(r"# (\d+)\. ([^:\n]+)", first).groups()
+    assert text.startswith(f"# Lesson {number}, {title}: for teachers\n")
     assert re.findall("^## (.+)$", text, re.M) == [
         "Questions, with answers", "Misconceptions", "On the board",
     ]  # fmt: skip
     questions, misconceptions, _ = text.split("\n## ")[1:]
     assert len(re.findall(r"^- \*.+?\?\* \S", questions, re.M | re.S)) >= 4
     assert misconceptions.count("\n- \"") >= 3
-    linked = re.findall(r"\]\(([^)#:]+)\)", text)
-    assert len(linked) == 2 and all((page.parent / target).exists() for target in linked)
+    linked = [page.parent / target for target in re.findall(r"\]\(([^)#:]+)\)", text)]
+    wanted = [lesson, COURSE / "solutions" / lesson.name]
+    assert [target.resolve(strict=True) for target in linked] == wanted
+    for named in re.findall(r"\((?:exercises? )?(\d\d\.\d(?:, \d\d\.\d)*)", text):
+        for key in named.split(", "):
+            assert key in EXERCISES and key[:2] == page.stem
