@@ -69,7 +69,7 @@ RECOMPUTED: dict[str, dict[str, Callable[[], float]]] = {
         "95": lambda: 100 * erf(2 / sqrt(2)),
     },
     "11": {"256": lambda: 9216 / 36},
-    "12": {"23": lambda: (9 * 5 + 1) / 2, "64": lambda: 4 * 2**14 / 1024},
+    "12": {"23": lambda: (9 * 5 + 1) / 2, "24": lambda: 8 * 3, "64": lambda: 4 * 2**14 / 1024},
 }
 """By lesson: what is a reader's arithmetic, done again here."""
 
@@ -80,7 +80,8 @@ GIVEN: dict[str, dict[str, str]] = {
            "50": "channels, in V1's section 4.2, which is named behind it"},
     "07": {"95": "the customary confidence", "90": "channels of the papers' table, in the figure"},
     "08": {"1024": "channels of conv5 in V2's Table 5"},
-    "09": {"58": "V2's channels, an example", "64": "the next width that fills vectors"},
+    "09": {"24": "the stem's channels, an example", "58": "V2's, an example",
+           "64": "the next width that fills vectors"},
     "10": {"2.46": "printed in section 2", "0.4": "asserted in section 2"},
     "11": {"1000": "ImageNet's classes"},
     "12": {"512": "bits of a register"},

@@ -636,6 +636,18 @@ def test_every_few_epochs_and_the_last_one_are_tested(runs, options, capsys):
         assert a.keys() == b.keys() and all(a[key].tobytes() == b[key].tobytes() for key in a)
 
 
+@pytest.mark.parametrize("options", [{}, EXTRAS], ids=["plain", "all"])
+def test_a_run_stopped_after_an_untested_epoch_is_as_good_as_a_tested_one(runs, options):
+    """Batch norm's statistics are those of the last weights, whoever tests them later."""
+    found = []
+    for every in (1, 3):
+        run = start(runs, f"every{every}", **{"epochs": 3, "test_every": every, **options}).run
+        found.append(checkpoint.load(run / "previous.npz"))  # after the second epoch
+    for part in ("net", "average"):
+        a, b = (getattr(saved, part) for saved in found)
+        assert a.keys() == b.keys() and all(a[key].tobytes() == b[key].tobytes() for key in a)
+
+
 def test_the_best_is_one_of_those_that_are_tested(runs, monkeypatch):
     accuracies = iter([0.5, 0.7, 0.6])
     original = loop.evaluate

@@ -411,7 +411,6 @@ class Trainer:
     def _test(self, signals: Signals, size: int) -> Evaluation:
         """Evaluate what the epoch has come to."""
         self.progress.evaluating()
-        self._update_bn(self._tested_net, size)
         test = evaluate(
             self._tested_net,
             self.test_set,
@@ -427,6 +426,8 @@ class Trainer:
         """Evaluate, if it is time; then let the epoch and its row enter the checkpoint together."""
         size, begun, sums = self.plan.sizes[self.epoch], self.seconds, self.sums
         is_due = self._first(self.plan.is_tested(self.epoch, self.step, self.seconds))
+        # also without a test: a checkpoint is tested or taken up where the run was stopped
+        self._update_bn(self._tested_net, size)
         self.tested = self._test(signals, size) if is_due else None
         self._tick()
         row = {
