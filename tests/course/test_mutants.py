@@ -9,8 +9,10 @@ from __future__ import annotations
 import ast
 import copy
 import random
+import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import combinations
 
@@ -23,6 +25,7 @@ from tinyshuffle.course.exercise import judge
 from tinyshuffle.course.lessons import EXERCISES
 
 SAMPLE = 12  # mutants of each exercise in the quick test
+MOST_LINES = 3_000_000  # that a mutant may run: one may lengthen the very list that it goes through
 
 OPERATORS: dict[type, tuple[type, ...]] = {
     ast.Add: (ast.Sub, ast.Mult),
@@ -288,6 +291,33 @@ SAME = {
 }
 
 
+@contextmanager
+def _ending() -> Iterator[None]:
+    """An exception in the place of a loop without end, in code that was not read from a file."""
+    left = MOST_LINES
+
+    def line(frame, event, argument):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise TimeoutError("a loop without end")
+        return line
+
+    before = sys.gettrace()
+    sys.settrace(lambda frame, *_: line if frame.f_code.co_filename == "<string>" else None)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def test_a_loop_without_end_is_ended():
+    names: dict = {}
+    exec("def grow(rows):\n    for row in rows:\n        rows.append(row)", names)
+    with pytest.raises(TimeoutError), _ending():
+        names["grow"]([1])
+
+
 def passing(key: str, chosen: list[Mutant]) -> list[str]:
     """The mutants that the check accepts."""
     before: dict = {"np": np, "ts": ts, "ops": ts.ops}
@@ -306,7 +336,9 @@ def passing(key: str, chosen: list[Mutant]) -> list[str]:
                 exec(text, names)
             except Exception:  # a number that cannot be computed
                 continue
-            if judge(exercise, names[exercise.name]):
+            with _ending():
+                right = judge(exercise, names[exercise.name])
+            if right:
                 accepted.append(what)
     return accepted
 
