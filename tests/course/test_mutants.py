@@ -254,6 +254,16 @@ SAME = {
         "return (np.clip(0, np.rint(x / scale) + zero, 255), scale, zero)",
         "return (np.clip(np.rint(x / scale) + zero, -1, 255), scale, zero)",
     ],
+    # no operation is called (); a ReLU reads one buffer; both lists begin empty
+    "12.4": [
+        "before, sources = made.get(reads[0], ((), ''))",
+        "before, sources = made.get(reads[-1], ('', ()))",
+        "alone = readers.count(reads[0]) == 1 and reads[-1] != output",
+        "alone = readers.count(reads[-1]) == 1 and reads[0] != output",
+        "gone.append(reads[-1])",
+        "fused.append(reads[0]); gone.append((operation, reads, write)); "
+        "return [row for row in gone if row[2] not in fused]",
+    ],
     "13.2": ["return products - zx * qw.sum(axis=0)"],  # NumPy sums bytes as longer integers
     # an absolute value is above any negative number; none is 0
     "13.3": [
@@ -291,6 +301,10 @@ SAME = {
 }
 
 
+class Endless(BaseException):
+    """Of code that does not end; no Exception, which a check would take for the code's own."""
+
+
 @contextmanager
 def _ending() -> Iterator[None]:
     """An exception in the place of a loop without end, in code that was not read from a file."""
@@ -300,7 +314,7 @@ def _ending() -> Iterator[None]:
         nonlocal left
         left -= 1
         if left < 0:
-            raise TimeoutError("a loop without end")
+            raise Endless
         return line
 
     before = sys.gettrace()
@@ -314,7 +328,7 @@ def _ending() -> Iterator[None]:
 def test_a_loop_without_end_is_ended():
     names: dict = {}
     exec("def grow(rows):\n    for row in rows:\n        rows.append(row)", names)
-    with pytest.raises(TimeoutError), _ending():
+    with pytest.raises(Endless), _ending():
         names["grow"]([1])
 
 
@@ -336,8 +350,11 @@ def passing(key: str, chosen: list[Mutant]) -> list[str]:
                 exec(text, names)
             except Exception:  # a number that cannot be computed
                 continue
-            with _ending():
-                right = judge(exercise, names[exercise.name])
+            try:
+                with _ending():
+                    right = judge(exercise, names[exercise.name])
+            except Endless:
+                continue
             if right:
                 accepted.append(what)
     return accepted

@@ -33,6 +33,7 @@ from peers.parity import (
 import tinyshuffle as ts
 from tinyshuffle.bench.peer_torch import ShuffleNetV2, copy_weights
 from tinyshuffle.train import Config, loop, run, train
+from tinyshuffle.train.whiten import whiten
 
 SHAPE = (16, 32, 32, 3)
 NETS = {
@@ -176,6 +177,8 @@ def torch_train(
     net = ShuffleNetV2(
         width=0.5, num_classes=len(train_set.classes), stem="cifar", **config.variant
     ).to(dtype)
+    if config.whiten:
+        whiten(ours, train_set)
     copy_weights(ours, net)
     net.train()
     average = {name: value.clone() for name, value in net.state_dict().items()}
@@ -183,6 +186,13 @@ def torch_train(
         lr=config.lr, momentum=config.momentum, nesterov=True, weight_decay=config.weight_decay
     )
     optimiser = torch_optimiser("SGD", net, options)
+    if config.bias_lr is not None:
+        biases = [p for name, p in net.named_parameters() if name.endswith("bias")]
+        vectors = optimiser.param_groups[1]["params"]
+        vectors[:] = [p for p in vectors if all(p is not bias for bias in biases)]
+        optimiser.add_param_group(
+            {"params": biases, "lr": config.bias_lr * config.lr, "weight_decay": 0.0}
+        )
     per_epoch = len(train_set) // config.batch_size
     total = config.epochs * per_epoch
     rise = total // 4 if config.warmup is None else round(config.warmup * per_epoch)
@@ -196,6 +206,7 @@ def torch_train(
         stream = ts.data.batches(
             train_set, config.batch_size, seed=config.seed, epoch=epoch, drop_last=True,
             cutout=config.cutout, size=config.size(epoch, config.epochs, 32),
+            alternate=bool(config.alternate),
         )  # fmt: skip
         for i, (x, labels) in enumerate(stream):
             parts = [(1.0, labels)]

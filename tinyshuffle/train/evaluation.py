@@ -52,8 +52,8 @@ class Evaluation:
     def confusion(self) -> np.ndarray:
         """Images by class (rows) and by what the net takes them for, (classes, classes)."""
         k = len(self.classes)
-        # int64, as bytes would wrap around
-        pairs = self.labels.astype(np.int64) * k + self.probabilities.argmax(1)
+        # bytes would wrap around, and bincount takes no int64 where a pointer has 32 bits
+        pairs = self.labels.astype(np.intp) * k + self.probabilities.argmax(1)
         return np.bincount(pairs, minlength=k * k).reshape(k, k)
 
     @property
