@@ -39,7 +39,9 @@ PAGES = (
 )  # fmt: skip
 NOT_SHOWN = "docs/index.md", "docs/CHANGELOG.md"  # the site's first page is in their place
 KEPT_APART = "docs/course/solutions/"  # and no copy of them in the site
-PICTURES = ("docs/*.png", "docs/notebooks/*.png", "docs/results/**/*.png", "docs/site/explorer/*.gif")
+PICTURES = (
+    "docs/*.png", "docs/notebooks/*.png", "docs/results/**/*.png", "docs/site/explorer/*.gif"
+)  # fmt: skip
 ROOMS = (
     "ops", "nn", "models", "optim", "gradcheck", "cost", "course", "data", "train", "weights",
     "compress", "detect", "onnx", "plots", "backend", "parallel", "plan", "ranks",
