@@ -471,8 +471,8 @@ def _chunk(shape: tuple[int, ...], parts: Sequence[slice]) -> int:
     """How many images of this shape to take through the net at a time in evaluation.
 
     So many that they stay in a core's cache, but four if they are not too large: weights are laid
-    out, and rows begun, once for all of them. A slice is cut into parts of the same length, or
-    nearly so, as each length has a plan of its own.
+    out, and rows begun, once for all of them. All chunks are of one length, that of one plan:
+    as short as the number of chunks allows, as the last one takes images anew that it lacks.
     """
     pixels = prod(shape[1:3]) if len(shape) == 4 else 1
     most = max(1, 32 * 32 * 32 // pixels, min(4, 256 * 256 * 4 // pixels))
