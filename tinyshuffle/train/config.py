@@ -239,8 +239,8 @@ class Config:
             lr *= math.sqrt(ratio) if optimizer == "adam" else ratio
         if "epochs" in given:
             fields.pop("time_budget", None)
-        if given.get("time_budget") is not None:
-            fields.pop("epochs", None)
+        if given.get("time_budget", fields.get("time_budget")) is not None:
+            fields.pop("epochs", None)  # of the recipe, or of these data
         config = cls.from_dict({**fields, "lr": lr, **given})
         if lost := [key for key in meant.variant if key not in config.variant]:
             cause = (
