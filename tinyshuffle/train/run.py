@@ -14,7 +14,7 @@ from typing import Any
 from .. import checkpoint, nn
 from ..backend import backend
 from ..errors import TinyshuffleError
-from ..parallel import get_num_threads, set_num_threads
+from ..parallel import get_num_threads, num_threads
 from ..ranks import current
 from ..values import flags
 from .config import Config, check_data_dir, load_data
@@ -247,12 +247,7 @@ def evaluate_run(
 @contextmanager
 def _settings(config: Config) -> Iterator[None]:
     """The configuration's backend and threads, until the run ends."""
-    before = get_num_threads()
-    set_num_threads(config.threads)
-    try:
-        with backend(config.backend), warnings.catch_warnings():
-            # the loop itself stops at numbers that are not finite, and says why
-            warnings.filterwarnings("ignore", ".* encountered in", RuntimeWarning)
-            yield
-    finally:
-        set_num_threads(before)
+    with num_threads(config.threads), backend(config.backend), warnings.catch_warnings():
+        # the loop itself stops at numbers that are not finite, and says why
+        warnings.filterwarnings("ignore", ".* encountered in", RuntimeWarning)
+        yield
