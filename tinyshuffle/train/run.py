@@ -23,6 +23,7 @@ from .evaluation import Evaluation, evaluate
 from .loop import Trainer
 from .record import Result, write_machine
 from .signals import outlive_terminal
+from .standing import restore
 from .verify import best_checkpoint, build, check, check_data, verify_to_resume
 
 __all__ = ["evaluate_run", "resume", "train"]
@@ -191,7 +192,7 @@ def _resume(run: Path, quiet: bool, given: dict[str, Any]) -> Result:
     with _settings(config):
         trainer = Trainer(config, quiet)
         trainer.run = run
-        trainer.restore(saved)
+        restore(trainer, saved)
         for fault in faults:
             trainer.progress.line(f"{fault}; going on from {path}")
         if not _leads():
