@@ -308,6 +308,21 @@ def test_pictures_and_tables_are_shown_and_edits_are_kept(opened):
     ]  # fmt: skip
 
 
+def test_lines_are_indented_and_undo_takes_back_what_was_typed(opened):
+    browser = opened("notebooks/exercises/03-channel-shuffle.html")
+    cell = Cell(browser, "03-1-answer")
+    area = cell.root.find_element(By.TAG_NAME, "textarea")
+    original = cell.code
+    area.send_keys(Keys.CONTROL, Keys.END)
+    area.send_keys("if x:", Keys.ENTER, "y", Keys.TAB)
+    assert cell.code == original + "if x:\n    y    "
+    kept = "return Object.entries(localStorage).find(([name]) => name.includes('03-1-answer'))[1]"
+    assert browser.execute_script(kept) == cell.code
+    for _ in range(4):  # the indent, the letter, the line's end, the words
+        area.send_keys(Keys.CONTROL, "z")
+    assert cell.code == original
+
+
 def test_a_loop_without_end_is_stopped(opened):
     runtime()
     browser = opened("notebooks/exercises/03-channel-shuffle.html")

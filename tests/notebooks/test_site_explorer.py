@@ -219,6 +219,31 @@ def test_it_opens(browser, address, device):
         Path(folder, f"explorer-{device}.png").write_bytes(base64.b64decode(shot["data"]))
 
 
+FILES = "weights.bin", "nets.json", "costs.json", "pictures.png", "ops.js"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_missing_is_said(browser, address, name):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": [f"*/{name}"]})
+    try:
+        browser.get(address + "index.html")
+        said = browser.find_element("id", "missing")
+        WebDriverWait(browser, 20).until(lambda _: said.is_displayed())
+        assert "online, and load the page again" in said.text
+    finally:
+        browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    window(browser, address, 1280)
+    assert not browser.find_element("id", "missing").is_displayed()
+
+
+def test_a_page_that_stands_for_a_missing_file_is_none(page):
+    said = ask(page, "return net.fetched('gone.json').then(() => '', error => error.message)")
+    assert said == "gone.json cannot be fetched: 404"
+
+
 SWITCH = """
 const [version, groups, shuffle, width] = given;
 const form = document.getElementById('switches'), started = performance.now();

@@ -345,10 +345,15 @@ function pad() {
   });
 }
 
-state.table = await load();
-await costs.load($("machines"));
+try {
+  state.table = await load();
+  await costs.load($("machines"));
+  await samples();
+} catch (error) {
+  $("missing").hidden = false;
+  throw error; // the console has what is missing
+}
 $("classes").textContent = state.table.classes.join(", ");
-await samples();
 pad();
 choose();
 listen();
