@@ -242,8 +242,8 @@ def mathjax() -> Path:
     return Path(found.submodule_search_locations[0], "static", "mathjax", "es5", "tex-chtml.js")
 
 
-def printed(html: str, pdf: Path) -> dict[str, int]:
-    """Print a page, and return on which page of the PDF each heading stands."""
+def printed(html: str, pdf: Path) -> tuple[dict[str, int], int]:
+    """Print a page, and return on which page of the PDF each heading stands, and how many it has."""
     from pypdf import PdfReader
 
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -257,10 +257,9 @@ def printed(html: str, pdf: Path) -> dict[str, int]:
     reader = PdfReader(pdf)
     if not re.search(r"\d+ formulas, 0 of them broken", reader.pages[0].extract_text()):
         sys.exit("Error: MathJax has not set all formulas; open build/book/tinyshuffle.html to see")
-    return {
-        name.lstrip("/"): reader.get_destination_page_number(place) + 1
-        for name, place in reader.named_destinations.items()
-    }
+    places = reader.named_destinations.items()
+    pages = {n.lstrip("/"): (reader.get_destination_page_number(d) or 0) + 1 for n, d in places}
+    return pages, len(reader.pages)
 
 
 def main() -> None:
@@ -271,11 +270,10 @@ def main() -> None:
         chapters = [chapter(path, known) for path in LESSONS] + appendices(known)
     except ValueError as error:
         sys.exit(f"Error: {error}")
-    pages = printed(book(chapters, {}), pdf)
-    again = printed(book(chapters, pages), pdf)
-    assert again == pages, "the contents' numbers have moved the pages"
+    pages, count = printed(book(chapters, {}), pdf)
+    assert printed(book(chapters, pages), pdf) == (pages, count), "the numbers have moved the pages"
     size, took = pdf.stat().st_size / 1e6, time.perf_counter() - started
-    print(f"written: {pdf}: {size:.1f} MB, {took:.0f} s")
+    print(f"written: {pdf}: {count} pages, {size:.1f} MB, {took:.0f} s")
 
 
 if __name__ == "__main__":
