@@ -47,7 +47,7 @@ from .whiten import whiten
 
 __all__ = ["Trainer"]
 
-SEEN = 2048
+SEEN = 1024
 """Training images of which batch norm's statistics are taken before each test."""
 
 
