@@ -509,7 +509,7 @@ def test_on_a_telephone_the_page_goes_back_with_dy(browser, address):
         "Emulation.setEmulatedMedia",
         {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]},
     )
-    browser.execute_script("document.getElementById('bar').scrollIntoView({block: 'end'})")
+    browser.execute_script("document.getElementById('keys').scrollIntoView({block: 'end'})")
     place = """
         const canvas = document.getElementById('channels').getBoundingClientRect();
         return canvas.top + page.state.drawn.found[0].y;
