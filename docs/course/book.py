@@ -126,6 +126,8 @@ def section(name: str, html: str) -> Tag:
     """A chapter whose headings the contents can lead to."""
     page = BeautifulSoup(f'<section class="{name}">{html}</section>', "html.parser").section
     assert page is not None
+    for tag in page.select(".anchor-link"):
+        tag.decompose()
     for tag in page.select("[id]"):
         del tag["id"]  # the same in several lessons
     for i, heading in enumerate(page.select("h1, h2")):
@@ -255,7 +257,8 @@ def printed(html: str, pdf: Path) -> tuple[dict[str, int], int]:
         [chromium, *FLAGS, f"--print-to-pdf={pdf}", page.as_uri()], check=True, capture_output=True
     )
     reader = PdfReader(pdf)
-    if not re.search(r"\d+ formulas, 0 of them broken", reader.pages[0].extract_text()):
+    said = " ".join(reader.pages[0].extract_text().split())
+    if not re.search(r"\d+ formulas, 0 of them broken", said):
         sys.exit("Error: MathJax has not set all formulas; open build/book/tinyshuffle.html to see")
     places = reader.named_destinations.items()
     pages = {n.lstrip("/"): (reader.get_destination_page_number(d) or 0) + 1 for n, d in places}
