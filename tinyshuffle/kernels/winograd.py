@@ -13,8 +13,6 @@ in the results that point i is in.
 
 from __future__ import annotations
 
-import numpy as np
-
 from .batch_norm import add_sums, normalise, table_of
 from .frame import lay
 from .jit import LANES, exact_part, fused, fused_part, scratch
