@@ -47,7 +47,7 @@ from .pointwise import check_channels, pointwise_conv2d, pointwise_conv2d_backwa
 from .record import WINDOW, Work, fill, run
 from .sums import period_of
 from .tile import ROWS
-from .winograd import winograd
+from .winograd import in_tiles, pays_in_tiles, winograd
 from .winograd_back import winograd_backward
 
 if TYPE_CHECKING:
@@ -174,6 +174,8 @@ def _numbers(
         m = n * h * wd
         return sizes | dict(m=m, groups=groups, block=_rows(m, c, o), y_row=o, w_row=o)
     check_channels(x, w, 1 if w.ndim == 3 else groups)
+    if way == _TILES:
+        return in_tiles(x.shape, o)
     sizes |= dict(n=n, h=h, wd=wd)
     if way in (_DEPTHWISE_1, _DEPTHWISE_2):
         return sizes | dict(stride=way, block=_images(n, h * wd * c))
@@ -317,20 +319,9 @@ def _way(
     images = shape[:3] == (3, 3, 3) and shape[3] >= LANES and groups == 1
     if images and pair(dilation) == (1, 1):
         return _STEM
-    if _pays_in_tiles(shape, x_shape, pair(stride), pair(padding), pair(dilation), groups):
+    if pays_in_tiles(shape, x_shape, stride, padding, dilation, groups):
         return _TILES
     return _GROUPS if _are_slim(shape[2], shape[3] // groups, groups) else _ANY
-
-
-def _pays_in_tiles(
-    shape: tuple[int, ...], x_shape: tuple[int, ...], stride: tuple[int, int],
-    padding: tuple[int, int], dilation: tuple[int, int], groups: int,
-) -> bool:  # fmt: skip
-    """Whether a convolution has less to do in tiles of 2x2 results (16 products, not 36)."""
-    if shape[:2] != (3, 3) or not stride == padding == dilation == (1, 1) or groups > 1:
-        return False
-    tiles = (x_shape[1] + 1) // 2 * ((x_shape[2] + 1) // 2)
-    return min(shape[2:]) >= LANES and 16 * tiles < 6 * x_shape[1] * x_shape[2]
 
 
 def _are_slim(cg: int, og: int, groups: int) -> bool:

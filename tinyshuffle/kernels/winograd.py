@@ -13,17 +13,69 @@ in the results that point i is in.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
+from ..ops.windows import IntPair, pair
 from .batch_norm import add_sums, normalise, table_of
 from .frame import lay
-from .jit import LANES, exact_part, fused, fused_part, scratch
-from .record import doubles, floats, record_at
+from .jit import LANES, exact_part, flat, fused, fused_part, scratch
+from .pixels import pixels
+from .record import Work, doubles, fill, floats, record_at
 from .stage import folded_weights, folding
+from .sums import period_of
 from .tile import ROWS, WRITE, multiply, pack, packed
 from .winograd_tile import POINTS, points_of_images, points_of_window, results_of_points
 
-__all__ = ["panels_of_window", "plane_of", "winograd"]
+__all__ = [
+    "TILES",
+    "in_tiles",
+    "panels_of_window",
+    "pays_in_tiles",
+    "plane_of",
+    "winograd",
+    "winograd_work",
+]
 
-TILES = 64  # at a time, about
+TILES = 64  # whose points are multiplied at a time, about
+_FRAMES = 2**15  # numbers of images in their frames at a time
+
+
+def pays_in_tiles(
+    w_shape: tuple[int, ...], x_shape: tuple[int, ...], stride: IntPair, padding: IntPair,
+    dilation: IntPair, groups: int,
+) -> bool:  # fmt: skip
+    """Whether a convolution has less to do in tiles: 16 products for four results, not 36.
+
+    That holds for 3x3 windows with a padding of one and nothing else to them, if channels fill
+    vectors and images are no smaller than the tiles over them by so much that a third or less of
+    the products is spared.
+    """
+    plain = pair(stride) == pair(padding) == pair(dilation) == (1, 1) and groups == 1
+    if w_shape[:2] != (3, 3) or not plain or min(w_shape[2:]) < LANES:
+        return False
+    h, wd = x_shape[1:3]
+    return 16 * ((h + 1) // 2) * ((wd + 1) // 2) < 6 * h * wd
+
+
+def in_tiles(x_shape: tuple[int, ...], o: int) -> dict[str, Any]:
+    """The sizes of a convolution, and how many images or rows of tiles to do at a time."""
+    n, h, wd, c = x_shape
+    line, down = ((wd + 1) // 2 + 1) * 2 * max(c, o), (h + 1) // 2
+    images = max(1, min(n, _FRAMES // ((2 * down + 2) * line)))
+    block = down if images > 1 else max(1, min(down, (_FRAMES // line - 2) // 2))
+    return dict(
+        n=n, h=h, wd=wd, c=c, o=o, stride=1, period=period_of(o), x_period=period_of(c),
+        images=images, block=block,
+    )  # fmt: skip
+
+
+def winograd_work(y: np.ndarray, x: np.ndarray, w: np.ndarray) -> Work:
+    """Write the convolution of ``x``, without norms, to ``y``."""
+    xf, x_row = pixels(x, x.dtype)
+    sizes = in_tiles(x.shape, w.shape[-1])
+    return fill(winograd, x.dtype, x=xf, x_row=x_row, y=y, w=flat(w, x.dtype), **sizes)
 
 
 @exact_part
@@ -76,7 +128,7 @@ def winograd(address, zero):
     panels, panel = panels_of_window(w, c, o, False), c * packed(o)
     first_line, last_line = r.first, r.last if r.last > 0 else h  # which come out
     across, begin, end = (wd + 1) // 2, first_line // 2, (last_line + 1) // 2  # in tiles
-    block = end - begin if images > 1 else min(max(1, r.block // 2), end - begin)
+    block = min(r.block, end - begin)
     width = 2 * across + 2
     line, pixels = width * c, 2 * wd
     frame = scratch(images * (2 * block + 2) * line, x)

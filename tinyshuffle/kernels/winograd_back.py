@@ -13,11 +13,12 @@ import numpy as np
 
 from .batch_norm import add_backward_sums, finish_backward_sums, slopes_of, table_of
 from .frame import lay
-from .jit import fused, scratch
-from .record import doubles, floats, record_at
+from .jit import flat, fused, scratch
+from .pixels import pixels
+from .record import Work, doubles, fill, floats, record_at
 from .stage import add, gradient_block
 from .tile import ROWS, WRITE, add_weight_gradient, multiply, packed
-from .winograd import TILES, panels_of_window, plane_of
+from .winograd import TILES, in_tiles, panels_of_window, plane_of
 from .winograd_tile import (
     POINTS,
     gradient_of_window,
@@ -26,7 +27,18 @@ from .winograd_tile import (
     results_of_points,
 )
 
-__all__ = ["winograd_backward"]
+__all__ = ["winograd_backward", "winograd_backward_work"]
+
+
+def winograd_backward_work(
+    dx: np.ndarray, dw: np.ndarray, dy: np.ndarray, x: np.ndarray, w: np.ndarray
+) -> Work:
+    """Write the gradients of a convolution without norms to ``dx`` and ``dw``."""
+    (xf, x_row), (dyf, dy_row) = pixels(x, x.dtype), pixels(dy, x.dtype)
+    return fill(
+        winograd_backward, x.dtype, x=xf, x_row=x_row, dy=dyf, dy_row=dy_row, y=dyf, dx=dx,
+        dx_row=x.shape[-1], w=flat(w, x.dtype), dw=dw, **in_tiles(x.shape, w.shape[-1]),
+    )  # fmt: skip
 
 
 @fused
@@ -51,7 +63,7 @@ def winograd_backward(address, zero):
     slopes, none = slopes_of(r.behind, o, after), table[:, :0]
     panels, panel = panels_of_window(floats(r.w, 9 * c * o, zero), c, o, True), o * packed(c)
     across, end = (wd + 1) // 2, (h + 1) // 2  # in tiles
-    block = end if images > 1 else min(max(1, r.block // 2), end)
+    block = r.block
     width, x_line = 2 * across + 2, 2 * across * c
     line, pixels = width * o, 2 * wd
     sy = scratch(images * (2 * block + 2) * wd * o, x)
