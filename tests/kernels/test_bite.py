@@ -75,6 +75,11 @@ RECORDS = [
     ("norm_conv.conv_backward", "dx", lambda r: r.n * r.h * r.wd * r.c, "norm_conv"),
     ("norm_conv.conv_backward", "dw", lambda r: 9 * r.o, "norm_conv"),
     ("norm_conv.conv_backward", "sums", lambda r: -2 * r.c, "norm_conv"),
+    ("norm_conv.winograd", "y", lambda r: r.n * r.o, "norm_conv"),
+    ("norm_conv.winograd", "sums", lambda r: -3 * r.o, "norm_conv"),
+    ("norm_conv.winograd_backward", "dx", lambda r: r.n * r.h * r.wd * r.c, "norm_conv"),
+    ("norm_conv.winograd_backward", "dw", lambda r: 9 * r.o, "norm_conv"),
+    ("norm_conv.winograd_backward", "sums", lambda r: -2 * r.c, "norm_conv"),
     ("norm_conv.grouped", "y", lambda r: r.n * r.o, "norm_conv"),
     ("norm_conv.grouped", "sums", lambda r: -3 * r.o, "norm_conv"),
     ("norm_conv.grouped_backward", "dx", lambda r: r.n * r.h * r.wd * r.c, "norm_conv"),
@@ -134,11 +139,11 @@ def pairs(family):
             kinds = [
                 (images(3, 3, 18), 1, 1), (images(3, 3, 18), 2, 1), (images(5, 5, 18), 2, 2),
                 (images(1, 1, 9, 6), 1, 0), (images(3, 3, 9, 6), 2, 1), (images(3, 3, 3, 17), 2, 1),
-                (images(3, 3, 2, 18), 1, 1),
+                (images(3, 3, 2, 18), 1, 1), (images(3, 3, 18, 17), 1, 1),
             ]  # fmt: skip
             for w, stride, padding in kinds:
                 stem = w.shape[:3] == (3, 3, 3)
-                c, groups = (3, 1) if stem else (18, 9 if w.shape[2:] == (2, 18) else 2)
+                c, groups = (3, 1) if stem else (18, 18 // w.shape[2])
                 x, before, behind = images(2, 5, 4, c), None if stem else norm(c), norm(w.shape[-1])
                 geometry = stride, padding, 1, groups
                 y, sums = fused.norm_conv(x, before, w, *geometry)

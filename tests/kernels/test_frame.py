@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from kernels.between_norms import check, kernels_of, norm, normal, wide
 
 from tinyshuffle import kernels
 from tinyshuffle.kernels import record
@@ -20,7 +21,6 @@ from tinyshuffle.plan import fused
 
 module = importlib.import_module("tinyshuffle.kernels.norm_conv")
 few = settings(max_examples=25, derandomize=True, deadline=None)
-TOLERANCE = {np.float64: 1e-12, np.float32: 1e-5}
 
 
 @st.composite
@@ -35,74 +35,18 @@ def geometries(draw):
     return tuple(size), kernel, (stride, padding, dilation)
 
 
-def normal(seed, *shapes):
-    rng = np.random.default_rng(seed)
-    return tuple(rng.standard_normal(shape).astype(np.float32) for shape in shapes)
-
-
-def norm(seed, c, relu=True, shuffle=1):
-    gamma, beta, mean, var = normal(seed, c, c, c, c)
-    return fused.Norm(gamma, beta, mean.astype(float), var.astype(float) ** 2, 1e-3, relu, shuffle)
-
-
-def wide(values):
-    """The same numbers in float64."""
-    if isinstance(values, np.ndarray):
-        return values.astype(float)
-    if isinstance(values, tuple):
-        made = [wide(v) for v in values]
-        return values._make(made) if hasattr(values, "_make") else tuple(made)
-    return values
-
-
-def check(dtype, seed, x_shape, w_shape, geometry, shuffle, behind, plus):
-    """Compare both ways of a convolution between norms with their definition in float64."""
-    def close(ours, right, largest):
-        for mine, truth in zip(ours, right, strict=True):
-            if truth is not None:
-                error = np.abs(mine.astype(float) - truth).max(initial=0)
-                assert error <= TOLERANCE[dtype] * max(np.abs(truth).max(initial=0), largest)
-
-    def given_(*values):
-        return wide(values) if dtype == np.float64 else values
-
-    x, w = normal(seed, x_shape, w_shape)
-    c, o = x_shape[-1], w_shape[-1]
-    before = None if shuffle is None else norm(seed + 1, c, True, shuffle)
-    y, sums = fused.norm_conv(*wide((x, before, w)), *geometry)
-    close(kernels.norm_conv(*given_(x, before, w), *geometry), (y, sums), 0)
-    last = norm(seed + 2, o)
-    right = fused.conv_norm(*wide((x, last, w)), *geometry)
-    close([kernels.conv_norm(*given_(x, last, w), *geometry)], [right], 0)
-    dy, more = normal(seed + 3, y.shape, x_shape)
-    after = fused.Gradient(norm(seed + 4, o, False), sums[1:], sums[0]) if behind else None
-    arguments = dy, y.astype(np.float32), after, x, before, w
-    added = more if plus and before is None else None
-    close(
-        kernels.norm_conv_backward(*given_(*arguments), *geometry, *given_(added)),
-        fused.norm_conv_backward(*wide(arguments), *geometry, wide(added)),
-        np.abs(dy).max(),
-    )
-
-
-def kernels_of(x_shape, w_shape, geometry, before=None):
-    """The kernels that run for a convolution, forward and backward."""
-    x, w = normal(0, x_shape, w_shape)
-    y, sums = fused.norm_conv(x, before, w, *geometry)
-    there = module.norm_conv_work(y, sums, x, before, w, *geometry)
-    back = module.norm_conv_backward_work(x, w, None, y, y, None, x, before, w, *geometry)
-    return there.kernel, back.kernel
-
-
 @few
 @given(
     st.sampled_from([np.float32, np.float64]), st.integers(0, 2**32 - 9), st.integers(1, 4),
     geometries(), st.integers(1, 12), st.integers(1, 30), st.sampled_from([1, 1, 2]),
     st.sampled_from([None, 1, 2]), st.booleans(), st.booleans(),
 )  # fmt: skip
-@example(np.float32, 0, 3, ((17, 16), (3, 3), (1, 1, 1)), 16, 16, 1, 1, True, True)
+@example(np.float32, 0, 3, ((17, 16), (3, 3), (1, 1, 1)), 16, 15, 1, 1, True, True)
 @example(np.float64, 1, 2, ((17, 16), (3, 3), (2, 1, 1)), 16, 33, 1, 1, True, True)
-@example(np.float64, 2, 9, ((4, 4), (3, 3), (1, 1, 1)), 16, 24, 1, None, True, True)
+@example(np.float64, 2, 9, ((4, 4), (3, 3), (1, 0, 1)), 16, 24, 1, None, True, True)
+@example(np.float64, 5, 2, ((6, 5), (3, 3), (2, 1, 1)), 16, 64, 1, 1, True, True)
+@example(np.float32, 6, 1, ((5, 5), (3, 3), (1, 2, 1)), 64, 80, 1, 1, True, True)
+@example(np.float64, 7, 1, ((5, 6), (3, 3), (2, 1, 1)), 10, 80, 2, None, False, True)
 @example(np.float64, 3, 1, ((1, 1), (7, 7), (1, 3, 1)), 3, 5, 1, None, False, True)
 @example(np.float64, 4, 2, ((7, 6), (1, 1), (2, 0, 1)), 16, 24, 1, None, True, False)
 def test_a_convolution_with_any_window(
@@ -142,7 +86,8 @@ def test_groups_side_by_side(dtype, seed, n, geometry, cg, og, more, shuffle, be
         (3, 3, 5, 1, (conv, conv_backward)),  # less channels than a vector has
         (8, 1, 16, 1, (conv, conv_backward)),  # 16 channels see more than two vectors'
         (12, 12, 16, 1, (conv, conv_backward)),
-        (24, 24, 1, 1, (conv, conv_backward)),
+        (24, 15, 1, 1, (conv, conv_backward)),
+        (15, 24, 1, 1, (conv, conv_backward)),
     ],
 )
 def test_which_way_a_convolution_goes(cg, og, groups, shuffle, kind):
@@ -152,7 +97,7 @@ def test_which_way_a_convolution_goes(cg, og, groups, shuffle, kind):
 
 @pytest.mark.parametrize("frames", [1, 400, 1500, 4000])
 @pytest.mark.parametrize(
-    ("w_shape", "groups"), [((3, 3, 18, 20), 1), ((3, 2, 3, 18), 6), ((1, 1, 18, 16), 1)]
+    ("w_shape", "groups"), [((3, 3, 18, 14), 1), ((3, 2, 3, 18), 6), ((1, 1, 18, 16), 1)]
 )
 @pytest.mark.parametrize("stride", [1, 2])
 def test_some_rows_or_images_at_a_time(monkeypatch, frames, w_shape, groups, stride):
@@ -165,7 +110,7 @@ def test_some_rows_or_images_at_a_time(monkeypatch, frames, w_shape, groups, str
 
 
 @pytest.mark.parametrize("frames", [400, 2**15])
-@pytest.mark.parametrize(("w_shape", "groups"), [((3, 3, 18, 20), 1), ((3, 3, 3, 18), 6)])
+@pytest.mark.parametrize(("w_shape", "groups"), [((3, 3, 18, 14), 1), ((3, 3, 3, 18), 6)])
 @pytest.mark.parametrize("ranks", [1, 2, 3, 12])
 def test_threads_share_an_image(monkeypatch, frames, w_shape, groups, ranks):
     monkeypatch.setattr(module, "_FRAMES", frames)
@@ -181,7 +126,7 @@ def test_threads_share_an_image(monkeypatch, frames, w_shape, groups, ranks):
     np.testing.assert_allclose(y, right, rtol=0, atol=1e-12 * np.abs(right).max())
 
 
-@pytest.mark.parametrize(("w_shape", "groups"), [((3, 3, 18, 20), 1), ((3, 3, 3, 18), 6)])
+@pytest.mark.parametrize(("w_shape", "groups"), [((3, 3, 18, 14), 1), ((3, 3, 3, 18), 6)])
 def test_infinity_and_nan_stay_where_they_are_seen(w_shape, groups):
     x, w = normal(0, (1, 9, 9, 18), w_shape)
     x[0, 4, 4], x[0, 0, 8] = np.nan, np.inf
@@ -191,7 +136,7 @@ def test_infinity_and_nan_stay_where_they_are_seen(w_shape, groups):
     np.testing.assert_array_equal(np.isfinite(y), np.isfinite(right))
 
 
-@pytest.mark.parametrize(("w_shape", "groups"), [((3, 3, 18, 20), 1), ((3, 3, 3, 18), 6)])
+@pytest.mark.parametrize(("w_shape", "groups"), [((3, 3, 18, 14), 1), ((3, 3, 3, 18), 6)])
 def test_same_input_same_bits(w_shape, groups):
     x, w, dy = normal(0, (3, 9, 8, 18), w_shape, (3, 9, 8, w_shape[-1]))
     runs = [

@@ -74,7 +74,10 @@ def _without_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_HEAVY = "norm_depthwise", "norm_pointwise", "frame_back", "frame", "batch_norm", "meeting"
+_HEAVY = (
+    "norm_depthwise", "norm_pointwise", "frame_back", "frame", "winograd_back", "winograd",
+    "batch_norm", "meeting",
+)  # fmt: skip
 
 
 def _heavy_first(share: tuple[tuple[str, str], list[str]]) -> int:

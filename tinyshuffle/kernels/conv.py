@@ -4,6 +4,8 @@ The inputs that an output pixel sees are laid side by side, a row for each outpu
 so that the convolution is one matrix product, and its gradient two. A few rows of pixels at a time,
 so that the copy stays in the cache and costs no memory to speak of.
 
+Plain 3x3 convolutions of many channels are done in tiles (:mod:`tinyshuffle.kernels.winograd`).
+
 The stem of a net, a 3x3 convolution of RGB images, would copy 27 numbers a pixel to multiply a
 matrix that is too slim for BLAS; it has kernels of its own, 16 output channels at a time.
 """
@@ -27,7 +29,10 @@ from .pointwise import (
     weight_gradient,
     weights_by_group,
 )
+from .record import run
 from .sums import sum_pixels
+from .winograd import pays_in_tiles, winograd_work
+from .winograd_back import winograd_backward_work
 
 __all__ = ["conv2d", "conv2d_backward", "conv2d_cost"]
 
@@ -52,6 +57,11 @@ def conv2d(
         sh, sw = pair(stride)
         return pointwise_conv2d(x[:, ::sh, ::sw], w, b, groups)
     y = memory.empty((x.shape[0], *out, o), x.dtype)
+    if pays_in_tiles(w.shape, x.shape, stride, padding, dilation, groups):
+        run(winograd_work(y, x, w))
+        if b is not None:
+            add_bias(y, b)
+        return y
     wg, rows = weights_by_group(w, groups), y.reshape(-1, out[1], o)  # (N·Ho, Wo, O)
     geometry = (*out, kh, kw, *pair(stride), *pair(padding), *pair(dilation), groups)
     if _is_stem(w, dilation, groups):
@@ -98,6 +108,10 @@ def conv2d_backward(
     rows = flat(dy, x.dtype, (x.shape[0], *out, o)).reshape(-1, out[1], o)  # (N·Ho, Wo, O)
     if _is_stem(w, dilation, groups):
         dx, dw = _stem_backward(rows, x, w, out, pair(stride), padding)
+        return dx, dw, sum_pixels(rows).astype(dy.dtype) if bias else None
+    if pays_in_tiles(w.shape, x.shape, stride, padding, dilation, groups):
+        dx, dw = memory.empty(x.shape, x.dtype), memory.empty(w.shape, x.dtype)
+        run(winograd_backward_work(dx, dw, rows, x, w))
         return dx, dw, sum_pixels(rows).astype(dy.dtype) if bias else None
     dx, dw = memory.zeros(x.shape, x.dtype), memory.zeros(w.shape, x.dtype)
     wt, dwg = weights_by_group(w, groups).transpose(0, 2, 1), weights_by_group(dw, groups)

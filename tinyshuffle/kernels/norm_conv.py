@@ -47,6 +47,8 @@ from .pointwise import check_channels, pointwise_conv2d, pointwise_conv2d_backwa
 from .record import WINDOW, Work, fill, run
 from .sums import period_of
 from .tile import ROWS
+from .winograd import in_tiles, pays_in_tiles, winograd
+from .winograd_back import winograd_backward
 
 if TYPE_CHECKING:
     from ..plan.fused import Gradient, Norm
@@ -67,8 +69,8 @@ _SLIM = 8  # channels of a group at most, which lie side by side with those of o
 _WEIGHTS = 2**20  # of a group, which stay in the cache; more are left to BLAS
 
 # the ways: a depthwise convolution of stride 1 or 2, of whatever window, a product, images, groups
-# of few channels, any
-_DEPTHWISE_1, _DEPTHWISE_2, _DEPTHWISE, _POINTWISE, _STEM, _GROUPS, _ANY = 1, 2, 3, 4, 5, 6, 7
+# of few channels, tiles of 3x3 windows, any
+_DEPTHWISE_1, _DEPTHWISE_2, _DEPTHWISE, _POINTWISE, _STEM, _GROUPS, _TILES, _ANY = range(1, 9)
 
 
 def norm_conv(
@@ -150,7 +152,7 @@ def _forward(
     way = _way(w.shape, x.shape, stride, padding, dilation, groups)
     if way == _STEM and (before is not None or x_row != c):
         way = _ANY
-    if way == _GROUPS and before is not None and before.shuffle > 1:
+    if way in (_GROUPS, _TILES) and before is not None and before.shuffle > 1:
         way = _ANY
     return fill(
         _kernel(way), dtype, x=xf, x_row=x_row, y=y, w=flat(w, dtype),
@@ -172,6 +174,8 @@ def _numbers(
         m = n * h * wd
         return sizes | dict(m=m, groups=groups, block=_rows(m, c, o), y_row=o, w_row=o)
     check_channels(x, w, 1 if w.ndim == 3 else groups)
+    if way == _TILES:
+        return in_tiles(x.shape, o)
     sizes |= dict(n=n, h=h, wd=wd)
     if way in (_DEPTHWISE_1, _DEPTHWISE_2):
         return sizes | dict(stride=way, block=_images(n, h * wd * c))
@@ -239,7 +243,7 @@ def norm_conv_backward_work(
     xf, x_row = pixels(x, dtype) if norm is None else (flat(x, dtype), c)
     if way == _STEM and not (norm is None and plus is None and x_row == dx_row == c):
         way = _ANY
-    if way == _GROUPS and norm is not None and norm.shuffle > 1:
+    if way in (_GROUPS, _TILES) and norm is not None and norm.shuffle > 1:
         way = _ANY
     dyf, dy_row = pixels(dy, dtype)
     after = None if behind is None else (*behind.norm, behind.sums, behind.pixels)
@@ -315,6 +319,8 @@ def _way(
     images = shape[:3] == (3, 3, 3) and shape[3] >= LANES and groups == 1
     if images and pair(dilation) == (1, 1):
         return _STEM
+    if pays_in_tiles(shape, x_shape, stride, padding, dilation, groups):
+        return _TILES
     return _GROUPS if _are_slim(shape[2], shape[3] // groups, groups) else _ANY
 
 
@@ -346,6 +352,8 @@ def _kernel(way: int) -> Any:
         return conv
     if way == _GROUPS:
         return grouped
+    if way == _TILES:
+        return winograd
     if way == _STEM:
         return stem
     if way == _POINTWISE:
@@ -358,6 +366,8 @@ def _backward_kernel(way: int) -> Any:
         return conv_backward
     if way == _GROUPS:
         return grouped_backward
+    if way == _TILES:
+        return winograd_backward
     if way == _STEM:
         return stem_backward
     if way == _POINTWISE:

@@ -28,6 +28,7 @@ from .pool import _max_row
 from .record import Work
 from .sums import period_of
 from .tile import ROWS, VECTOR
+from .winograd import winograd
 
 __all__ = ["share_of"]
 
@@ -46,7 +47,7 @@ _PIXELS: dict[Any, dict[str, Any]] = {
     },
 }  # fmt: skip
 # These do some rows of pixels.
-_LINES = conv, grouped, depthwise, stem, _max_row
+_LINES = conv, grouped, depthwise, stem, winograd, _max_row
 # These have m numbers, or m numbers of whole pixels.
 _NUMBERS = {_clip: lambda r: 1, _shuffle: lambda r: r["groups"] * r["n"]}
 

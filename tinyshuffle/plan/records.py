@@ -110,13 +110,14 @@ class Records:
         from ..kernels.frame_back import conv_backward
         from ..kernels.frame_groups_back import grouped_backward
         from ..kernels.norm_conv2d import stem_backward
+        from ..kernels.winograd_back import winograd_backward
 
         if buffer not in self.patches or len(self.patches[buffer].at[0]) != 1:
             return False
         only = self._made[self.patches[buffer].at[0][0]]
         kernels = [w.kernel for w in self.works if w.record is only]
         return bool(kernels) and kernels[0] in (
-            conv_backward, grouped_backward, stem_backward,
+            conv_backward, grouped_backward, stem_backward, winograd_backward,
         )  # fmt: skip
 
     def set_momenta(self) -> None:
