@@ -245,7 +245,7 @@ def mathjax() -> Path:
 
 
 def printed(html: str, pdf: Path) -> tuple[dict[str, int], int]:
-    """Print a page; return on which page each heading stands, and how many pages there are."""
+    """Print a page; return on which of the PDF's each heading stands, and how many it has."""
     from pypdf import PdfReader
 
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")

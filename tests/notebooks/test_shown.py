@@ -156,6 +156,15 @@ def test_an_axis_has_room_for_what_follows():
     assert ends[0] < 3 < 5 < ends[1]
 
 
+def test_bars_of_channels_say_how_many_and_keep_their_axis():
+    figure = plots.channel_bars({"ResNet": 99.6, "ShuffleNet": 240}, "channels, g = 3", most=500)
+    assert {" 100", " 240", "channels, g = 3"} <= set(texts(figure))
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["ResNet", "ShuffleNet"]
+    assert figure.axes[0].get_xlim() == (0, 500)
+    lengths = [bar.get_width() for bar in figure.axes[0].patches]
+    assert lengths == [99.6, 240] and figure.axes[0].yaxis_inverted()
+
+
 def test_connectivity_counts_connections():
     figure = plots.connectivity({"three": connections(12, 3), "depthwise": connections(12, 12)})
     assert {"three\n48 connections", "depthwise\n12 connections"} <= set(texts(figure))

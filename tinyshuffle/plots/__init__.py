@@ -21,7 +21,7 @@ from .notebook import show, slider, table
 from .pictures import feature_maps
 from .plan import memory
 from .reuse import channel_ages, feature_reuse
-from .shares import cost_over_groups, kind_bars, kind_shares, layer_bars
+from .shares import channel_bars, cost_over_groups, kind_bars, kind_shares, layer_bars
 from .style import COLOURS, KIND_STYLES, STYLES
 from .teaching import (
     connectivity,
@@ -36,11 +36,11 @@ from .units import unit
 
 __all__ = [
     "COLOURS", "KIND_STYLES", "LOSSES", "STYLES", "ablation", "accuracy_against_cost",
-    "accuracy_map", "against_the_clock", "boxes", "channel_ages", "channel_histograms",
-    "compare", "confusion", "connectivity", "cost", "cost_over_groups", "curves", "dataflow",
-    "detection_curves", "error_against_batch", "error_against_eps", "feature_maps",
-    "feature_reuse", "filters", "foretold", "guideline", "kind_bars", "kind_shares",
-    "layer_bars", "learning_curves", "memory", "memory_parts", "number_grid",
+    "accuracy_map", "against_the_clock", "boxes", "channel_ages", "channel_bars",
+    "channel_histograms", "compare", "confusion", "connectivity", "cost", "cost_over_groups",
+    "curves", "dataflow", "detection_curves", "error_against_batch", "error_against_eps",
+    "feature_maps", "feature_reuse", "filters", "foretold", "guideline", "kind_bars",
+    "kind_shares", "layer_bars", "learning_curves", "memory", "memory_parts", "number_grid",
     "precision_recall", "prediction", "reach", "receptive_fields", "roof", "roofline",
     "samples", "search_front", "show", "slider", "sliding_window", "speed_bars", "table",
     "tile_choices", "time_against_memory", "unit", "variance_estimates", "worst_images",

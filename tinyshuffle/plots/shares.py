@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 from .style import lesson_figure
 
-__all__ = ["cost_over_groups", "kind_bars", "kind_shares", "layer_bars"]
+__all__ = ["channel_bars", "cost_over_groups", "kind_bars", "kind_shares", "layer_bars"]
 
 
 def layer_bars(rows: Sequence[Row], quantities: Mapping[str, str]) -> Figure:
@@ -164,4 +164,31 @@ def kind_bars(parts: Mapping[str, Mapping[str, float]], words: str) -> Figure:
     axes.set_xlabel(words)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3,
                   frameon=False, fontsize=9)  # fmt: skip
+    return figure
+
+
+def channel_bars(channels: Mapping[str, float], words: str, most: float) -> Figure:
+    """Draw how many channels each of up to three units has.
+
+    Parameters
+    ----------
+    channels : mapping of unit to number
+    words : str
+        For the axis.
+    most : float
+        Where the axis ends, so that pictures of several choices can be compared.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 2.6), layout="constrained")
+    axes = figure.subplots()
+    colours = [COLOURS[c] for c in ("vermilion", "purple", "blue")]
+    drawn = axes.barh(list(channels), list(channels.values()), color=colours)
+    axes.bar_label(drawn, fmt=" %.0f", fontsize=10)
+    axes.set(xlim=(0, most), xlabel=words)
+    axes.invert_yaxis()
     return figure
