@@ -101,6 +101,16 @@ def test_conv2d(backend: str, kind: str, data: st.DataObject, seed: int) -> None
 
 
 @both_backends
+@pytest.mark.parametrize(
+    ("size", "c", "o"), [((33, 31), 16, 17), ((7, 5), 40, 64), ((2, 2), 80, 16)]
+)
+def test_conv2d_in_tiles(backend: str, size: tuple[int, int], c: int, o: int) -> None:
+    rng, options = np.random.default_rng(0), dict(kernel_size=3, padding=1)
+    layer, peer = twins(ts.nn.Conv2d(c, o, **options), nn.Conv2d(c, o, **options), rng)
+    check(backend, layer, peer, rng.normal(size=(2, *size, c)), rng)
+
+
+@both_backends
 @pytest.mark.parametrize("mode", ["train", "eval"])
 @pytest.mark.parametrize("relu", [False, True], ids=["alone", "relu"])
 @few
