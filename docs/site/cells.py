@@ -57,9 +57,11 @@ def head(page: str) -> str:
         colab = f"https://colab.research.google.com/github/{repository}/blob/main/{page}"
         binder = f"https://mybinder.org/v2/gh/{repository}/main?urlpath=lab/tree/{quote(page, '')}"
         text += (
-            f"\n\nWith all of Python, elsewhere: [Binder]({binder}), or [Colab]({colab}), which "
-            "opens a notebook without its library: there, write this into a new cell at the top, "
-            f"and run it before the others.\n\n```text\n{colab_cell(repository, page)}\n```"
+            '\n\n<details class="ts-elsewhere"><summary>Run it elsewhere, with all of Python: '
+            f"Binder, Colab</summary>\n\n[Binder]({binder}) has all that the notebook needs.\n\n"
+            f"[Colab]({colab}) opens a notebook without its library. Write this into a new cell at "
+            "the top, and run it before the others:\n\n"
+            f"```text\n{colab_cell(repository, page)}\n```\n\n</details>"
         )
     return text
 
