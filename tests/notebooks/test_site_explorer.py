@@ -477,6 +477,48 @@ def test_pointing_lights_a_channel_and_a_click_holds_it(page):
     assert move(3, 2) == [3, 2]
 
 
+TOUCH = """
+const canvas = document.getElementById('channels'), box = canvas.getBoundingClientRect();
+const {corner} = await import('./picture.js'), layer = page.state.drawn.found[given[0]];
+return [0, 1, 2].map(channel => {
+  const [x, y] = corner(layer, channel), half = layer.size / 2;
+  return [box.left + x + half, box.top + y + half];
+});
+"""
+
+
+def test_a_finger_slides_along_a_row(page):
+    page.execute_script("document.getElementById('channels').scrollIntoView()")
+    page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    points = ask(page, TOUCH, 4)
+    for kind, place in zip(("touchStart", "touchMove", "touchMove"), points, strict=True):
+        page.execute_cdp_cmd(
+            "Input.dispatchTouchEvent",
+            {"type": kind, "touchPoints": [{"x": place[0], "y": place[1]}]},
+        )
+    found = ask(page, "return [page.state.chosen.layer, page.state.chosen.channel]")
+    page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    assert found == [4, 2]
+
+
+def test_on_a_telephone_the_page_goes_back_with_dy(browser, address):
+    """Or what arrives at the picture would be above the window."""
+    window(browser, address, 390, 844)
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]},
+    )
+    browser.execute_script("document.getElementById('keys').scrollIntoView({block: 'end'})")
+    place = """
+        const canvas = document.getElementById('channels').getBoundingClientRect();
+        return canvas.top + page.state.drawn.found[0].y;
+    """
+    assert ask(browser, place) < 0
+    browser.find_element("id", "play").click()
+    assert ask(browser, "return page.state.reached") == 0 and 0 < ask(browser, place) < 844
+
+
 def press(page: Any, element: Any, *keys: str) -> list[int]:
     from selenium.webdriver.common.keys import Keys
 
