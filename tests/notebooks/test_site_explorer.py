@@ -502,6 +502,16 @@ def test_a_finger_slides_along_a_row(page):
     assert found == [4, 2]
 
 
+def test_on_a_telephone_the_switches_stand_above_the_channels(browser, address):
+    """And so near that both are seen at once."""
+    window(browser, address, 390, 844)
+    switch, channels = (
+        browser.execute_script(f"return document.getElementById('{name}').getBoundingClientRect()")
+        for name in ("switches", "channels")
+    )
+    assert 0 < channels["top"] - switch["top"] < 400
+
+
 def test_on_a_telephone_the_page_goes_back_with_dy(browser, address):
     """Or what arrives at the picture would be above the window."""
     window(browser, address, 390, 844)
