@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ import pytest
 import tinyshuffle as ts
 from tinyshuffle import TinyshuffleError, nn, parallel
 from tinyshuffle.backend import F
+from tinyshuffle.detect import trainer
+from tinyshuffle.train import run
 
 SLICES = (1, 2, 3, 5)
 
@@ -29,6 +32,23 @@ def threads_as_before(monkeypatch):
     monkeypatch.setattr("tinyshuffle.parallel.usable_cores", lambda: 8, raising=False)
     yield
     ts.set_num_threads(None)
+
+
+@pytest.mark.parametrize("settings", [run._settings, trainer.settings])
+def test_a_training_among_ranks_leaves_no_share_of_the_cores_behind(settings, monkeypatch):
+    """One was set by nobody: it came of the ranks, and ends with them."""
+    config = SimpleNamespace(threads=1, backend="numpy")
+    with monkeypatch.context() as among_four:
+        ranks = SimpleNamespace(here=4, cores=8)
+        among_four.setattr("tinyshuffle.parallel.current", lambda: ranks)
+        with settings(config):
+            assert ts.get_num_threads() == 1
+        assert ts.get_num_threads() == 2
+    assert ts.get_num_threads() == 8
+    ts.set_num_threads(3)
+    with settings(config):
+        pass
+    assert ts.get_num_threads() == 3
 
 
 def one_step(

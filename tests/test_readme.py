@@ -33,6 +33,30 @@ def test_links_and_pictures_exist(pattern):
         assert (README.parent / target).exists(), target
 
 
+def row(text, start):
+    """The cells of a table's one row whose first cell begins so."""
+    (found,) = re.findall(rf"^\| {re.escape(start)}[^|]*\|(.*)\|$", text, re.MULTILINE)
+    return found.split("|")
+
+
+@pytest.mark.parametrize(
+    "claim, measured",
+    [
+        ("a training step of V2 0.5x", "ShuffleNet V2 0.5x"),
+        ("the same of V1 1x, g = 8", "ShuffleNet V1 1x, g = 8"),
+        ("inference of V2 0.5x", "V2 0.5x, 128 images of 32x32"),
+        ("the same of V2 1x", "V2 1x, 128 images of 32x32"),
+    ],
+)
+def test_what_it_says_of_speed_is_what_was_measured(claim, measured):
+    """Ours, the other's and the ratio, as docs/performance.md has them."""
+    said = row(README.read_text(encoding="utf-8"), claim)[-1]
+    table = (README.parent / "docs" / "performance.md").read_text(encoding="utf-8")
+    number = r"\d+(?:\.\d+)?"
+    cells = row(table, measured)[:3]  # what follows is memory
+    assert re.findall(number, said) == [n for cell in cells for n in re.findall(number, cell)]
+
+
 def test_the_public_names_are_there():
     assert ts.cost.profile("shufflenet_v2_x0_5").total.params == 1_366_792
     for name in ts.__all__:

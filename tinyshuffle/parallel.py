@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
 from math import prod
@@ -34,7 +35,9 @@ from .plan import NoPlan, Plan, Player, cut, fuse, large, place, states, trace, 
 from .ranks import Ranks, current
 from .values import flags, whole
 
-__all__ = ["DataParallel", "cores_of", "get_num_threads", "set_num_threads", "usable_cores"]
+__all__ = [
+    "DataParallel", "cores_of", "get_num_threads", "num_threads", "set_num_threads", "usable_cores",
+]  # fmt: skip
 
 _num_threads: int | None = None
 _SHAPES = 8  # of batches whose players are kept; each has memory of its own
@@ -66,6 +69,21 @@ def set_num_threads(n: int | None) -> None:
             )
         n = cores
     _num_threads = n
+
+
+@contextmanager
+def num_threads(n: int) -> Iterator[None]:
+    """Within this context a net may use so many cores; behind it, what was set before holds again.
+
+    Where nothing was set, nothing is: how many cores there are for a net may have changed, as it
+    does behind :func:`tinyshuffle.ranks.ranks`.
+    """
+    before = _num_threads
+    set_num_threads(n)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
 
 
 def usable_cores() -> int:

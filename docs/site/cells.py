@@ -56,8 +56,27 @@ def head(page: str) -> str:
     if repository and page.startswith("notebooks/"):
         colab = f"https://colab.research.google.com/github/{repository}/blob/main/{page}"
         binder = f"https://mybinder.org/v2/gh/{repository}/main?urlpath=lab/tree/{quote(page, '')}"
-        text += f"\n\nWith all of Python, elsewhere: [Colab]({colab}), [Binder]({binder})."
+        text += (
+            '\n\n<details class="ts-elsewhere"><summary>Run it elsewhere, with all of Python: '
+            f"Binder, Colab</summary>\n\n[Binder]({binder}) has all that the notebook needs.\n\n"
+            f"[Colab]({colab}) opens a notebook without its library. Write this into a new cell at "
+            "the top, and run it before the others:\n\n"
+            f"```text\n{colab_cell(repository, page)}\n```\n\n</details>"
+        )
     return text
+
+
+def colab_cell(repository: str, page: str) -> str:
+    """What has to run in Colab before the first cell of a notebook of ``OWNER/REPOSITORY``.
+
+    It fetches the library, and what some lessons read of the files beside them.
+    """
+    folder = repository.rpartition("/")[2]
+    return (
+        f"!git clone -q https://github.com/{repository}\n"
+        f"%pip install -q ./{folder}\n"
+        f"%cd {folder}/{Path(page).parent.as_posix()}"
+    )
 
 
 def pack(place: Path) -> None:

@@ -147,6 +147,14 @@ def test_11_squeezenet_saves_no_multiply_adds():
     assert "| parameters, no multiply–adds |" in prose("11")
 
 
+def test_12_reads_in_its_stated_time():
+    (path,) = (p for p in LESSONS if p.name.startswith("12"))
+    book = json.loads(path.read_text(encoding="utf-8"))
+    code = ["".join(c["source"]) for c in book["cells"] if c["cell_type"] == "code"]
+    assert len(prose("12").split()) <= 2000
+    assert sum(bool(line.strip()) for cell in code for line in cell.splitlines()) <= 250
+
+
 def test_words_of_the_papers_are_explained():
     glossary = (ROOT / "docs" / "course" / "glossary.md").read_text(encoding="utf-8")
     for word in ("squeeze-and-excitation", "Xception", "cardinality"):

@@ -129,6 +129,12 @@ return [...document.querySelectorAll('article *')]
   .slice(0, 5).map(e => e.tagName + ' ' + e.className + ' ' + e.textContent.slice(0, 60));
 """
 
+# what a notebook has printed and is cut at the window's edge, as telephones show no scroll bars
+CUT = """
+return [...document.querySelectorAll('.cell_output pre')]
+  .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 60));
+"""
+
 
 def test_every_page_opens_and_fits_the_window(browser, site):
     pages = sorted(path.relative_to(HTML).as_posix() for path in HTML.rglob("*.html"))
@@ -141,6 +147,7 @@ def test_every_page_opens_and_fits_the_window(browser, site):
             browser.width
         ), (page, browser.execute_script(STICKS_OUT))
         assert browser.execute_script(STICKS_OUT) == [], page
+        assert browser.execute_script(CUT) == [], page
         nothing_wrong(browser, site)
 
 
@@ -271,6 +278,10 @@ def test_a_cell_runs_and_those_before_it(opened):
     said = cell.run("Ended with an error.")
     assert "line 2" in said and said.endswith("ValueError: what is wrong")
     assert "kernel.py" not in said and "in run" not in said
+    cell.write(f"raise ValueError('{'long ' * 40}')")
+    cell.run("Ended with an error.")
+    error = cell.root.find_element(By.CSS_SELECTOR, ".ts-error")
+    assert error.get_property("scrollWidth") <= error.get_property("clientWidth")  # it is not cut
     cell.write("x = (")
     said = cell.run("Ended with an error.")
     assert "'(' was never closed" in said and "ast.py" not in said
@@ -306,6 +317,24 @@ def test_pictures_and_tables_are_shown_and_edits_are_kept(opened):
     assert [td.text for td in cell.root.find_elements(By.CSS_SELECTOR, ".ts-output td")] == [
         "a < b", "12,345",
     ]  # fmt: skip
+
+
+def test_lines_are_indented_and_undo_takes_back_what_was_typed(opened):
+    browser = opened("notebooks/exercises/03-channel-shuffle.html")
+    cell = Cell(browser, "03-1-answer")
+    area = cell.root.find_element(By.TAG_NAME, "textarea")
+    cell.write("x = 1\n")
+    area.send_keys(Keys.CONTROL, Keys.END)
+    area.send_keys(Keys.NULL, "if x:", Keys.ENTER, "y", Keys.TAB)
+    assert cell.code == "x = 1\nif x:\n    y    "
+    kept = "return Object.entries(localStorage).find(([name]) => name.includes('03-1-answer'))[1]"
+    assert browser.execute_script(kept) == cell.code
+    area.send_keys(Keys.CONTROL, "z")
+    assert cell.code == "x = 1\nif x:\n    y"
+    for _ in range(6):  # the line with its letter, and what was typed, letter by letter
+        area.send_keys(Keys.CONTROL, "z")
+    assert cell.code == "x = 1\n"
+    assert browser.execute_script(kept) == cell.code
 
 
 def test_a_loop_without_end_is_stopped(opened):

@@ -219,6 +219,31 @@ def test_it_opens(browser, address, device):
         Path(folder, f"explorer-{device}.png").write_bytes(base64.b64decode(shot["data"]))
 
 
+FILES = "weights.bin", "nets.json", "costs.json", "pictures.png", "ops.js"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_missing_is_said(browser, address, name):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": [f"*/{name}"]})
+    try:
+        browser.get(address + "index.html")
+        said = browser.find_element("id", "missing")
+        WebDriverWait(browser, 20).until(lambda _: said.is_displayed())
+        assert "online, and load the page again" in said.text
+    finally:
+        browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    window(browser, address, 1280)
+    assert not browser.find_element("id", "missing").is_displayed()
+
+
+def test_a_page_that_stands_for_a_missing_file_is_none(page):
+    said = ask(page, "return net.fetched('gone.json').then(() => '', error => error.message)")
+    assert said == "gone.json cannot be fetched: 404"
+
+
 SWITCH = """
 const [version, groups, shuffle, width] = given;
 const form = document.getElementById('switches'), started = performance.now();
@@ -450,6 +475,58 @@ def test_pointing_lights_a_channel_and_a_click_holds_it(page):
     assert move(3, 2) == [6, 1]
     press(page, canvas, "ESCAPE")
     assert move(3, 2) == [3, 2]
+
+
+TOUCH = """
+const canvas = document.getElementById('channels'), box = canvas.getBoundingClientRect();
+const {corner} = await import('./picture.js'), layer = page.state.drawn.found[given[0]];
+return [0, 1, 2].map(channel => {
+  const [x, y] = corner(layer, channel), half = layer.size / 2;
+  return [box.left + x + half, box.top + y + half];
+});
+"""
+
+
+def test_a_finger_slides_along_a_row(page):
+    page.execute_script("document.getElementById('channels').scrollIntoView()")
+    page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    points = ask(page, TOUCH, 4)
+    for kind, place in zip(("touchStart", "touchMove", "touchMove"), points, strict=True):
+        page.execute_cdp_cmd(
+            "Input.dispatchTouchEvent",
+            {"type": kind, "touchPoints": [{"x": place[0], "y": place[1]}]},
+        )
+    found = ask(page, "return [page.state.chosen.layer, page.state.chosen.channel]")
+    page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    assert found == [4, 2]
+
+
+def test_on_a_telephone_the_switches_stand_above_the_channels(browser, address):
+    """And so near that both are seen at once."""
+    window(browser, address, 390, 844)
+    switch, channels = (
+        browser.execute_script(f"return document.getElementById('{name}').getBoundingClientRect()")
+        for name in ("switches", "channels")
+    )
+    assert 0 < channels["top"] - switch["top"] < 400
+
+
+def test_on_a_telephone_the_page_goes_back_with_dy(browser, address):
+    """Or what arrives at the picture would be above the window."""
+    window(browser, address, 390, 844)
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]},
+    )
+    browser.execute_script("document.getElementById('keys').scrollIntoView({block: 'end'})")
+    place = """
+        const canvas = document.getElementById('channels').getBoundingClientRect();
+        return canvas.top + page.state.drawn.found[0].y;
+    """
+    assert ask(browser, place) < 0
+    browser.find_element("id", "play").click()
+    assert ask(browser, "return page.state.reached") == 0 and 0 < ask(browser, place) < 844
 
 
 def press(page: Any, element: Any, *keys: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,9 @@ def test_a_style_that_loads_from_elsewhere_is_named(site):
         "style.css loads gone.woff2, which is not there",
         "style.css loads https://cdn.org/a.css, from another host",
     ]
+
+
+def test_a_deployment_of_the_site_runs_to_its_end():
+    """A newer push waits for it: half of it would be a site of which half is missing."""
+    flow = (SITE.parents[1] / ".github" / "workflows" / "pages.yml").read_text(encoding="utf-8")
+    assert re.search(r"^concurrency:\n  group: pages\n  cancel-in-progress: false\b", flow, re.M)

@@ -91,12 +91,28 @@ def test_where_github_builds_a_lesson_links_to_colab_and_binder(monkeypatch):
     monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
     assert cells.head("notebooks/03-a.ipynb") == ""
     monkeypatch.setenv("GITHUB_REPOSITORY", "me/nets")
-    assert cells.head("notebooks/exercises/03-a.ipynb").strip() == (
-        "With all of Python, elsewhere: "
+    said = cells.head("notebooks/exercises/03-a.ipynb")
+    assert (
         "[Colab](https://colab.research.google.com/github/me/nets/blob/main/notebooks/exercises/03-a"
-        ".ipynb), [Binder](https://mybinder.org/v2/gh/me/nets/main?urlpath=lab/tree/notebooks%2F"
-        "exercises%2F03-a.ipynb)."
-    )
+        ".ipynb)"
+    ) in said
+    assert (
+        "[Binder](https://mybinder.org/v2/gh/me/nets/main?urlpath=lab/tree/notebooks%2Fexercises%2F"
+        "03-a.ipynb)"
+    ) in said
+
+
+def test_where_github_builds_a_lesson_says_what_colab_has_to_run_first(monkeypatch):
+    """Colab opens a notebook alone, and ``import tinyshuffle`` would be an error there."""
+    monkeypatch.setenv("GITHUB_REPOSITORY", "me/nets")
+    said = cells.head("notebooks/exercises/03-a.ipynb")
+    assert "before the others" in said
+    assert (
+        "```text\n!git clone -q https://github.com/me/nets\n%pip install -q ./nets\n"
+        "%cd nets/notebooks/exercises\n```"
+    ) in said
+    there = (ROOT / "docs" / "publishing.md").read_text(encoding="utf-8")
+    assert f"```\n{cells.colab_cell('OWNER/REPOSITORY', 'notebooks/03-a.ipynb')}\n```" in there
 
 
 @pytest.mark.parametrize(("kind", "number"), QUICK)

@@ -8,7 +8,7 @@ import pytest
 
 from tinyshuffle.train import Config
 from tinyshuffle.train.budget import Pace
-from tinyshuffle.train.timetable import Timetable
+from tinyshuffle.train.timetable import Timetable, is_over
 
 SIZES = dict(sizes=(4, 8), schedule="linear", lr=1.0)
 
@@ -113,3 +113,28 @@ def test_early_stop_counts_epochs_since_the_best_test(tests, age):
     assert [row["epoch"] for row in table.rivals(done)] == [
         i + 1 for i, accuracy in enumerate(tests) if accuracy is not None
     ]
+
+
+@pytest.mark.parametrize(
+    "fields, count, over",
+    [
+        ({"epochs": 3}, 3, True),
+        ({"epochs": 3}, 2, False),
+        ({"epochs": 9, "early_stop": 2}, 3, True),  # never better than after the first
+        ({"epochs": 9, "early_stop": 2}, 2, False),
+        ({"time_budget": "416s"}, 3, True),  # of which the last row's seconds are more
+        ({"time_budget": "417s"}, 3, False),
+    ],
+)
+def test_a_checkpoint_s_header_says_whether_its_run_is_over(fields, count, over):
+    """With nothing in it that was written for that: older ones say it, too."""
+    config = Config(sizes=(8,), **fields)
+    table = Timetable(config, 8, 10)
+    if config.time_budget:
+        table.begin(40, 10)
+    done = rows(table, count, seconds=437.5 / 3)
+    header = {
+        "config": config.to_dict(), "data": {"size": 8}, "epoch": count, "rows": done,
+        **table.to_header(),
+    }  # fmt: skip
+    assert is_over(json.loads(json.dumps(header))) is over

@@ -29,7 +29,7 @@ from ..errors import TinyshuffleError
 from ..files import atomic_write
 from ..nn import Module
 from ..optim import SGD
-from ..parallel import get_num_threads, set_num_threads
+from ..parallel import num_threads
 from ..train import schedule
 from ..train.average import Average
 from ..train.directory import alone, check_name, check_unbegun, new_run
@@ -439,10 +439,9 @@ def resume(run: str | Path, quiet: bool = False, threads: int | None = None) -> 
 @contextmanager
 def settings(config: DetectConfig) -> Iterator[None]:
     """Use the configuration's threads, and the default backend, until the run ends."""
-    before = get_num_threads()
-    set_num_threads(config.threads)
-    try:
-        with backend(DEFAULT), np.errstate(over="ignore", invalid="ignore"):
-            yield
-    finally:
-        set_num_threads(before)
+    with (
+        num_threads(config.threads),
+        backend(DEFAULT),
+        np.errstate(over="ignore", invalid="ignore"),
+    ):
+        yield

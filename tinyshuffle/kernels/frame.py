@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from .batch_norm import add_sums, normalise, normalise_run, table_of
+from .batch_norm import normalise_run, table_of
 from .frame_tile import multiply_gathered, pad, whole_tiles
 from .jit import exact_part, fused, load, scratch
 from .norm_pointwise import panels_of, unpad
 from .record import doubles, floats, record_at
-from .stage import folding, stage
+from .stage import finish, folding, stage
 from .tile import RECTIFY, SHIFT, WRITE, packed, row_of
 
 __all__ = ["conv", "lay", "place_pixels", "place_taps", "side"]
@@ -165,7 +165,5 @@ def conv(address, zero):
                 )  # fmt: skip
             if not direct:
                 unpad(here, o, sy, m, groups, og, row)
-            if channels > 0:
-                add_sums(sums, here, r.period)
-            elif after.size > 0 and scale.size == 0:
-                normalise(here, here, after, behind_relu)
+            # a ReLU behind what the weights have folded in came with the products
+            finish(here, sums, r.period, after, behind_relu and scale.size == 0, scale)

@@ -21,7 +21,7 @@ from .record import doubles, floats, record_at
 from .stage import add, gradient_block, stage
 from .tile import ROWS, WRITE, pack, packed, row_of
 
-__all__ = ["borders", "conv_backward", "place_phases"]
+__all__ = ["borders", "conv_backward", "place_phases", "tensors_of"]
 
 
 @exact_part
@@ -85,6 +85,23 @@ def place_phases(rows, out, places, images, v, size, image, line, pixel, width):
         at += whole_tiles(m - at)
 
 
+@exact_part
+def tensors_of(r, zero):
+    """Return x, y, dy, dx, what is added to dx, and the sums of the norm in front, set to 0.
+
+    What a record has no place for is empty.
+    """
+    pixels, outputs = r.n * r.h * r.wd, r.n * r.window.ho * r.window.wo
+    x, y = floats(r.x, (pixels - 1) * r.x_row + r.c, zero), floats(r.y, outputs * r.o, zero)
+    dy = floats(r.dy, (outputs - 1) * r.dy_row + r.o, zero)
+    dx = floats(r.dx, (pixels - 1) * r.dx_row + r.c, zero)
+    more = floats(r.more, pixels * r.c if r.more != 0 else 0, zero)
+    channels = r.c if r.sums != 0 else 0
+    sums = doubles(r.sums, 2 * channels).reshape(2, channels)
+    sums[:] = 0
+    return x, y, dy, dx, more, sums
+
+
 @fused
 def conv_backward(address, zero):
     """dx, dw and the sums of the norm in front, of the gradient of what the norm behind made.
@@ -96,13 +113,7 @@ def conv_backward(address, zero):
     v, x_row, dy_row, dx_row = r.window, r.x_row, r.dy_row, r.dx_row
     shuffle, relu, behind_relu = r.before.shuffle, r.before.relu != 0, r.behind.relu != 0
     ho, wo, size, phases = v.ho, v.wo, h * wd * c, v.sh * v.sw
-    x, y = floats(r.x, (n * h * wd - 1) * x_row + c, zero), floats(r.y, n * ho * wo * o, zero)
-    dy = floats(r.dy, (n * ho * wo - 1) * dy_row + o, zero)
-    dx = floats(r.dx, (n * h * wd - 1) * dx_row + c, zero)
-    more = floats(r.more, n * size if r.more != 0 else 0, zero)
-    channels = c if r.sums != 0 else 0
-    sums = doubles(r.sums, 2 * channels).reshape(2, channels)
-    sums[:] = 0
+    x, y, dy, dx, more, sums = tensors_of(r, zero)
     cg, og = c // groups, o // groups
     k, row, dw_row = v.kh * v.kw * cg, row_of(cg), packed(og)
     table = table_of(r.before, c, r.x_period, x, zero)

@@ -18,14 +18,13 @@ from numba.core import types
 from numba.extending import lower_builtin, type_callable
 from numba.np.arrayobj import make_array
 
-from .batch_norm import add_sums, normalise, table_of
+from .batch_norm import table_of
 from .frame import lay, place_pixels, side
 from .frame_tile import pad, whole_tiles
 from .jit import LANES, Lanes, exact_part, fused, fused_part, load, scratch, store
-from .norm_depthwise import rectify
 from .norm_pointwise import SLACK
 from .record import doubles, floats, record_at
-from .stage import folded_weights, folding
+from .stage import finish, folded_weights, folding
 from .tile import AVX512
 
 __all__ = [
@@ -184,9 +183,4 @@ def grouped(address, zero):
                 multiply_lanes(
                     here, out, o0, planes, rows, cols, w, o0, o, m, k, shifts[o0:]
                 )  # fmt: skip
-            if channels > 0:
-                add_sums(sums, here, r.period)
-            elif after.size > 0 and scale.size == 0:
-                normalise(here, here, after, behind_relu)
-            elif behind_relu:
-                rectify(here)
+            finish(here, sums, r.period, after, behind_relu, scale)

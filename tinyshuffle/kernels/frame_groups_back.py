@@ -10,12 +10,12 @@ import numpy as np
 
 from .batch_norm import add_backward_sums, finish_backward_sums, slopes_of, table_of
 from .frame import lay, place_pixels, side
-from .frame_back import borders, place_phases
+from .frame_back import borders, place_phases, tensors_of
 from .frame_groups import multiply_lanes, place_plane_taps, spread_planes
 from .frame_tile import whole_tiles
 from .jit import LANES, exact_part, fused, scratch
 from .norm_pointwise import SLACK
-from .record import doubles, floats, record_at
+from .record import floats, record_at
 from .stage import add, gradient_block
 from .tile import ROWS
 
@@ -57,14 +57,8 @@ def grouped_backward(address, zero):
     n, h, wd, c, o, groups, images = r.n, r.h, r.wd, r.c, r.o, r.groups, r.images
     v, x_row, dy_row, dx_row = r.window, r.x_row, r.dy_row, r.dx_row
     relu, behind_relu = r.before.relu != 0, r.behind.relu != 0
-    ho, wo, size, phases, cg, og = v.ho, v.wo, h * wd * c, v.sh * v.sw, c // groups, o // groups
-    x, y = floats(r.x, (n * h * wd - 1) * x_row + c, zero), floats(r.y, n * ho * wo * o, zero)
-    dy = floats(r.dy, (n * ho * wo - 1) * dy_row + o, zero)
-    dx = floats(r.dx, (n * h * wd - 1) * dx_row + c, zero)
-    more = floats(r.more, n * size if r.more != 0 else 0, zero)
-    channels = c if r.sums != 0 else 0
-    sums = doubles(r.sums, 2 * channels).reshape(2, channels)
-    sums[:] = 0
+    ho, wo, phases, cg, og = v.ho, v.wo, v.sh * v.sw, c // groups, o // groups
+    x, y, dy, dx, more, sums = tensors_of(r, zero)
     k, taken = v.kh * v.kw * cg, v.kh * v.kw * og
     table = table_of(r.before, c, r.x_period, x, zero)
     after = table_of(r.behind, o, r.period, x, zero)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .batch_norm import add_sums, normalise, slopes_of, table_of
+from .batch_norm import slopes_of, table_of
 from .conv import stem_forward, stem_images, stem_weights
 from .jit import LANES, fused, fused_part, scratch
-from .norm_depthwise import rectify
 from .record import doubles, floats, record_at
-from .stage import folded_weights, folding, gradient_block
+from .stage import finish, folded_weights, folding, gradient_block
 
 __all__ = ["stem", "stem_backward"]
 
@@ -44,12 +43,7 @@ def stem(address, zero):
             here, padded[first * v.sh * line :], weights, shifts, 1, h + 2 * v.ph, wd + 2 * v.pw,
             last - first, wo, v.sh, v.sw,
         )  # fmt: skip
-        if channels > 0:
-            add_sums(sums, here, r.period)
-        elif after.size > 0 and scale.size == 0:
-            normalise(here, here, after, behind_relu)
-        elif behind_relu:
-            rectify(here)
+        finish(here, sums, r.period, after, behind_relu, scale)
 
 
 @fused

@@ -9,14 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .batch_norm import (
-    add_backward_sums,
-    add_sums,
-    finish_backward_sums,
-    normalise,
-    slopes_of,
-    table_of,
-)
+from .batch_norm import add_backward_sums, finish_backward_sums, slopes_of, table_of
 from .channel_shuffle import transpose
 from .depthwise import (
     backward_1,
@@ -26,23 +19,16 @@ from .depthwise import (
     window_backward,
     window_forward,
 )
-from .jit import LANES, fused, fused_part, scratch
+from .jit import LANES, fused, scratch
 from .record import doubles, floats, record_at
-from .stage import add, folded_weights, folding, gradient_block, stage
+from .stage import add, finish, folded_weights, folding, gradient_block, stage
 
 __all__ = [
     "depthwise",
     "depthwise_any",
     "depthwise_any_backward",
     "depthwise_backward",
-    "rectify",
 ]
-
-
-@fused_part
-def rectify(y):
-    for i in range(y.size):
-        y[i] = 0 if y[i] < 0 else y[i]  # a NaN stays one
 
 
 @fused
@@ -87,12 +73,7 @@ def depthwise(address, zero):
             forward_2(here, z, w, shifts, zeros, count, h, wd, c, line, last_line, (x,), (of_x,))
         if last_line - line < ho:
             here = here[line * wo * c : last_line * wo * c]  # of one image
-        if channels > 0:
-            add_sums(sums, here, r.period)
-        elif after.size > 0 and scale.size == 0:
-            normalise(here, here, after, behind_relu)
-        elif behind_relu:
-            rectify(here)
+        finish(here, sums, r.period, after, behind_relu, scale)
 
 
 @fused
@@ -162,7 +143,7 @@ def depthwise_any(address, zero):
     channels = c if r.sums != 0 else 0
     sums = doubles(r.sums, 3 * channels).reshape(3, channels)
     sums[:] = 0
-    sx, shifts = scratch(size, x), np.zeros(c, x.dtype)
+    sx, shifts, nothing = scratch(size, x), np.zeros(c, x.dtype), x[:0]
     st = scratch(size if shuffle > 1 else 0, x)
     table = table_of(r.before, c, r.period, x, zero)
     after = table_of(r.behind, c, r.period, x, zero)
@@ -173,10 +154,7 @@ def depthwise_any(address, zero):
             here.reshape(1, ho, wo, c), sx.reshape(1, h, wd, c), w.reshape(v.kh, v.kw, c), shifts,
             v.kh, v.kw, v.sh, v.sw, v.ph, v.pw, v.dh, v.dw,
         )  # fmt: skip
-        if channels > 0:
-            add_sums(sums, here, r.period)
-        elif after.size > 0:
-            normalise(here, here, after, behind_relu)
+        finish(here, sums, r.period, after, behind_relu, nothing)
 
 
 @fused

@@ -26,7 +26,12 @@ __all__ = ["BROKEN", "MEETING", "PYTHON", "TAKEN", "play"]
 # In the place of a kernel's address: a row in Python, a meeting, a row that another takes along.
 PYTHON, MEETING, TAKEN = 0, 1, 2
 BROKEN = -1
-_LOOKS = 2_000  # at the others' numbers before another thread may run
+_LOOKS = 200_000
+"""At the others' numbers, some 0.3 ms, before another thread may run.
+
+A thread that lets another one run gets its core back at the system's next tick, milliseconds later,
+however unimportant the other is. So it does that only when what it waits for has no core itself.
+"""
 
 
 def _yield_address() -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .batch_norm import backward, normalise
+from .batch_norm import add_sums, backward, normalise
 from .channel_shuffle import transpose
 from .jit import fused_part, scratch
 
-__all__ = ["add", "folded_weights", "folding", "gradient_block", "stage"]
+__all__ = ["add", "finish", "folded_weights", "folding", "gradient_block", "stage"]
 
 _LARGE = 1e18  # a factor or a shift that is not folded into weights
 
@@ -55,6 +55,21 @@ def stage(to, spare, x, at, x_row, m, c, table, relu, shuffle):
                 row[i] = pixel[i]
     if shuffle > 1:
         transpose(to[:size], spare[:size], shuffle, c // shuffle)
+
+
+@fused_part
+def finish(y, sums, period, table, relu, scale):
+    """Do what is behind a convolution with a block that it has made: sums, or a norm, or a ReLU.
+
+    The norm is done already where the weights were multiplied by its ``scale``.
+    """
+    if sums.size > 0:
+        add_sums(sums, y, period)
+    elif table.size > 0 and scale.size == 0:
+        normalise(y, y, table, relu)
+    elif relu:
+        for i in range(y.size):
+            y[i] = 0 if y[i] < 0 else y[i]  # a NaN stays one
 
 
 @fused_part

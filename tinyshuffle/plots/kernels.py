@@ -117,7 +117,7 @@ def speed_bars(
     return figure
 
 
-def tile_choices(registers: int, most_rows: int = 12, most_vectors: int = 4) -> Figure:
+def tile_choices(registers: int = 32, most_rows: int = 12, most_vectors: int = 4) -> Figure:
     """Draw how many products a tile of a matrix product makes for each load.
 
     A tile of R rows and V vectors keeps R·V sums in registers, and needs V more for the right

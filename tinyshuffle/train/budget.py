@@ -8,7 +8,8 @@ from typing import Any
 
 from ..errors import TinyshuffleError
 from ..words import duration
-from .config import MOST_EPOCHS, Config
+from .config import Config
+from .limits import MOST_EPOCHS
 
 __all__ = ["OVERRUN", "Pace", "fitting"]
 
@@ -65,11 +66,8 @@ def fitting(
 
     Parameters
     ----------
-    config : Config
-    side : int
-        Of the data set's images, in pixels.
-    full : int
-        Steps of a whole epoch.
+    config, side, full
+        See :class:`tinyshuffle.train.timetable.Timetable`.
     pace : Pace
     spent : float
         Seconds of the budget that are gone.

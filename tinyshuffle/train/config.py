@@ -20,13 +20,11 @@ from ..files import expand
 from ..text import shown
 from ..values import read
 from ..words import parse_duration
+from . import limits
 from . import recipe as recipes
-from . import schedule
 
 __all__ = ["Config"]
 
-STEMS = ("cifar", "imagenet")
-FREEZES = ("stem", "stages", "all-but-head")
 FOLDER = "a folder"
 DEFAULTS: dict[str, dict[str, Any]] = {
     "shapes": {"epochs": 5, "batch_size": 64, "ema": 0.98},
@@ -47,11 +45,6 @@ MUON_LR = 0.05
 RISES = {"shapes": 0.4}
 """Parts of a one-cycle run in which the learning rate rises where the schedule's own is too short:
 shapes tell a net nothing for its first hundred steps, and large ones would then be all noise."""
-
-MOST_HOURS = 10_000
-MOST_IMAGES = 1_000_000  # in a batch
-MOST_EPOCHS = 100_000
-"""Lists as long as the run is are kept, and a row of its log for each epoch."""
 
 
 def _threads() -> int:
@@ -207,7 +200,7 @@ class Config:
         >>> Config.make("lecture", epochs=3).schedule
         'one-cycle'
         """
-        _check_length(given)
+        limits.check_length(given)
         base = {} if recipe is None else recipes.load(recipe)
         # the command line and Python give what is not yet of a field's type, or may not be
         given = {name: _typed(name, value) for name, value in given.items()}
@@ -215,7 +208,7 @@ class Config:
         kind = FOLDER if data_sets.is_folder(named) else named
         fields = {**(DEFAULTS.get(kind, {}) if isinstance(kind, str) else {}), **base}
         try:
-            _check_length(base)
+            limits.check_length(base)
             meant = cls.from_dict(fields)  # a recipe that is wrong by itself says so
         except TinyshuffleError as error:
             raise TinyshuffleError(f"recipe {recipe}: {error}") from error
@@ -234,13 +227,13 @@ class Config:
         another = optimizer != meant.optimizer and "adam" in (optimizer, meant.optimizer)
         if optimizer in LEARNING_RATES and ("lr" not in fields or another):
             lr = LEARNING_RATES[optimizer]
-        if 1 <= given.get("batch_size", 0) <= MOST_IMAGES:  # else it is refused below
+        if 1 <= given.get("batch_size", 0) <= limits.MOST_IMAGES:  # else it is refused below
             ratio = given["batch_size"] / meant.batch_size
             lr *= math.sqrt(ratio) if optimizer == "adam" else ratio
         if "epochs" in given:
             fields.pop("time_budget", None)
-        if given.get("time_budget") is not None:
-            fields.pop("epochs", None)
+        if given.get("time_budget", fields.get("time_budget")) is not None:
+            fields.pop("epochs", None)  # of the recipe, or of these data
         config = cls.from_dict({**fields, "lr": lr, **given})
         if lost := [key for key in meant.variant if key not in config.variant]:
             cause = (
@@ -354,22 +347,10 @@ class Config:
         return found
 
     def __post_init__(self) -> None:
-        def need(good: bool, name: str, wanted: str) -> None:
-            if not good:
-                given = shown(getattr(self, name))
-                raise TinyshuffleError(f"{name}={given} was given: it must be {wanted}")
-
         for f in dataclasses.fields(self):
             object.__setattr__(self, f.name, _typed(f.name, getattr(self, f.name)))
         if data_sets.is_folder(self.data):
             object.__setattr__(self, "data", data_sets.folder.located(self.data))
-        else:
-            for name in ("side", "strict"):
-                if getattr(self, name) is not None:
-                    raise TinyshuffleError(
-                        f"{name}={getattr(self, name)} has no effect on {self.data}: it is for a "
-                        "folder of pictures, so leave it out"
-                    )
         if self.variant:
             from .. import models  # not for every --help
 
@@ -379,64 +360,7 @@ class Config:
             object.__setattr__(self, "data_dir", str(expand(self.data_dir, "data_dir")))
         if self.init is not None:
             object.__setattr__(self, "init", os.path.abspath(expand(self.init, "init")))
-        need(self.stem in (None, *STEMS), "stem", " or ".join(STEMS))
-        need(self.freeze in (None, *FREEZES), "freeze", f"one of {', '.join(FREEZES)}")
-        for name, of in (("freeze", "init"), ("body_lr", "init"), ("unfreeze_at", "freeze")):
-            need(
-                getattr(self, name) is None or getattr(self, of) is not None,
-                name,
-                f"left out, as without {of} it has no effect",
-            )
-        needless = "no, as init says what the weights begin with"
-        need(not self.whiten or self.init is None, "whiten", needless)
-        need(self.unfreeze_at is None or self.unfreeze_at >= 1, "unfreeze_at", "1 or more")
-        need(self.body_lr is None or 0 <= self.body_lr <= 1, "body_lr", "0 to 1")
-        need(self.validate is None or self.validate >= 1, "validate", "1 or more")
-        need(self.optimizer in LEARNING_RATES, "optimizer", "sgd, adam or muon")
-        alone = "left out, as without the optimizer muon it has no effect"
-        need(self.muon_lr is None or self.optimizer == "muon", "muon_lr", alone)
-        need(self.muon_lr is None or 0 < self.muon_lr < math.inf, "muon_lr", "above 0")
-        need(self.bias_lr is None or 0 <= self.bias_lr <= 1000, "bias_lr", "0 to 1000")
-        need(self.backend in ("numba", "numpy"), "backend", "numba or numpy")
-        need(self.epochs >= 1, "epochs", "1 or more")
-        need(self.epochs <= MOST_EPOCHS, "epochs", f"at most {MOST_EPOCHS:,}")
-        need(self.seconds > 0, "time_budget", "longer than nothing")
-        if self.time_budget is not None:
-            need(self.seconds <= 3600 * MOST_HOURS, "time_budget", f"at most {MOST_HOURS}h")
-        need(self.test_interval >= 1, "test_every", "1 or more")
-        need(self.test_interval <= MOST_EPOCHS, "test_every", f"at most {MOST_EPOCHS:,}")
-        need(self.early_stop >= 0, "early_stop", "0 (never) or more")
-        need(self.early_stop <= MOST_EPOCHS, "early_stop", f"at most {MOST_EPOCHS:,}")
-        need(self.batch_size >= 1, "batch_size", "1 or more")
-        need(self.batch_size <= MOST_IMAGES, "batch_size", f"at most {MOST_IMAGES:,}")
-        need(0 < self.lr < math.inf, "lr", "above 0")
-        need(0 <= self.momentum < 1, "momentum", "in [0, 1)")
-        need(0 <= self.weight_decay < math.inf, "weight_decay", "0 or more")
-        need(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)")
-        need(0 <= self.ema < 1, "ema", "in [0, 1)")
-        need(0 <= self.cutout <= 10_000, "cutout", "0 (none) to 10,000 pixels")
-        need(0 <= self.mixup <= 1000, "mixup", "0 (none) to 1000")
-        sides = all(0 < side <= 10_000 for side in self.sizes) and len(self.sizes) <= 1000
-        need(sides, "sizes", "a list of whole numbers above 0, at most 10000")
-        need(0 <= self.seed < 2**63, "seed", "0 or more, and less than 2**63")
-        need(1 <= self.threads <= 4096, "threads", "1 to 4096")
-        longest = math.inf if self.time_budget is not None else self.epochs
-        need(
-            self.warmup is None or 0 <= self.warmup < longest,
-            "warmup",
-            f"0 or more and less than the {self.epochs} epochs of the run",
-        )
-        schedule.check(self.schedule, self.epochs)
-
-
-def _check_length(fields: dict[str, Any]) -> None:
-    """Refuse two lengths of one run: of a recipe, or of what is given in a recipe's place."""
-    epochs, budget = fields.get("epochs"), fields.get("time_budget")
-    if epochs is not None and budget is not None:
-        raise TinyshuffleError(
-            f"epochs={epochs} and time_budget={budget} were given together: give one "
-            "of them, as the budget decides how many epochs there are"
-        )
+        limits.check(self)
 
 
 def load_data(config: Config) -> tuple[data_sets.Dataset, data_sets.Dataset]:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..cost.profile import profile
 from ..nn import Conv2d, Module, Parameter
 from ..optim import SGD, Adam, Muon, Optimizer
 from ..weights.load import head_of
 from .config import MUON_LR, Config
 
-__all__ = ["Groups", "optimizer"]
+__all__ = ["Groups", "muon_note", "optimizer"]
 
 
 def optimizer(config: Config, net: Module) -> Optimizer | Groups:
@@ -55,6 +56,20 @@ def _pointwise(net: Module) -> dict[int, int]:
     """Return the groups of each pointwise convolution, by its weight's id."""
     layers = (m for m in net.modules() if isinstance(m, Conv2d) and m.kernel_size == (1, 1))
     return {id(m.weight): m.groups for m in layers if m.kind != "depthwise"}
+
+
+def muon_note(optim: Optimizer | Groups, net: Module, batch_size: int, size: int) -> str:
+    """Say what muon does in a step beside the net itself, at a size in pixels; "" without muon."""
+    muons = [one for one, _ in getattr(optim, "parts", []) if isinstance(one, Muon)]
+    if not muons:
+        return ""
+    own = sum(one.multiply_adds for one in muons)
+    passed = 3 * batch_size * profile(net, (1, size, size, 3)).total.multiply_adds
+    return (
+        f"muon moves {sum(len(one.params) for one in muons)} pointwise weights with "
+        f"{own / 1e6:,.0f} million multiply-adds a step, the net has some "
+        f"{passed / 1e6:,.0f} million at {size} pixels"
+    )
 
 
 class Groups:

@@ -23,20 +23,18 @@ from typing import Any
 import numpy as np
 
 from .. import checkpoint, data, nn
-from ..checkpoint import Checkpoint
-from ..cost.profile import profile
 from ..errors import TinyshuffleError
-from ..optim import Muon, Optimizer
+from ..optim import Optimizer
 from ..parallel import DataParallel
 from ..ranks import current
 from ..values import flags
 from ..words import plural
-from . import rank_checks, record
+from . import rank_checks, record, standing
 from .average import Average
 from .budget import Pace
 from .config import Config, load_data
 from .evaluation import Evaluation, evaluate
-from .groups import Groups, optimizer
+from .groups import Groups, muon_note, optimizer
 from .progress import Progress
 from .record import SUMS, Result
 from .report import write_report
@@ -44,13 +42,14 @@ from .signals import Interrupted, Signals
 from .timetable import Timetable
 from .transfer import begin_with, held, hold
 from .update_bn import update_bn
-from .verify import build_for, check_data
+from .verify import build_for
 from .whiten import whiten
 
 __all__ = ["Trainer"]
 
-SEEN = 2048
+SEEN = 1024
 """Training images of which batch norm's statistics are taken before each test."""
+
 
 class Trainer:
     """One run: net, optimiser, data, and how far it is."""
@@ -130,12 +129,10 @@ class Trainer:
         self.plan.fit(Pace(step, test), seconds)
 
     def _plan_again(self, step: float, test: float | None) -> None:
-        """Fit the rest of the run into the rest of the time, if the machine's speed has changed.
+        """Fit the rest of the run into the rest of the time.
 
-        Parameters
-        ----------
-        step, test : float
-            Seconds of a step and of the test of the epoch that has just ended; None: it had none.
+        ``step`` and ``test`` are the seconds of a step and of the test of the epoch that has just
+        ended; None: it had none.
         """
         if self.plan.pace is None or self._ended or self.epoch == self.plan.epochs:
             return
@@ -182,29 +179,7 @@ class Trainer:
             raise self._diverged("the weights were no longer finite numbers after", -1)
         if not self.leads:
             return
-        saved = Checkpoint(
-            {
-                "config": self.config.to_dict(),
-                "epoch": self.epoch,
-                "step": self.step,
-                "sums": self.sums,
-                "seconds": self.seconds,
-                "rows": self.rows,
-                "ended": self.epoch == self.plan.epochs or bool(self._ended),
-                "ranks": 1 if self.ranks is None else self.ranks.size,
-                "random_states": self.net.random_states(),
-                **self.plan.to_header(),
-                "data": {
-                    "classes": self.train_set.classes,
-                    "mean": self.train_set.mean.tolist(),
-                    "std": self.train_set.std.tolist(),
-                    "size": self.plan.sizes[-1],
-                },
-            },
-            net,
-            self.optim.state_dict(),
-            {} if self.average is None else self.average.net.state_dict(),
-        )
+        saved = standing.checkpoint_of(self)
         try:
             if best:  # first, as a run killed after `last` would not come back to it
                 checkpoint.save(self.run / "best.npz", saved)
@@ -213,29 +188,6 @@ class Trainer:
             if self._steps_done == 0:
                 raise
             raise TinyshuffleError(f"{error}, then continue with: {self._resume}") from error
-
-    def restore(self, saved: Checkpoint) -> None:
-        """Stand where the checkpoint was written."""
-        header = saved.header
-        check_data(saved, self.train_set, self.run)
-        if note := rank_checks.changed(self.config, self.ranks, header.get("ranks", 1)):
-            self.progress.line(note)
-        steps, full = header["plan"][1], self.plan.full
-        if steps > full or header["step"] > steps:
-            raise TinyshuffleError(
-                f"{self.run} has {plural(steps, 'step')} an epoch and is in number "
-                f"{header['step']}, and these {len(self.train_set):,} images have only "
-                f"{full} of {self.config.batch_size}: say with --data-dir where "
-                "its images are"
-            )
-        self.plan.restore(header)
-        self.net.load_state_dict(saved.net)
-        if self.average is not None:
-            self.average.net.load_state_dict(saved.average)
-        self.net.load_random_states(header["random_states"])
-        self.optim.load_state_dict(saved.optim)
-        self.epoch, self.step = header["epoch"], header["step"]
-        self.sums, self.seconds, self.rows = header["sums"], header["seconds"], header["rows"]
 
     def write_log(self) -> None:
         """Write the log. If it is open in a spreadsheet, say, that is no reason to stop."""
@@ -295,15 +247,9 @@ class Trainer:
             f"{plural(self.plan.steps_per_epoch, 'step')}{sizes}, {threads}; "
             f"{self.run}"
         )
-        if muons := [o for o, _ in getattr(self.optim, "parts", []) if isinstance(o, Muon)]:
-            own = sum(optim.multiply_adds for optim in muons)
-            largest = profile(self.net, (1, self.plan.sizes[-1], self.plan.sizes[-1], 3)).total
-            self.progress.line(
-                f"muon moves {sum(len(optim.params) for optim in muons)} pointwise weights with "
-                f"{own / 1e6:,.0f} million multiply-adds a step, the net has some "
-                f"{3 * config.batch_size * largest.multiply_adds / 1e6:,.0f} million at "
-                f"{self.plan.sizes[-1]} pixels"
-            )
+        size = self.plan.sizes[-1]
+        if note := muon_note(self.optim, self.net, config.batch_size, size):
+            self.progress.line(note)
         if 0 < (done := self._steps_done) < self.plan.total_steps:
             self.progress.line(f"continuing after step {done} of {self.plan.total_steps}")
         compiling = self.progress.compile_notice(config.backend)
@@ -321,17 +267,12 @@ class Trainer:
         return Result(self.run, self.rows, self._tested_net, self._ended, config.measured)
 
     def _batches(self, epoch: int, start: int, size: int) -> Iterator[Any]:
+        config = self.config
         return data.batches(
-            self.train_set,
-            self.config.batch_size,
-            seed=self.config.seed,
-            epoch=epoch,
-            start=start,
-            drop_last=self.drop_last,
-            cutout=self.config.cutout,
-            size=size,
-            alternate=bool(self.config.alternate),
-        )
+            self.train_set, config.batch_size, seed=config.seed, epoch=epoch, start=start,
+            drop_last=self.drop_last, cutout=config.cutout, size=size,
+            alternate=bool(config.alternate),
+        )  # fmt: skip
 
     def _train_epoch(self, signals: Signals, stepped: Callable[[], None]) -> None:
         config, sums = self.config, self.sums
@@ -376,13 +317,9 @@ class Trainer:
                 break
 
     def _step(
-        self,
-        net: DataParallel,
-        optim: Optimizer | Groups,
-        x: np.ndarray,
-        labels: np.ndarray,
+        self, net: DataParallel, optim: Optimizer | Groups, x: np.ndarray, labels: np.ndarray,
         mixed: Any,
-    ) -> tuple[float, int]:
+    ) -> tuple[float, int]:  # fmt: skip
         """Take one step; return the loss and how many images were right."""
         logits = net(x)
         value = float(self.loss(logits, labels))

@@ -27,7 +27,7 @@ def names() -> list[str]:
     """Return the names of the recipes that come with the library.
 
     >>> names()
-    ['coffee', 'lecture', 'paper', 'zoo']
+    ['coffee', 'lecture', 'overnight', 'paper', 'zoo']
     """
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 

@@ -14,7 +14,7 @@ from typing import Any
 from .. import checkpoint, nn
 from ..backend import backend
 from ..errors import TinyshuffleError
-from ..parallel import get_num_threads, set_num_threads
+from ..parallel import get_num_threads, num_threads
 from ..ranks import current
 from ..values import flags
 from .config import Config, check_data_dir, load_data
@@ -23,6 +23,7 @@ from .evaluation import Evaluation, evaluate
 from .loop import Trainer
 from .record import Result, write_machine
 from .signals import outlive_terminal
+from .standing import restore
 from .verify import best_checkpoint, build, check, check_data, verify_to_resume
 
 __all__ = ["evaluate_run", "resume", "train"]
@@ -191,7 +192,7 @@ def _resume(run: Path, quiet: bool, given: dict[str, Any]) -> Result:
     with _settings(config):
         trainer = Trainer(config, quiet)
         trainer.run = run
-        trainer.restore(saved)
+        restore(trainer, saved)
         for fault in faults:
             trainer.progress.line(f"{fault}; going on from {path}")
         if not _leads():
@@ -247,12 +248,7 @@ def evaluate_run(
 @contextmanager
 def _settings(config: Config) -> Iterator[None]:
     """The configuration's backend and threads, until the run ends."""
-    before = get_num_threads()
-    set_num_threads(config.threads)
-    try:
-        with backend(config.backend), warnings.catch_warnings():
-            # the loop itself stops at numbers that are not finite, and says why
-            warnings.filterwarnings("ignore", ".* encountered in", RuntimeWarning)
-            yield
-    finally:
-        set_num_threads(before)
+    with num_threads(config.threads), backend(config.backend), warnings.catch_warnings():
+        # the loop itself stops at numbers that are not finite, and says why
+        warnings.filterwarnings("ignore", ".* encountered in", RuntimeWarning)
+        yield

@@ -12,7 +12,7 @@ from .budget import OVERRUN, Pace, fitting
 from .config import Config
 from .record import tested
 
-__all__ = ["Timetable"]
+__all__ = ["Timetable", "is_over"]
 
 
 class Timetable:
@@ -71,14 +71,7 @@ class Timetable:
     def fit_again(self, pace: Pace, seconds: float, rows: list[dict[str, Any]]) -> None:
         """Fit the rest of the run into the rest of the time, if the machine's speed has changed.
 
-        Parameters
-        ----------
-        pace : Pace
-            After the epochs that are done.
-        seconds : float
-            Of the budget that are gone.
-        rows : list of dict
-            Of the log.
+        As :meth:`fit`, after the epochs that have ``rows`` in the log.
         """
         if pace == self.pace:
             return
@@ -175,3 +168,14 @@ class Timetable:
         if self.pace is not None:
             test = self.pace.test[size] * max(1.0, step / self.pace.step[size])
         return seconds + step + test > OVERRUN * self.config.seconds
+
+
+def is_over(header: dict[str, Any]) -> bool:
+    """Whether the run has ended that a checkpoint with this header is of: nothing is left of it.
+
+    That follows from its plan and its rows, so that the checkpoint need not say it.
+    """
+    _, steps = header["plan"]
+    table = Timetable(Config.from_dict(header["config"]), header["data"]["size"], steps)
+    table.restore(header)
+    return header["epoch"] == table.epochs or bool(table.ended(header["rows"]))

@@ -26,6 +26,8 @@ from .config import Config
 from .progress import output
 from .run import resume, train
 from .signals import Interrupted, outlive_terminal, sigterm_as_interrupt
+from .timetable import is_over
+from .verify import verify_to_resume
 
 __all__ = [
     "CLASSIFIER",
@@ -197,7 +199,7 @@ def _run_one(run: str, fields: dict[str, Any], kind: Kind) -> tuple[str, str]:
             # said once, by the process that began this one
             warnings.filterwarnings("ignore", ".* is whole, but its", UserWarning)
             warnings.filterwarnings("ignore", ".* files in .* are left out", UserWarning)
-            if not _ended(path, fields, kind):
+            if not _ended(path, read_rows(path, kind.measure), fields, kind):
                 with _turn(path):
                     why = _train_rest(path, fields, kind)
     except Interrupted:
@@ -212,28 +214,31 @@ def _is_counted(fields: dict[str, Any]) -> bool:
     return fields.get("time_budget") is None and not fields.get("early_stop")
 
 
-def _ended(run: Path, fields: dict[str, Any], kind: Kind) -> bool:
-    """Whether a training is finished, and has left all that it leaves."""
-    rows = read_rows(run, kind.measure)
+def _ended(run: Path, rows: list[dict[str, Any]], fields: dict[str, Any], kind: Kind) -> bool:
+    """Whether a training with this log is finished, and has left all that it leaves."""
+    if not rows or rows[-1][kind.measure] is None:  # the last epoch is always tested
+        return False
     kept = any(run.glob("*.npz"))  # somebody who made room may have deleted the checkpoints
     last = (run / kind.last).exists()
     if _is_counted(fields):
         return len(rows) == fields["epochs"] and (last or not kept)
-    if not rows or not last:
+    if not last:
         return False
     try:
-        return not kept or bool(checkpoint.load_newest(run)[0].header.get("ended"))
+        # "report RUN" writes the last file of a run that was stopped, too
+        return not kept or is_over(checkpoint.load_newest(run, verify_to_resume)[0].header)
     except TinyshuffleError:  # whoever continues it says what is wrong
         return False
 
 
 def _train_rest(run: Path, fields: dict[str, Any], kind: Kind) -> str:
     """Train a run, or the rest of it; return why it could not be, or nothing."""
-    if _ended(run, fields, kind):
+    rows = read_rows(run, kind.measure)
+    if _ended(run, rows, fields, kind):
         return ""
     if any(run.glob("*.npz")):
         kind.go_on(run, fields)
-    elif read_rows(run, kind.measure):
+    elif rows:
         return f"{run} has a log and no checkpoint: delete it, or choose another --runs-dir"
     else:
         shutil.rmtree(run, ignore_errors=True)  # killed before its first checkpoint
@@ -276,12 +281,15 @@ def _watched(
     from rich.progress import TextColumn, TimeRemainingColumn
 
     def rows_of(run: Path) -> list[dict[str, Any]]:
-        return read_rows(run, kind.measure)
+        try:
+            return read_rows(run, kind.measure)
+        except TinyshuffleError:  # whoever trains it says what is wrong
+            return []
 
     fields = {run: config.to_dict() for run, config in runs}
 
-    def part(run: Path) -> float:
-        rows, budget = rows_of(run), fields[run].get("time_budget")
+    def part(run: Path, rows: list[dict[str, Any]]) -> float:
+        budget = fields[run].get("time_budget")
         if run in ended or not rows:
             return float(run in ended)
         if budget is not None:
@@ -292,17 +300,20 @@ def _watched(
     progress = bar(screen, TimeRemainingColumn(), TextColumn("left"))
     progress.speed_estimate_period = 1e9  # epochs are long, and of unlike length
     task = progress.add_task("", total=len(runs))
-    ended = {run for run in fields if _ended(run, fields[run], kind)}
+    ended = {run for run in fields if _ended(run, rows_of(run), fields[run], kind)}
     screen.print(f"{plural(len(runs), 'training')}, {len(ended)} done before")
     stop = threading.Event()
 
     def look() -> None:
+        done = 0.0
         for run in fields:
-            if run not in ended and _ended(run, fields[run], kind):
+            rows = rows_of(run)  # once, as they may be others the next time
+            if run not in ended and _ended(run, rows, fields[run], kind):
                 ended.add(run)
-                screen.print(f"{run.name}: {100 * rows_of(run)[-1][kind.measure]:.2f} %")
+                screen.print(f"{run.name}: {100 * rows[-1][kind.measure]:.2f} %")
+            done += part(run, rows)
         text = f"{len(ended)}/{plural(len(runs), 'training')}"
-        progress.update(task, completed=sum(map(part, fields)), description=text)
+        progress.update(task, completed=done, description=text)
 
     def watch() -> None:
         while not stop.wait(1.0):

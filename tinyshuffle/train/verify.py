@@ -20,7 +20,8 @@ from ..errors import TinyshuffleError
 from ..parallel import DataParallel
 from ..ranks import current
 from .budget import Pace
-from .config import MOST_EPOCHS, Config
+from .config import Config
+from .limits import MOST_EPOCHS
 from .record import COLUMNS, SUMS, TESTS
 
 __all__ = [

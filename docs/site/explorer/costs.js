@@ -1,9 +1,11 @@
 // What a net costs, as costs.py counted it with tinyshuffle.cost, and the roofline of a machine.
 
+import { fetched } from "./net.js";
+
 let known;
 
 export async function load(fieldset) {
-  known = await (await fetch("costs.json")).json();
+  known = await (await fetched("costs.json")).json();
   fieldset.insertAdjacentHTML(
     "beforeend",
     Object.keys(known.machines)

@@ -193,7 +193,16 @@ export function step() {
   }
   $("values").hidden = false;
   show();
+  follow(state.reached);
   return state.reached > 0;
+}
+
+// Scroll to the layers of a level, unless they are in the window.
+function follow(level) {
+  const tops = state.drawn.found.filter((one) => one.level === level).map((one) => one.y);
+  const top = $("channels").getBoundingClientRect().top + Math.min(...tops);
+  if (top > 40 && top < innerHeight - $("bar").offsetHeight - 40) return;
+  scrollBy({ top: top - innerHeight / 3, behavior: still.matches ? "instant" : "smooth" });
 }
 
 let timer = 0;
@@ -220,7 +229,8 @@ function listen() {
   const canvas = $("channels");
   const point = (event) => picture.at(state.drawn, event.offsetX, event.offsetY);
   canvas.addEventListener("pointermove", (event) => {
-    const found = event.pointerType === "mouse" && !state.held && point(event);
+    const free = event.pointerType !== "mouse" || !state.held; // a finger chooses as it slides
+    const found = free && point(event);
     const { layer, channel } = state.chosen;
     if (found && (found.layer !== layer || found.channel !== channel))
       select(found.layer, found.channel);
@@ -248,6 +258,7 @@ function listen() {
     event.preventDefault();
     const next = Math.max(0, Math.min(found.length - 1, to[0]));
     select(next, Math.max(0, Math.min(found[next].channels - 1, to[1])));
+    follow(found[next].level);
     state.held = true;
   });
   $("play").addEventListener("click", play);
@@ -345,10 +356,15 @@ function pad() {
   });
 }
 
-state.table = await load();
-await costs.load($("machines"));
+try {
+  state.table = await load();
+  await costs.load($("machines"));
+  await samples();
+} catch (error) {
+  $("missing").hidden = false;
+  throw error; // the console has what is missing
+}
 $("classes").textContent = state.table.classes.join(", ");
-await samples();
 pad();
 choose();
 listen();

@@ -5,10 +5,17 @@
 
 import * as ops from "./ops.js";
 
+// Return a file of this page, or throw what is wrong with it: a page that says "not found" is none.
+export async function fetched(name) {
+  const answer = await fetch(name);
+  if (!answer.ok) throw new Error(`${name} cannot be fetched: ${answer.status}`);
+  return answer;
+}
+
 export async function load() {
   const [table, bytes] = await Promise.all([
-    fetch("nets.json").then((answer) => answer.json()),
-    fetch("weights.bin").then((answer) => answer.arrayBuffer()),
+    fetched("nets.json").then((answer) => answer.json()),
+    fetched("weights.bin").then((answer) => answer.arrayBuffer()),
   ]);
   const numbers = halves(new Uint16Array(bytes));
   for (const net of Object.values(table.nets)) {

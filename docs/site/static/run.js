@@ -136,7 +136,9 @@
       }
     }
 
+    // As if it were typed, so that the browser's undo takes it back; changed() hears of it, too.
     function insert(text) {
+      if (document.execCommand("insertText", false, text)) return;
       area.setRangeText(text, area.selectionStart, area.selectionEnd, "end");
       changed();
     }

@@ -4,7 +4,7 @@ const PYODIDE = "https://cdn.jsdelivr.net/pyodide/v314.0.7/full/";
 
 // Start Python. `step` is told what is being done, `line` is given each line that Python prints.
 export async function start(step, line) {
-  step("fetching Python");
+  step("fetching Python, some megabytes");
   let pyodide;
   try {
     pyodide = await import(`${PYODIDE}pyodide.mjs`);
