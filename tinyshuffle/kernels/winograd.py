@@ -7,8 +7,7 @@ taken from the points (:mod:`tinyshuffle.kernels.winograd_tile`).
 
 Tiles begin at even rows and columns of an image, whoever does which part of it, so that every
 number is computed in the same way for any number of threads. A NaN or an infinity reaches only
-results that see it: point (i, j) is made of the rows that point i of one axis is made of, and is
-in the results that point i is in.
+results that see it: along an axis the points that hold a pixel are in those results alone.
 """
 
 from __future__ import annotations
