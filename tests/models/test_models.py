@@ -110,6 +110,7 @@ VARIANTS = [
     ("shufflenet_v2_x0_5", {"se": True}),
     ("shufflenet_v2_x0_5", {"residual": True}),
     ("shufflenet_v2_x0_5", {"downsample": "paper"}),
+    ("shufflenet_v2_x0_5", {"stage_strides": [1, 2, 1], "residual": True}),
     ("shufflenet_v2_x0_5", {"stage_channels": [16, 24, 40], "conv5_channels": 56}),
 ]
 UNITS = [
@@ -122,7 +123,7 @@ UNITS = [
     (models.ShuffleUnitV1, (9, 36, 3, 2), {"first_groups": 1}, 9),
     *[
         (models.ShuffleUnitV2, (c, o, s), {"downsample": d, "se": se, "residual": r}, c)
-        for c, o, s in ((16, 16, 1), (6, 16, 2))
+        for c, o, s in ((16, 16, 1), (6, 16, 1), (6, 16, 2))
         for d, se, r in (("torchvision", False, False), ("paper", True, False),
                          ("torchvision", True, True), ("torchvision", False, True))
     ],
@@ -181,6 +182,23 @@ def test_stages_of_other_depths(name):
     for wrong in ([1, 2], [0, 1, 1], "121", [1, 1, 10**9], [1.0, 1, 1]):
         with pytest.raises(TinyshuffleError, match="give three whole numbers from 1 to 1000"):
             models.create(name, num_classes=10, stem="cifar", stage_repeats=wrong)
+
+
+def test_stages_that_begin_with_other_strides():
+    net = models.create("shufflenet_v2_x0_5", 10, "cifar", stage_strides=[1, 2, 1]).eval()
+    shapes = [(1, 32, 32, 3)]
+    for stage in (net.conv1, net.stage2, net.stage3, net.stage4):
+        shapes.append(stage(np.zeros(shapes[-1], np.float32)).shape)
+    assert shapes[1:] == [(1, 32, 32, 24), (1, 32, 32, 48), (1, 16, 16, 96), (1, 16, 16, 192)]
+    plain, other = (
+        models.create("shufflenet_v2_x0_5", 10, "cifar", stage_strides=strides)
+        for strides in (None, (2, 2, 2))
+    )
+    x = np.random.default_rng(0).standard_normal((1, 16, 16, 3)).astype(np.float32)
+    assert (plain(x) == other(x)).all()
+    for wrong in ([1, 2], [0, 1, 1], [1, 2, 3], "122", 2, [1.0, 2, 2]):
+        with pytest.raises(TinyshuffleError, match="give three whole numbers from 1 to 2"):
+            models.create("shufflenet_v2_x0_5", 10, "cifar", stage_strides=wrong)
 
 
 def taking(argument):

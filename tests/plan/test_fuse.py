@@ -150,6 +150,7 @@ NETS = {
                                 ShuffleUnitV2(24, 24, 1)),
     "residual": lambda: nn.Sequential(ShuffleUnitV2(24, 24, 1, residual=True),
                                       ShuffleUnitV2(24, 24, 1)),
+    "wider": lambda: nn.Sequential(ShuffleUnitV2(24, 40, 1), ShuffleUnitV2(40, 40, 1)),
 }  # fmt: skip
 FAULTS = [
     ("v2", "norm_conv", 0), ("v2", "norm_conv", 1), ("v2", "norm_conv_backward", 0),

@@ -11,7 +11,7 @@ from ..values import read, whole
 
 __all__ = [
     "check_channels", "check_count", "check_repeats", "check_stages", "check_stem",
-    "check_width",
+    "check_strides", "check_width",
 ]  # fmt: skip
 
 MOST_UNITS = 1000  # of a stage: the deepest net of the papers has 164 layers
@@ -30,6 +30,11 @@ def check_stages(stage_channels: Sequence[int], multiple: int) -> list[int]:
 def check_repeats(stage_repeats: Sequence[int]) -> list[int]:
     """Return the units of stages 2, 3 and 4, or say what they must be."""
     return _three("stage_repeats", stage_repeats, 1, MOST_UNITS)
+
+
+def check_strides(stage_strides: Sequence[int]) -> list[int]:
+    """Return the strides with which stages 2, 3 and 4 begin, or say what they must be."""
+    return _three("stage_strides", stage_strides, 1, 2)
 
 
 def _three(name: str, values: Sequence[int], multiple: int, most: int) -> list[int]:

@@ -14,7 +14,7 @@ from .. import nn
 from ..backend import F
 from ..errors import TinyshuffleError
 from ..values import flags
-from .arguments import check_channels, check_repeats, check_stages
+from .arguments import check_channels, check_repeats, check_stages, check_strides
 from .stem import stem_layers
 
 __all__ = ["ShuffleNetV2", "ShuffleUnitV2"]
@@ -41,11 +41,11 @@ class ShuffleUnitV2(nn.Module):
     Parameters
     ----------
     in_channels, out_channels : int
-        Equal at stride 1.
     stride : int
-        1 or 2.
+        1 or 2. At stride 1 with other channels than came in, the unit is built as with stride 2:
+        the paper has no such unit.
     downsample : {"torchvision", "paper"}
-        At stride 2 the shortcut makes half of the output (torchvision), or as many channels as
+        Where nothing is split the shortcut makes half of the output (torchvision), or as many channels as
         the input had (the authors' code, whose count is the one printed in Table 5).
     se : bool
         Squeeze-and-excitation at the end of the main branch (section 3, "generalization").
@@ -70,9 +70,10 @@ class ShuffleUnitV2(nn.Module):
         authors: bool = False,
     ) -> None:
         self.authors = authors
-        self.stride, residual = stride, residual and stride == 1
+        self.splits = stride == 1 and in_channels == out_channels
+        residual = residual and self.splits
         middle = out_channels // 2
-        if stride == 1:
+        if self.splits:
             self.untouched, first = middle, middle
         else:
             self.untouched = in_channels if downsample == "paper" else middle
@@ -100,13 +101,13 @@ class ShuffleUnitV2(nn.Module):
         )
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        if self.stride == 2:
-            y1, y2 = self.branch1(x), self.branch2(x)
-        else:
+        if self.splits:
             if self.authors:  # the even channels, then the odd ones
                 x = F.channel_shuffle(x, self.untouched)
             y1, x2 = F.channel_split(x, self.untouched)
             y2 = self.branch2(x2)
+        else:
+            y1, y2 = self.branch1(x), self.branch2(x)
         y = F.concat([y1, y2])
         return y if self.authors else F.channel_shuffle(y, groups=2)
 
@@ -114,7 +115,7 @@ class ShuffleUnitV2(nn.Module):
         if not self.authors:
             dy = F.channel_shuffle_backward(dy, groups=2)
         dy1, dy2 = F.concat_backward(dy, [self.untouched, self.made])
-        if self.stride == 2:
+        if not self.splits:
             return F.add(self.branch1.backward(dy1), self.branch2.backward(dy2))
         dx = F.channel_split_backward(dy1, self.branch2.backward(dy2))
         return F.channel_shuffle_backward(dx, self.untouched) if self.authors else dx
@@ -143,6 +144,9 @@ class ShuffleNetV2(nn.Module):
         Other numbers of units in stages 2, 3 and 4.
     conv5_channels : int, optional
         Another width of the last convolution.
+    stage_strides : three int, optional
+        1 or 2, of the first unit of stages 2, 3 and 4 instead of 2: with (1, 2, 2) stage 2 sees
+        small images as they are, as a CIFAR ResNet's first stage does.
     """
 
     @flags
@@ -159,6 +163,7 @@ class ShuffleNetV2(nn.Module):
         stage_channels: Sequence[int] | None = None,
         stage_repeats: Sequence[int] | None = None,
         conv5_channels: int | None = None,
+        stage_strides: Sequence[int] | None = None,
     ) -> None:
         if width not in WIDTHS:
             raise TinyshuffleError(
@@ -176,12 +181,13 @@ class ShuffleNetV2(nn.Module):
         if conv5_channels is not None:
             last = check_channels("conv5_channels", conv5_channels)
         repeats = REPEATS if stage_repeats is None else check_repeats(stage_repeats)
+        strides = (2, 2, 2) if stage_strides is None else check_strides(stage_strides)
         channels = STEM_WIDTH
         self.authors = authors
         self.conv1, self.maxpool = stem_layers(channels, stem)
         built = []
-        for out, repeat in zip(stages, repeats, strict=True):
-            units = [ShuffleUnitV2(channels, out, 2, downsample, se, authors=authors)]
+        for out, repeat, stride in zip(stages, repeats, strides, strict=True):
+            units = [ShuffleUnitV2(channels, out, stride, downsample, se, authors=authors)]
             units += [
                 ShuffleUnitV2(out, out, 1, se=se, residual=residual, authors=authors)
                 for _ in range(repeat - 1)
