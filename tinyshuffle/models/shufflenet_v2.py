@@ -45,8 +45,8 @@ class ShuffleUnitV2(nn.Module):
         1 or 2. At stride 1 with other channels than came in, the unit is built as with stride 2:
         the paper has no such unit.
     downsample : {"torchvision", "paper"}
-        Where nothing is split the shortcut makes half of the output (torchvision), or as many channels as
-        the input had (the authors' code, whose count is the one printed in Table 5).
+        Where nothing is split the shortcut makes half of the output (torchvision), or as many
+        channels as the input had (the authors' code, whose count is the one printed in Table 5).
     se : bool
         Squeeze-and-excitation at the end of the main branch (section 3, "generalization").
     residual : bool
