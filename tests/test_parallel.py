@@ -38,6 +38,7 @@ def threads_as_before(monkeypatch):
 def test_a_training_among_ranks_leaves_no_share_of_the_cores_behind(settings, monkeypatch):
     """One was set by nobody: it came of the ranks, and ends with them."""
     config = SimpleNamespace(threads=1, backend="numpy")
+    ts.set_num_threads(None)  # whatever a test before this one had
     with monkeypatch.context() as among_four:
         ranks = SimpleNamespace(here=4, cores=8)
         among_four.setattr("tinyshuffle.parallel.current", lambda: ranks)
