@@ -51,14 +51,14 @@ class Unshuffled(ts.models.ShuffleUnitV2):
     """A V2 unit that leaves out the shuffle: half of the channels then pass a whole stage."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        if self.stride == 2:
+        if not self.splits:
             return F.concat([self.branch1(x), self.branch2(x)])
         x1, x2 = F.channel_split(x, self.untouched)
         return F.concat([x1, self.branch2(x2)])
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         dy1, dy2 = F.concat_backward(dy, [self.untouched, self.made])
-        if self.stride == 2:
+        if not self.splits:
             return F.add(self.branch1.backward(dy1), self.branch2.backward(dy2))
         return F.channel_split_backward(dy1, self.branch2.backward(dy2))
 
