@@ -11,6 +11,7 @@ which page a section begins.
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
@@ -244,18 +245,26 @@ def mathjax() -> Path:
     return Path(found.submodule_search_locations[0], "static", "mathjax", "es5", "tex-chtml.js")
 
 
+def chromium() -> str:
+    """Where Chromium is."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        sys.exit("Error: there is no Chromium here: install it (Debian: apt install chromium)")
+    return found
+
+
 def printed(html: str, pdf: Path) -> tuple[dict[str, int], int]:
     """Print a page; return on which of the PDF's each heading stands, and how many it has."""
-    from pypdf import PdfReader
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        sys.exit("Error: there is no Chromium here: install it (Debian: apt install chromium)")
     page = pdf.with_suffix(".html")
     page.write_text(html, encoding="utf-8")
-    subprocess.run(
-        [chromium, *FLAGS, f"--print-to-pdf={pdf}", page.as_uri()], check=True, capture_output=True
-    )
+    pdf.unlink(missing_ok=True)  # an old one would be taken for what Chromium could not write
+    command = [chromium(), *FLAGS, f"--print-to-pdf={pdf}", page.as_uri()]
+    run = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if run.returncode or not pdf.exists():
+        said = (run.stderr.strip().splitlines() or ["nothing"])[-1]
+        sys.exit(f"Error: Chromium has not printed {page}; it says: {said}")
+    from pypdf import PdfReader
+
     reader = PdfReader(pdf)
     said = " ".join(reader.pages[0].extract_text().split())
     if not re.search(r"\d+ formulas, 0 of them broken", said):
@@ -265,8 +274,23 @@ def printed(html: str, pdf: Path) -> tuple[dict[str, int], int]:
     return pages, len(reader.pages)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    assert __doc__ is not None
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args(arguments)
     started, pdf = time.perf_counter(), BOOK / "tinyshuffle.pdf"
+    chromium(), mathjax()  # before the lessons are read, which takes some seconds
+    if find_spec("pypdf") is None:
+        sys.exit('Error: pypdf is missing: pip install -e ".[docs]"')
+    try:
+        write(pdf, started)
+    except OSError as error:
+        sys.exit(f"Error: the book cannot be written to {BOOK}: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped: the book is not finished")
+
+
+def write(pdf: Path, started: float) -> None:
+    """Make the pages, print them twice, and say what has been written."""
     BOOK.mkdir(parents=True, exist_ok=True)
     known = papers()
     try:

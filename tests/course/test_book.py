@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 from importlib.util import find_spec
@@ -94,13 +95,64 @@ def test_a_chapter_is_the_lesson(path, known):
     assert all(re.match(within, a["href"]) for a in page.select("a[href]"))
 
 
+def fake(tmp_path, monkeypatch, does="exit 1"):
+    """A Chromium that does something else, and all else that is needed."""
+    there = tmp_path / "chromium"
+    there.write_text(f"#!/bin/sh\n{does}\n", encoding="utf-8")
+    there.chmod(0o755)
+    monkeypatch.setattr(book, "chromium", lambda: str(there))
+    monkeypatch.setattr(book, "mathjax", lambda: there)
+    monkeypatch.setattr(book, "find_spec", lambda name: name)
+    monkeypatch.setattr(book, "LESSONS", [])
+    monkeypatch.setattr(book, "BOOK", tmp_path / "book")
+
+
+def refused(*arguments) -> str:
+    with pytest.raises(SystemExit) as error:
+        book.main(list(arguments))
+    return str(error.value)
+
+
+def test_what_is_missing_is_said_before_a_lesson_is_read(tmp_path, monkeypatch):
+    looks, seen = book.chromium, book.find_spec
+    fake(tmp_path, monkeypatch)
+    monkeypatch.setattr(book, "papers", lambda: pytest.fail("too late"))
+    monkeypatch.setattr(book, "find_spec", lambda name: None if name == "pypdf" else seen(name))
+    assert re.fullmatch("Error: pypdf is missing: pip install .*", refused())
+    monkeypatch.setattr(book, "chromium", looks)
+    monkeypatch.setattr(book.shutil, "which", lambda name: None)
+    assert re.fullmatch("Error: there is no Chromium here: install it .*", refused())
+    assert refused("a.pdf") == "2" and refused("--help") == "0"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a script stands for Chromium")
+@pytest.mark.parametrize("does", ["echo no room >&2; exit 1", "echo no room >&2"])
+def test_a_chromium_that_prints_nothing_is_an_error(tmp_path, monkeypatch, does):
+    fake(tmp_path, monkeypatch, does)
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "tinyshuffle.pdf").write_text("an old one", encoding="utf-8")
+    assert re.fullmatch("Error: Chromium has not printed .*; it says: no room", refused())
+
+
+def test_a_place_that_cannot_be_written_and_ctrl_c_end_in_a_sentence(tmp_path, monkeypatch):
+    fake(tmp_path, monkeypatch)
+    (tmp_path / "book").write_text("", encoding="utf-8")  # no folder
+    assert re.fullmatch("Error: the book cannot be written to .*", refused())
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(book, "write", interrupted)
+    assert refused() == "stopped: the book is not finished"
+
+
 @pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium here")
 def test_the_book_is_printed(tmp_path, monkeypatch, capsys):
     pypdf = pytest.importorskip("pypdf")
     if find_spec("mathjax") is None:
         pytest.skip('pip install -e ".[docs]"')
     monkeypatch.setattr(book, "BOOK", tmp_path)
-    book.main()
+    book.main([])
     assert re.search(r"\d+ pages, [\d.]+ MB, \d+ s", capsys.readouterr().out)
     pages = [page.extract_text() for page in pypdf.PdfReader(tmp_path / "tinyshuffle.pdf").pages]
     text = "\n".join(pages)

@@ -111,6 +111,8 @@ def test_a_layer_has_the_bits_of_a_plan(dtype, size):
         ((1, 8, 8, 32), (3, 3, 16, 32), (1, 1, 1, 2), False),
         ((1, 8, 8, 16), (5, 5, 16, 16), (1, 1, 1, 1), False),
         ((1, 8, 8, 16), (3, 1, 16, 16), (1, 1, 1, 1), False),
+        ((1, 4, 4, 256), (3, 3, 256, 256), (1, 1, 1, 1), True),
+        ((1, 4, 4, 512), (3, 3, 512, 512), (1, 1, 1, 1), False),  # BLAS, in layers and plans
     ],
 )
 def test_where_tiles_pay(x_shape, w_shape, geometry, yes):

@@ -47,7 +47,7 @@ from .pointwise import check_channels, pointwise_conv2d, pointwise_conv2d_backwa
 from .record import WINDOW, Work, fill, run
 from .sums import period_of
 from .tile import ROWS
-from .winograd import in_tiles, pays_in_tiles, winograd
+from .winograd import MOST_WEIGHTS, in_tiles, pays_in_tiles, winograd
 from .winograd_back import winograd_backward
 
 if TYPE_CHECKING:
@@ -66,7 +66,6 @@ __all__ = [
 _BLOCK = 2**14  # numbers of a tensor to take through all the steps at a time: 64 KB in float32
 _FRAMES = 2**15  # numbers of images in their frames at a time, where windows overlap
 _SLIM = 8  # channels of a group at most, which lie side by side with those of other groups
-_WEIGHTS = 2**20  # of a group, which stay in the cache; more are left to BLAS
 
 # the ways: a depthwise convolution of stride 1 or 2, of whatever window, a product, images, groups
 # of few channels, tiles of 3x3 windows, any
@@ -312,7 +311,7 @@ def _way(
         return 0
     if len(shape) == 3:
         return special_stride(shape, stride, padding, dilation) or _DEPTHWISE
-    if prod(shape) // groups > _WEIGHTS:
+    if prod(shape) // groups > MOST_WEIGHTS:
         return 0
     if is_pointwise(shape, stride, padding):
         return _POINTWISE
@@ -344,7 +343,6 @@ def _rows(m: int, c: int, o: int) -> int:
 def _images(n: int, numbers: int) -> int:
     """How many images to take at a time."""
     return min(n, max(1, _BLOCK // numbers))
-
 
 
 def _kernel(way: int) -> Any:

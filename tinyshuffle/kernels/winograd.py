@@ -7,11 +7,14 @@ taken from the points (:mod:`tinyshuffle.kernels.winograd_tile`).
 
 Tiles begin at even rows and columns of an image, whoever does which part of it, so that every
 number is computed in the same way for any number of threads. A NaN or an infinity reaches only
-results that see it: along an axis the points that hold a pixel are in those results alone.
+results that see it: along an axis the points that hold a pixel are in those results alone. There
+an infinity may become a NaN, and so may numbers of more than a quarter of the largest one: a point
+is a sum of four pixels.
 """
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,7 @@ from .tile import ROWS, WRITE, multiply, pack, packed
 from .winograd_tile import POINTS, points_of_images, points_of_window, results_of_points
 
 __all__ = [
+    "MOST_WEIGHTS",
     "TILES",
     "in_tiles",
     "panels_of_window",
@@ -37,6 +41,7 @@ __all__ = [
     "winograd_work",
 ]
 
+MOST_WEIGHTS = 2**20  # of a group, which stay in the cache; more are left to BLAS
 TILES = 64  # whose points are multiplied at a time, about
 _FRAMES = 2**15  # numbers of images in their frames at a time
 
@@ -49,10 +54,13 @@ def pays_in_tiles(
 
     That holds for 3x3 windows with a padding of one and nothing else to them, if channels fill
     vectors and images are no smaller than the tiles over them by so much that a third or less of
-    the products is spared.
+    the products is spared. Weights of more numbers than ``MOST_WEIGHTS`` are left to BLAS: their
+    points are nearly twice as many, and to make and read them takes longer than is spared.
     """
     plain = pair(stride) == pair(padding) == pair(dilation) == (1, 1) and groups == 1
     if w_shape[:2] != (3, 3) or not plain or min(w_shape[2:]) < LANES:
+        return False
+    if prod(w_shape) > MOST_WEIGHTS:
         return False
     h, wd = x_shape[1:3]
     return 16 * ((h + 1) // 2) * ((wd + 1) // 2) < 6 * h * wd
