@@ -35,6 +35,7 @@ BOOK = ROOT / "build" / "book"
 TEMPLATES = ROOT / "docs" / "nbconvert"
 OWN_PAGES = {"../docs/bibliography.md": "bibliography", "../docs/course/glossary.md": "glossary",
              "../docs/index.md": "contents"}  # fmt: skip
+CODE_STYLE = "a11y-high-contrast-light"  # the site's
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
     "--allow-file-access-from-files",  # MathJax's fonts
@@ -214,7 +215,7 @@ def book(chapters: list[Tag], pages: dict[str, int]) -> str:
     import tinyshuffle
 
     style = (TEMPLATES / "book" / "book.css").read_text(encoding="utf-8")
-    colours = HtmlFormatter(style="a11y-high-contrast-light").get_style_defs(".highlight")
+    colours = HtmlFormatter(style=CODE_STYLE).get_style_defs(".highlight")
     return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>tinyshuffle</title>
 <style>{style}{colours}</style>
 <script>
@@ -279,8 +280,9 @@ def main(arguments: list[str] | None = None) -> None:
     argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args(arguments)
     started, pdf = time.perf_counter(), BOOK / "tinyshuffle.pdf"
     chromium(), mathjax()  # before the lessons are read, which takes some seconds
-    if find_spec("pypdf") is None:
-        sys.exit('Error: pypdf is missing: pip install -e ".[docs]"')
+    for package in ("pypdf", "a11y_pygments"):
+        if find_spec(package) is None:
+            sys.exit(f'Error: {package} is missing: pip install -e ".[docs]"')
     try:
         write(pdf, started)
     except OSError as error:

@@ -103,6 +103,7 @@ def fake(tmp_path, monkeypatch, does="exit 1"):
     monkeypatch.setattr(book, "chromium", lambda: str(there))
     monkeypatch.setattr(book, "mathjax", lambda: there)
     monkeypatch.setattr(book, "find_spec", lambda name: name)
+    monkeypatch.setattr(book, "CODE_STYLE", "default")  # Pygments' own
     monkeypatch.setattr(book, "LESSONS", [])
     monkeypatch.setattr(book, "BOOK", tmp_path / "book")
 
@@ -114,11 +115,12 @@ def refused(*arguments) -> str:
 
 
 def test_what_is_missing_is_said_before_a_lesson_is_read(tmp_path, monkeypatch):
-    looks, seen = book.chromium, book.find_spec
+    looks = book.chromium
     fake(tmp_path, monkeypatch)
     monkeypatch.setattr(book, "papers", lambda: pytest.fail("too late"))
-    monkeypatch.setattr(book, "find_spec", lambda name: None if name == "pypdf" else seen(name))
-    assert re.fullmatch("Error: pypdf is missing: pip install .*", refused())
+    for missing in "pypdf", "a11y_pygments":
+        monkeypatch.setattr(book, "find_spec", lambda name, gone=missing: None if name == gone else name)
+        assert re.fullmatch(f"Error: {missing} is missing: pip install .*", refused())
     monkeypatch.setattr(book, "chromium", looks)
     monkeypatch.setattr(book.shutil, "which", lambda name: None)
     assert re.fullmatch("Error: there is no Chromium here: install it .*", refused())
