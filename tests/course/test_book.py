@@ -119,7 +119,7 @@ def test_what_is_missing_is_said_before_a_lesson_is_read(tmp_path, monkeypatch):
     fake(tmp_path, monkeypatch)
     monkeypatch.setattr(book, "papers", lambda: pytest.fail("too late"))
     for missing in "pypdf", "a11y_pygments":
-        monkeypatch.setattr(book, "find_spec", lambda name, gone=missing: None if name == gone else name)
+        monkeypatch.setattr(book, "find_spec", lambda n, m=missing: None if n == m else n)
         assert re.fullmatch(f"Error: {missing} is missing: pip install .*", refused())
     monkeypatch.setattr(book, "chromium", looks)
     monkeypatch.setattr(book.shutil, "which", lambda name: None)
