@@ -76,7 +76,7 @@ def _without_ctrl_c() -> Iterator[None]:
 
 _HEAVY = (
     "norm_depthwise", "norm_pointwise", "frame_back", "frame", "winograd_back", "winograd",
-    "batch_norm", "meeting",
+    "batch_norm", "meeting", "few_pixels",
 )  # fmt: skip
 
 

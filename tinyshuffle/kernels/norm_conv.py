@@ -29,6 +29,7 @@ from .batch_norm import (
 from .channel_shuffle import channel_shuffle, channel_shuffle_backward
 from .conv import conv2d, conv2d_backward
 from .depthwise import depthwise_conv2d, depthwise_conv2d_backward, special_stride
+from .few_pixels import are_few, few_pixels
 from .frame import conv
 from .frame_back import conv_backward
 from .frame_groups import SPAN, grouped
@@ -153,8 +154,10 @@ def _forward(
         way = _ANY
     if way in (_GROUPS, _TILES) and before is not None and before.shuffle > 1:
         way = _ANY
+    few = way == _POINTWISE and before is None and sums is None
+    few = few and are_few(x.size // c, o, groups)
     return fill(
-        _kernel(way), dtype, x=xf, x_row=x_row, y=y, w=flat(w, dtype),
+        few_pixels if few else _kernel(way), dtype, x=xf, x_row=x_row, y=y, w=flat(w, dtype),
         sums=0 if sums is None else sums,
         before=norm_of(before, c, dtype), behind=norm_of(behind, o, dtype),
         **_numbers(way, x, w, y, stride, padding, dilation, groups),

@@ -16,6 +16,7 @@ from .activations import _clip
 from .batch_norm import _normalise
 from .branches import _add_pixels, _copy_pixels
 from .channel_shuffle import _shuffle
+from .few_pixels import few_pixels
 from .frame import conv
 from .frame_groups import grouped
 from .linear import _one_row
@@ -27,7 +28,7 @@ from .pointwise import _add_bias
 from .pool import _max_row
 from .record import Work
 from .sums import period_of
-from .tile import ROWS, VECTOR
+from .tile import PANEL, ROWS, VECTOR
 from .winograd import winograd
 
 __all__ = ["share_of"]
@@ -35,6 +36,7 @@ __all__ = ["share_of"]
 # For each array of a kernel: how many numbers from one of its m pixels to the next.
 _PIXELS: dict[Any, dict[str, Any]] = {
     pointwise: {"x": lambda r: r["x_row"], "y": lambda r: r["y_row"]},
+    few_pixels: {"x": lambda r: r["x_row"], "y": lambda r: r["y_row"]},
     _normalise: {"x": lambda r: r["c"], "y": lambda r: r["c"]},
     _forward: {
         "x": lambda r: r["x_row"], "x2": lambda r: r["x2_row"],
@@ -58,6 +60,10 @@ def share_of(work: Work, rank: int, ranks: int) -> Work | None:
     None if it does nothing: where a row cannot be shared, the first thread does all of it.
     """
     r = work.record.copy()
+    if work.kernel is few_pixels:  # whoever takes part has to be given a whole tile
+        ranks = min(ranks, int(r["o"] // PANEL if _has_more_columns(work, r) else r["m"] // ROWS))
+        if rank >= ranks:
+            return None
     if work.kernel in _LINES:
         lines = int(r["window"]["ho"] or -(-r["h"] // r["stride"]))
         r["first"], r["last"] = lines * rank // ranks, lines * (rank + 1) // ranks
@@ -96,4 +102,4 @@ def _columns_of(work: Work, r: np.ndarray, rank: int, ranks: int) -> Work | None
 
 
 def _has_more_columns(work: Work, r: np.ndarray) -> bool:
-    return work.kernel is pointwise and bool(r["groups"] == 1 and r["m"] < r["o"])
+    return work.kernel in (pointwise, few_pixels) and bool(r["groups"] == 1 and r["m"] < r["o"])

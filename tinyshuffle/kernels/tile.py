@@ -8,7 +8,8 @@ factors, which the slim matrices of a ShuffleNet hardly pay back.
 
 The right factor is packed into *panels* as wide as a tile. Where whole vectors do not fill a row of
 the result, the last one overlaps with the one before and writes the same sums a second time. Only a
-row that is shorter than a vector is padded.
+row that is shorter than a vector is padded. For few rows that does not pay: they are multiplied by
+a right factor that stays where it lies.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ __all__ = [
     "add_weight_gradient",
     "emit",
     "multiply",
+    "multiply_few",
     "pack",
     "packed",
     "row_of",
@@ -75,6 +77,7 @@ def _shape() -> tuple[int, int]:
 AVX512 = _has_avx512()
 ROWS, VECTOR = _shape()
 PANEL = 3 * VECTOR  # columns of a tile at most
+_LAST = PANEL - VECTOR  # where the last vector of a panel starts
 _AHEAD = 16  # rows of a matrix that are fetched before they are packed
 
 
@@ -110,7 +113,7 @@ def emit(
 
     The rows are pointers, the numbers int64, all of them LLVM's values; see ``_tile``.
     """
-    number = y_rows[0].type.pointee
+    number, rows = y_rows[0].type.pointee, len(y_rows)
     align = 4 if isinstance(number, ir.FloatType) else 8
     vector, intp = ir.VectorType(number, VECTOR), ir.IntType(64)
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), VECTOR), None)
@@ -129,10 +132,10 @@ def emit(
     builder.position_at_end(loop)
     t = builder.phi(intp)
     t.add_incoming(ir.Constant(intp, 0), entry)
-    sums = [builder.phi(vector) for _ in range(ROWS * vectors)]
+    sums = [builder.phi(vector) for _ in range(rows * vectors)]
     bs = [builder.load(vector_at(row_of_b(t), place), align=align) for place in places]
     at, news = step(t), []
-    for r in range(ROWS):
+    for r in range(rows):
         first = builder.insert_element(
             nothing, builder.load(builder.gep(a_rows[r], [at])), ir.Constant(ir.IntType(32), 0)
         )
@@ -158,7 +161,7 @@ def emit(
         shifts = []
         if value >= SHIFT:
             shifts = [builder.load(vector_at(row_of_b(n), at), align=align) for at in places]
-        for r in range(ROWS):
+        for r in range(rows):
             for v, place in enumerate([*places[:-1], last]):
                 pointer, total = vector_at(y_rows[r], place), news[r * vectors + v]
                 if value == ADD:
@@ -173,17 +176,17 @@ def emit(
     builder.position_at_end(stored)
 
 
-def _tile(vectors: int) -> Callable[..., None]:
+def _tile(vectors: int, rows: int = ROWS) -> Callable[..., None]:
     width = vectors * VECTOR
 
     def tile(y, to, y_row, last, end, a, i, a_row, a_step, b, j, b_step, n):
-        """y[r, :] = Σ_t a[r, t] b[t, :], for ROWS rows r and n steps t.
+        """y[r, :] = Σ_t a[r, t] b[t, :], for so many rows r and n steps t.
 
         Row r of y starts at y[to + r y_row], a[r, t] is a[i + r a_row + t a_step] and row t of b
         starts at b[j + t b_step]. The last vector of a row of y starts ``last`` behind the first.
         ``end`` is WRITE, ADD, SHIFT or RECTIFY.
         """
-        for r in range(ROWS):
+        for r in range(rows):
             total = np.zeros(width, y.dtype)
             for t in range(n):
                 total += a[i + r * a_row + t * a_step] * b[j + t * b_step :][:width]
@@ -216,7 +219,7 @@ def _tile(vectors: int) -> Callable[..., None]:
             return builder.gep(make_array(sig.args[of])(context, builder, array).data, [at])
 
         y_rows, a_rows, b_rows = [address(y, 0, to)], [address(a, 5, i)], address(b, 9, j)
-        for _ in range(ROWS - 1):
+        for _ in range(rows - 1):
             y_rows.append(builder.gep(y_rows[-1], [y_row]))
             a_rows.append(builder.gep(a_rows[-1], [a_row]))
 
@@ -230,6 +233,7 @@ def _tile(vectors: int) -> Callable[..., None]:
 
 
 _tile_1, _tile_2, _tile_3 = _tile(1), _tile(2), _tile(3)
+_half_tile = _tile(3, ROWS // 2)
 
 
 def copy_vector(to: np.ndarray, i: int, of: np.ndarray, j: int) -> None:
@@ -348,6 +352,33 @@ def multiply(y, to, y_row, end, a, i, a_row, panels, j, m, k, n, ahead, at_ahead
         j += vectors * VECTOR * (k if end == WRITE else k + 1)
         vector += vectors
         left -= vectors
+
+
+@fused_part
+def multiply_few(y, y_row, a, a_row, b, b_row, m, k, n, spare):
+    """Write the product of few rows of a, K long, and of N columns of b to y.
+
+    There have to be ROWS rows and PANEL columns at least: where tiles do not fill them, the last
+    one overlaps with the one before. If ``spare`` has K · PANEL numbers, panels are laid out there,
+    one after the other.
+    """
+    for column in range(0, n, PANEL):
+        j = min(column, n - PANEL)
+        panel, at, step = b, j, b_row
+        if spare.size > 0:
+            panel, at, step = spare, 0, PANEL
+            for t in range(k):
+                prefetch(b, (t + _AHEAD) * b_row + j)
+                for v in range(0, PANEL, VECTOR):
+                    copy_vector(spare, t * PANEL + v, b, t * b_row + j + v)
+        for row in range(0, m, ROWS):
+            few = m - row <= ROWS // 2
+            r = min(row, m - (ROWS // 2 if few else ROWS))
+            to, of = r * y_row + j, r * a_row
+            if few:
+                _half_tile(y, to, y_row, _LAST, WRITE, a, of, a_row, 1, panel, at, step, k)
+            else:
+                _tile_3(y, to, y_row, _LAST, WRITE, a, of, a_row, 1, panel, at, step, k)
 
 
 @fused_part
