@@ -16,7 +16,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from functools import cache
 from math import prod
@@ -303,7 +303,7 @@ class DataParallel(Module):
         sharing = worthwhile(plan, _slices(), 1, len(plan.rows)) if len(x) == 1 else 1
         if sharing > 1:
             player = self._player(x.shape, x.dtype, sharing, by_pixels=True)
-            with blas.limit(1):
+            with blas.limit(1) if player.slices[0].records.python else nullcontext():
                 return player.forward(x)
         slices = min(len(x), _slices())
         parts = cut(len(x), worthwhile(plan, slices, len(x) / plan.shape[0]))

@@ -98,6 +98,8 @@ class Parameter:
            [1., 3., 5.]])
     """
 
+    moves = 0  # how often the array of any parameter was put in the place of another
+
     def __init__(self, shape: tuple[int, ...] | np.ndarray, draw: Draw | None = None) -> None:
         if isinstance(shape, np.ndarray):
             check_plain(shape)
@@ -124,6 +126,7 @@ class Parameter:
                     values = self._draw(self._rng or np.random.default_rng())
                     self._check_shape(values)
                     self._data = np.array(values, self._dtype, order="C")
+                    Parameter.moves += 1
         return self._data
 
     @data.setter
@@ -134,6 +137,7 @@ class Parameter:
         self._check_shape(value)
         Module.changes += self._dtype != value.dtype
         self._data, self._dtype = np.array(value, order="C"), value.dtype
+        Parameter.moves += 1
         if self._grad is not None:
             self._grad = self._grad.astype(self._dtype, copy=False)
 
@@ -159,6 +163,7 @@ class Parameter:
     def initialise(self, rng: np.random.Generator) -> None:
         """Forget the values and the gradient; draw new ones from ``rng`` when they are needed."""
         self._data, self._grad, self._rng = None, None, rng
+        Parameter.moves += 1
 
     def astype(self, dtype: np.dtype) -> None:
         """Convert to another dtype; the gradient is cleared."""
@@ -166,6 +171,7 @@ class Parameter:
         check_type(dtype)
         if self._data is not None:
             self._data = self._data.astype(dtype)
+            Parameter.moves += 1
         Module.changes += self._dtype != dtype
         self._dtype, self._grad = dtype, None
 
@@ -321,13 +327,13 @@ class Module:
     _replaced = False  # whether it replaced what another thread had saved and not yet used
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in _PASSING and vars(self).get(name, _NOTHING) is not value:
-            Module.changes += 1
+        new = name not in _PASSING and vars(self).get(name, _NOTHING) is not value
         object.__setattr__(self, name, value)
+        Module.changes += new  # afterwards: who sees the number sees the value
 
     def __delattr__(self, name: str) -> None:
-        Module.changes += 1
         object.__delattr__(self, name)
+        Module.changes += 1
 
     # ---- the two passes
 

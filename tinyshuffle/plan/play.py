@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..memory import Pool
-from ..nn import Module
+from ..nn import Module, Parameter
 from ..ranks import Ranks, Sum
 from ..values import flags
 from .cores import own_core
@@ -140,6 +140,7 @@ class Player:
             part.records.can_do_without(gradient.buffer) for part in self.slices
         )
         self.held = {i: self._holder(plan.buffers[i]) for i in self.slices[0].inside}
+        self.changes: tuple[int, int] | None = None  # of all nets, when this one was looked at
         self.start()
 
     def start(self) -> None:
@@ -205,11 +206,16 @@ class Player:
         self.adding.append(self.ranks.start_adding(self.total[place], bucket))
 
     def _look_at_the_net(self) -> None:
-        """Take up parameters and running statistics that were put in the place of others."""
+        """Take up momenta, and parameters and running statistics put in the place of others."""
+        for part in self.slices:
+            part.records.set_momenta()
+        changes = Module.changes, Parameter.moves
+        if self.changes == changes:
+            return
+        self.changes = changes
         known = self.slices[0].inside
         new = [i for i, (names, name) in self.held.items() if names.get(name) is not known[i]]
         for part in self.slices:
-            part.records.set_momenta()
             for index in new:
                 part.replace(index)
 

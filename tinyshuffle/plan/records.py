@@ -122,7 +122,8 @@ class Records:
 
     def set_momenta(self) -> None:
         """Take up the momentum of each batch norm's running statistics, which may change."""
-        self.array["momentum"][self._tracks] = [norm.momentum for norm in self._norms]
+        if self._norms:
+            self.array["momentum"][self._tracks] = [norm.momentum for norm in self._norms]
 
     @flags
     def join(self, yes: bool) -> None:

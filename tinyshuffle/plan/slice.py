@@ -111,7 +111,7 @@ class Slice:
         if b.role == "parameter":
             p = self.player.parameters[b.name]
             if not p.data.flags.c_contiguous:
-                p._data = np.ascontiguousarray(p._data)
+                p.data = np.ascontiguousarray(p._data)
             assert p._data is not None
             return p._data
         path, _, name = b.name.rpartition(".")
