@@ -1,30 +1,54 @@
 """Draw accuracy against minutes for tinyshuffle's and PyTorch's runs of a recipe, from their logs.
 
-    python docs/results/draw_curve.py curve.png --ours runs/a runs/b --torch runs/c runs/d
+    python docs/results/draw_curve.py NAME --ours runs/a runs/b --torch runs/c runs/d
 
-prints, too, what each side had at the minute when tinyshuffle's runs end.
+writes docs/results/NAME: the figure, what each side had at the minute when tinyshuffle's runs
+ended, and each run's log, configuration and machine. Then `python docs/results/publish.py` puts it
+on the page. Runs of one side with other numbers of epochs are drawn apart.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import shutil
 import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))
 
 import tinyshuffle as ts  # noqa: E402
 from tinyshuffle.files import atomic_write  # noqa: E402
 from tinyshuffle.plots.style import COLOURS  # noqa: E402
 from tinyshuffle.train.compare import RunLog, read_run  # noqa: E402
+from tinyshuffle.words import plural  # noqa: E402
 
-LOOKS: dict[str, dict[str, Any]] = {
-    "tinyshuffle": {"color": COLOURS["blue"], "linestyle": "-", "marker": "s"},
-    "PyTorch": {"color": COLOURS["orange"], "linestyle": "--", "marker": "o"},
-}
+LOOKS: list[dict[str, Any]] = [
+    {"color": COLOURS["blue"], "linestyle": "-", "marker": "s"},
+    {"color": COLOURS["orange"], "linestyle": "--", "marker": "o"},
+    {"color": COLOURS["vermilion"], "linestyle": ":", "marker": "^"},
+]
+"""Of tinyshuffle's runs, and of PyTorch's with the fewest and the second fewest epochs."""
+
+Sides = dict[str, Sequence[RunLog]]
+
+
+def sides_of(ours: Sequence[RunLog], torch: Sequence[RunLog]) -> Sides:
+    """The runs by what they are called in the figure, tinyshuffle's first."""
+    found: Sides = {f"tinyshuffle, {plural(_epochs(ours[0]), 'epoch')}": ours}
+    for epochs in sorted({_epochs(run) for run in torch}):
+        found[f"PyTorch, {plural(epochs, 'epoch')}"] = [
+            run for run in torch if _epochs(run) == epochs
+        ]
+    return found
+
+
+def _epochs(run: RunLog) -> int:
+    return int(run.rows[-1]["epoch"])
 
 
 def at(run: RunLog, seconds: float) -> float:
@@ -35,35 +59,35 @@ def at(run: RunLog, seconds: float) -> float:
     )[1]  # fmt: skip
 
 
-def summary(sides: dict[str, Sequence[RunLog]]) -> list[str]:
+def summary(sides: Sides) -> list[str]:
     """A line a side: the accuracies when tinyshuffle's slowest run ends, and at its own end."""
-    end = max(run.rows[-1]["seconds"] for run in sides["tinyshuffle"])
+    end = max(run.rows[-1]["seconds"] for run in next(iter(sides.values())))
     lines = []
     for side, runs in sides.items():
         then = [100 * at(run, end) for run in runs]
         last = [100 * run.tested[-1]["test_accuracy"] for run in runs]
         minutes = statistics.mean(run.rows[-1]["seconds"] for run in runs) / 60
         lines.append(
-            f"{side}, {len(runs)} seeds: after {end / 60:.1f} min "
+            f"{side}, {plural(len(runs), 'seed')}: after {end / 60:.1f} min "
             f"{statistics.mean(then):.2f} % ({', '.join(f'{a:.2f}' for a in then)}); at its end, "
             f"{minutes:.1f} min, {statistics.mean(last):.2f} %"
         )
     return lines
 
 
-def draw(sides: dict[str, Sequence[RunLog]]) -> Any:
+def draw(sides: Sides) -> Any:
     """A line a run; those of a side look alike, with colour, dashes and markers."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 4), dpi=120)
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
-    for side, runs in sides.items():
+    for (side, runs), looks in zip(sides.items(), LOOKS, strict=False):
         for i, run in enumerate(runs):
             minutes = [row["seconds"] / 60 for row in run.tested]
             accuracies = [100 * row["test_accuracy"] for row in run.tested]
-            word = f"{side}, {len(runs)} seeds" if i == 0 else None
-            axes.plot(minutes, accuracies, label=word, markersize=4, linewidth=1.5, **LOOKS[side])
+            word = f"{side}, {plural(len(runs), 'seed')}" if i == 0 else None
+            axes.plot(minutes, accuracies, label=word, markersize=4, linewidth=1.5, **looks)
     axes.set_xlabel("minutes, tests included")
     axes.set_ylabel("test accuracy, %")
     axes.grid(alpha=0.3)
@@ -72,20 +96,37 @@ def draw(sides: dict[str, Sequence[RunLog]]) -> Any:
     return figure
 
 
+def write(name: str, sides: Sides, folders: Sequence[Path], into: Path = HERE) -> None:
+    """Write the figure, what it says in words, and what it was drawn from, out of these folders."""
+    target = into / name
+    if target.exists():
+        raise ts.TinyshuffleError(f"{target} exists already: delete it, or give another NAME")
+    target.mkdir(parents=True)
+    with atomic_write(target / "curve.png") as file:
+        draw(sides).savefig(file, format="png")
+    with atomic_write(target / "curve.md") as file:
+        file.write("".join(f"- {line}\n" for line in summary(sides)).encode())
+    found = {read_run(folder).name: folder for folder in folders}
+    for side, runs in sides.items():
+        for run in runs:
+            mine = f"{side.split(',')[0]}-{_epochs(run)}-epochs-seed{run.config['seed']}".lower()
+            shutil.copy(found[run.name] / "log.csv", target / f"{mine}.csv")
+            shutil.copy(found[run.name] / "machine.json", target / f"{mine}-machine.json")
+        config = {**runs[0].config, "data_dir": None, "seed": None}
+        with atomic_write(target / f"{mine.rpartition('-')[0]}-config.json") as file:
+            file.write((json.dumps(config, indent=2) + "\n").encode())
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("figure")
+    parser.add_argument("name", help="of the result")
     parser.add_argument("--ours", nargs="+", required=True, metavar="RUN")
     parser.add_argument("--torch", nargs="+", required=True, metavar="RUN")
     given = parser.parse_args()
     try:
-        sides = {
-            "tinyshuffle": [read_run(run) for run in given.ours],
-            "PyTorch": [read_run(run) for run in given.torch],
-        }
-        with atomic_write(given.figure) as file:
-            draw(sides).savefig(file, format=Path(given.figure).suffix.lstrip("."))
+        sides = sides_of(*([read_run(run) for run in side] for side in (given.ours, given.torch)))
+        write(given.name, sides, [Path(run) for run in (*given.ours, *given.torch)])
         print("\n".join(summary(sides)))
     except ts.TinyshuffleError as error:
         sys.exit(f"Error: {error}")

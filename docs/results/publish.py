@@ -85,6 +85,7 @@ def page(folder: Path) -> str:
     """Return README.md: what was measured here, and apart from it what others have published."""
     runs = sorted(path.parent for path in folder.glob("*/log.csv"))
     ablations = sorted(path.parent for path in folder.glob("*/report.md"))
+    curves = sorted(path.parent for path in folder.glob("*/curve.md"))
     papers: list[str] = []
     lines = [
         "# Results",
@@ -108,6 +109,24 @@ def page(folder: Path) -> str:
             lines += run_section(path)
     else:
         lines += ["No run has been published yet.", ""]
+    for path in curves:
+        said = (path / "curve.md").read_text(encoding="utf-8").strip()
+        lines += [
+            f"### {path.name}",
+            "",
+            "The same recipe, first weights and batches in PyTorch, eager, on the same cores: "
+            "accuracy against all the time, tests included, and what each side had when "
+            "tinyshuffle's runs ended. With fewer epochs PyTorch goes through the whole schedule "
+            "in those minutes.",
+            "",
+            said,
+            "",
+            *note(path),
+            f"![Test accuracy against minutes, {' '.join(said.split())}]({path.name}/curve.png)",
+            "",
+            f"[logs, configurations and machines]({path.name})",
+            "",
+        ]
     for path in ablations:
         text, _, rest = (path / "report.md").read_text(encoding="utf-8").partition(PUBLISHED)
         papers.append(f"{text.splitlines()[0].removeprefix('## ')}{rest.rstrip()}")
@@ -206,9 +225,7 @@ def note(path: Path) -> list[str]:
 def costs(config: dict[str, Any], side: int) -> Any:
     """Parameters and multiply-adds of a run's net."""
     classes = {"cifar100": 100}.get(config["data"], 10)
-    net = ts.models.create(
-        config["model"], num_classes=classes, stem="cifar", **config["variant"]
-    )
+    net = ts.models.create(config["model"], num_classes=classes, stem="cifar", **config["variant"])
     return ts.cost.profile(net, (1, side, side, 3)).total
 
 

@@ -15,10 +15,12 @@ import tinyshuffle as ts
 from tinyshuffle.errors import TinyshuffleError
 from tinyshuffle.train import Config, loop, train
 from tinyshuffle.train.compare import read_run, summary
+from tinyshuffle.train.record import COLUMNS
 
 RESULTS = Path(ts.__file__).parents[1] / "docs" / "results"
 CURVE = runpy.run_path(str(RESULTS / "torch_curve.py"))
 DRAW = runpy.run_path(str(RESULTS / "draw_curve.py"))
+PUBLISH = runpy.run_path(str(RESULTS / "publish.py"))
 NET = dict(stage_channels=(8, 16, 32), conv5_channels=16, residual=True)
 OPTIONS = dict(variant=NET, sizes=(8, 12), epochs=2, batch_size=64, ema=0.9, threads=1, warmup=1.5)
 RUNS = {
@@ -117,18 +119,50 @@ def test_nets_and_recipes_without_a_twin():
         CURVE["Twin"](Config(**{**OPTIONS, "time_budget": "5m"}))
 
 
-def test_the_figure_and_what_each_side_has_at_the_minute(tmp_path):
+def test_the_figure_and_what_each_side_has_at_the_minute():
     def run(name, rows):
-        return DRAW["RunLog"](name, {}, [{"seconds": s, "test_accuracy": a} for s, a in rows])
+        rows = [dict(seconds=s, test_accuracy=a, epoch=i) for i, (s, a) in enumerate(rows, 1)]
+        return DRAW["RunLog"](name, {}, rows)
 
-    sides = {
-        "tinyshuffle": [run("a", [(60, 0.5), (120, 0.8)]), run("b", [(50, 0.4), (110, 0.7)])],
-        "PyTorch": [run("c", [(100, 0.4), (200, 0.9)]), run("d", [(121, 0.5), (240, 0.85)])],
-    }
-    first, second = DRAW["summary"](sides)
-    assert first.startswith("tinyshuffle, 2 seeds: after 2.0 min 75.00 % (80.00, 70.00)")
+    ours = [run("a", [(60, 0.5), (120, 0.8)]), run("b", [(50, 0.4), (110, 0.7)])]
+    long = [run("c", [(100, 0.4), (200, 0.9)]), run("d", [(121, 0.5), (240, 0.85)])]
+    sides = DRAW["sides_of"](ours, [*long, run("e", [(90, 0.6)])])
+    assert list(sides) == ["tinyshuffle, 2 epochs", "PyTorch, 1 epoch", "PyTorch, 2 epochs"]
+    first, short, second = DRAW["summary"](sides)
+    assert first.startswith("tinyshuffle, 2 epochs, 2 seeds: after 2.0 min 75.00 % (80.00, 70.00)")
+    assert short.startswith("PyTorch, 1 epoch, 1 seed: after 2.0 min 60.00 %")
     assert "after 2.0 min 20.00 % (40.00, 0.00); at its end, 3.7 min, 87.50 %" in second
     (axes,) = DRAW["draw"](sides).axes
     lines = axes.get_lines()
     assert [list(line.get_xdata()) for line in lines][0] == [1, 2]
-    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 2
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 3
+
+
+def test_a_curve_becomes_a_result(tmp_path):
+    for name, seconds in ("ours", 60), ("torch", 170):
+        config = Config(epochs=1, data_dir="/somewhere").to_dict()
+        row = dict.fromkeys(COLUMNS, 1) | {"seconds": seconds, "test_accuracy": 0.5}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+        (tmp_path / name / "machine.json").write_text("[]")
+        text = ",".join(row), ",".join(map(str, row.values()))
+        (tmp_path / name / "log.csv").write_text("\n".join(text))
+    runs = [DRAW["read_run"](tmp_path / name) for name in ("ours", "torch")]
+    sides, folders = DRAW["sides_of"](runs[:1], runs[1:]), [tmp_path / "ours", tmp_path / "torch"]
+    results = tmp_path / "results"
+    DRAW["write"]("both", sides, folders, results)
+    assert sorted(path.name for path in (results / "both").iterdir()) == [
+        "curve.md", "curve.png", *(
+            f"{side}-1-epochs-{file}"
+            for side in ("pytorch", "tinyshuffle")
+            for file in ("config.json", "seed0-machine.json", "seed0.csv")
+        ),
+    ]  # fmt: skip
+    for path in (results / "both").glob("*.json"):
+        assert "/somewhere" not in path.read_text()
+    (results / "published.csv").write_bytes((RESULTS / "published.csv").read_bytes())
+    text = PUBLISH["page"](results)
+    assert "- PyTorch, 1 epoch, 1 seed: after 1.0 min 0.00 %" in text
+    assert "](both/curve.png)" in text
+    with pytest.raises(TinyshuffleError, match="exists already"):
+        DRAW["write"]("both", sides, folders, results)
