@@ -264,6 +264,13 @@ EXERCISES = (
             Mistake("the variance is biased; the running one takes M / (M - 1) times as much, an "
                     "estimate of the variance of all images",
                     lambda m, v, x, p: _moved(m, v, x, p, 1 - p, ddof=0)),
+            Mistake("the factor is upside down: the unbiased variance is the larger one, "
+                    "M / (M - 1) times the biased one",
+                    lambda m, v, x, p: (_moved(m, v, x, p, 1 - p)[0],
+                                        (1 - p) * v + p * x.var(AXES) * (1 - 1 / _count(x)))),
+            Mistake("M counts all numbers of a channel, N · H · W, not the images",
+                    lambda m, v, x, p: (_moved(m, v, x, p, 1 - p)[0],
+                                        (1 - p) * v + p * x.var(AXES) * len(x) / (len(x) - 1))),
             Mistake("the momentum is the weight of the new batch, not of the old value",
                     lambda m, v, x, p: _moved(m, v, x, 1 - p, p)),
             Mistake("the momentum is the weight of the new batch, and the variance is biased",
