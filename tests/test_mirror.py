@@ -69,8 +69,15 @@ def own_tests(module: str) -> list[Path]:
     return found
 
 
+def skip_what_was_left_out(name: str) -> None:
+    """Students get no tests/course, which has wrong answers in it (docs/course/README.md)."""
+    if name.startswith("course/") and not (TESTS / "course").is_dir():
+        pytest.skip("tests/course was left out of this copy, for students")
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_has_tests(module):
+    skip_what_was_left_out(module)
     named = [pattern for pattern in ELSEWHERE if covers(pattern, module)]
     assert own_tests(module) or named, (
         f"tinyshuffle/{module}.py has no tests/{module.rpartition('/')[0]}/test_*.py of its name: "
@@ -80,6 +87,7 @@ def test_every_module_has_tests(module):
 
 @pytest.mark.parametrize("pattern", ELSEWHERE)
 def test_what_is_tested_elsewhere_is_there(pattern):
+    skip_what_was_left_out(pattern)
     paths, _, reason = ELSEWHERE[pattern].partition(": ")
     assert reason and all((TESTS / path).is_file() for path in paths.split(", "))
     room, _, names = pattern.rpartition("/")

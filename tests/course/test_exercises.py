@@ -146,8 +146,8 @@ def wrong_code(key: str, old: str, new: str):
         ("04.1", "dy @ w.T", "dy @ w", "not transposed"),
         ("04.5", "w[i, j].T", "w[-1 - i, -1 - j].T", "the kernel is turned twice"),
         ("04.5", "dx[:, rows, columns] +=", "dx[:, rows, columns] =", "does not replace it"),
-        ("05.5", " - mean * db_folded", "", "s stands in the bias, too"),
-        ("05.5", "gamma / root", "1", "dw is scaled by s"),
+        ("05.5", " - mean * db_folded", "", "a stands in the bias, too"),
+        ("05.5", "gamma / root", "1", "dw is scaled by a"),
         ("06.4", "dx + dz", "dx", "the shortcut's share of dx"),
         ("06.4", "channel_shuffle_backward", "channel_shuffle", "undone, not made once more"),
         ("05.1", "(0, 1, 2))  #", "(0, 1, 2), ddof=1)  #", "divided by M - 1"),
@@ -278,7 +278,7 @@ PADDED = "np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))"
             momentum * var + (1 - momentum) * x.var(axes))""", "weight of the new batch"),
         ("05.4", """def fold(w, gamma, beta, mean, var, eps):
     s = gamma / np.sqrt(var + eps)
-    return w * s, beta + s * mean""", "the sign of s μ"),
+    return w * s, beta + s * mean""", "the sign of a μ"),
         ("05.4", """def fold(w, gamma, beta, mean, var, eps):
     s = gamma / np.sqrt(var + eps)
     return w * s, beta - mean""", "the mean is scaled as well"),

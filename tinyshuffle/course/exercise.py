@@ -165,7 +165,8 @@ def _judge_function(exercise: Exercise, answer: Any) -> str | None:
             return f"is right for small arguments, but for larger ones {_raised(error, answer)}"
         if complaint:
             return complaint
-    borrowed = _borrowed(answer, exercise.cases()[0]) - set(exercise.may_call)
+    borrowed = set().union(*(_borrowed(answer, case) for case in exercise.cases()))
+    borrowed -= set(exercise.may_call)
     if borrowed:
         return (
             f"gives the right result, but {exercise.name} calls the library's own "
@@ -196,7 +197,8 @@ def _call(
     exercise: Exercise, answer: Any, arguments: tuple[Any, ...], expected: Any
 ) -> tuple[str | None, Any]:
     """Call the student's function: a complaint or None, and what came out."""
-    before = [a.copy() if isinstance(a, np.ndarray) else None for a in arguments]
+    held = [_arrays(argument) for argument in arguments]
+    before = [[array.copy() for array in arrays] for arrays in held]
     try:
         result = answer(*arguments)
     except NotImplementedError:
@@ -205,19 +207,26 @@ def _call(
         return _raised(error, answer), None
     if result is None:
         return "it returns nothing: write the body, and return the result.", None
-    for name, old, new in zip(
-        inspect.signature(exercise.reference).parameters, before, arguments, strict=True
+    for name, olds, news in zip(
+        inspect.signature(exercise.reference).parameters, before, held, strict=True
     ):
-        if old is None or np.array_equal(old, new, equal_nan=True):
-            continue
-        if old.shape == new.shape and np.allclose(old, new):
-            return f"it changes its argument {name} by rounding: put the old numbers back.", None
-        return f"it changes its argument {name}: work on a copy.", None
+        for old, new in zip(olds, news, strict=True):
+            if np.array_equal(old, new, equal_nan=True):
+                continue
+            rounded = old.shape == new.shape and np.allclose(old, new)
+            advice = " by rounding: put the old numbers back." if rounded else ": work on a copy."
+            return f"it changes its argument {name}{advice}", None
     try:
         result = exercise.observe(result)
     except Exception as error:
         return f"its result cannot be used: {message(error)}.", None
     return _difference(exercise, result, expected), result
+
+
+def _arrays(argument: Any) -> list[np.ndarray]:
+    """The arrays that an answer has to leave as they are: an argument, or those in a list."""
+    values = argument if isinstance(argument, list) else [argument]
+    return [value for value in values if isinstance(value, np.ndarray)]
 
 
 def _borrowed(answer: Any, arguments: tuple[Any, ...]) -> set[str]:

@@ -102,8 +102,32 @@ def sum_of_cubes(x: np.ndarray) -> float:
     return float((x**3).sum())
 
 
+def cube_of_the_sum(x: np.ndarray) -> float:
+    return float(x.sum() ** 3)
+
+
 def _central(f: Callable[[np.ndarray], float], x: np.ndarray, eps: float) -> np.ndarray:
-    return 3 * x**2 + eps**2  # exact for a cube: what the differences have to come to
+    u = _cubed(f, x)
+    return 3 * u**2 + eps**2  # exact for a cube: what the differences have to come to
+
+
+def _cubed(f: Callable[[np.ndarray], float], x: np.ndarray) -> np.ndarray:
+    """For each number of x, what is cubed where it stands."""
+    return x if f is sum_of_cubes else np.full(x.shape, x.sum())
+
+
+def _one_sided(sign: int) -> Callable[..., np.ndarray]:
+    return lambda f, x, eps: _central(f, x, eps) + sign * 3 * _cubed(f, x) * eps
+
+
+def _not_put_back(f: Callable[[np.ndarray], float], x: np.ndarray, eps: float) -> np.ndarray:
+    moved, grad = x.copy(), np.zeros(x.shape)
+    for i in np.ndindex(x.shape):
+        moved[i] += eps
+        up = f(moved)
+        moved[i] -= 2 * eps
+        grad[i] = (up - f(moved)) / (2 * eps)
+    return grad
 
 
 def _dx(
@@ -196,7 +220,8 @@ EXERCISES = (
                     lambda dy, *a: _depthwise(dy, *a) / dy[0, ..., 0].size),
             Mistake("only the first image is used",
                     lambda dy, x, *a: _depthwise(dy[:1], x[:1], *a)),
-            Mistake("the padding is forgotten, or put around images and channels as well",
+            Mistake("the padding is forgotten, or does not stand around rows and columns alone: "
+                    "around both of them, and not around images and channels as well",
                     _depthwise_with(padding=lambda p: 0), "notebook 04, section 3"),
             Mistake("rows and columns of the kernel are swapped",
                     lambda *a: _depthwise(*a).transpose(1, 0, 2)),
@@ -243,6 +268,7 @@ EXERCISES = (
             (sum_of_cubes, np.array([2.0]), 0.1),
             (sum_of_cubes, np.array([1.0, -2.0, 3.0]), 0.1),
             (sum_of_cubes, np.array([[1.0, 2.0], [0.0, 4.0]]), 0.01),
+            (cube_of_the_sum, np.array([1.0, -2.0, 4.0]), 0.1),  # here the other numbers count
         ],
         section=7,
         hints=(
@@ -251,7 +277,13 @@ EXERCISES = (
         ),
         mistakes=(
             Mistake("the difference is taken to one side only; its error is far larger",
-                    lambda f, x, eps: 3 * x**2 + 3 * x * eps + eps**2, "notebook 04, section 8"),
+                    _one_sided(1), "notebook 04, section 8"),
+            Mistake("the difference is taken to one side only, the lower one; its error is far "
+                    "larger", _one_sided(-1), "notebook 04, section 8"),
+            Mistake("the other numbers keep their values: f needs the whole array, with one number "
+                    "moved",
+                    lambda f, x, eps: _central(sum_of_cubes, x, eps)),
+            Mistake("a number that was moved is put back before the next one is", _not_put_back),
             Mistake("the two points lie 2 · eps apart, not eps",
                     lambda f, x, eps: 2 * _central(f, x, eps)),
             Mistake("all numbers are moved at once; move one, and look what it does to f",

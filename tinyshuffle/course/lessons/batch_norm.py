@@ -264,6 +264,13 @@ EXERCISES = (
             Mistake("the variance is biased; the running one takes M / (M - 1) times as much, an "
                     "estimate of the variance of all images",
                     lambda m, v, x, p: _moved(m, v, x, p, 1 - p, ddof=0)),
+            Mistake("the factor is upside down: the unbiased variance is the larger one, "
+                    "M / (M - 1) times the biased one",
+                    lambda m, v, x, p: (_moved(m, v, x, p, 1 - p)[0],
+                                        (1 - p) * v + p * x.var(AXES) * (1 - 1 / _count(x)))),
+            Mistake("M counts all numbers of a channel, N · H · W, not the images",
+                    lambda m, v, x, p: (_moved(m, v, x, p, 1 - p)[0],
+                                        (1 - p) * v + p * x.var(AXES) * len(x) / (len(x) - 1))),
             Mistake("the momentum is the weight of the new batch, not of the old value",
                     lambda m, v, x, p: _moved(m, v, x, 1 - p, p)),
             Mistake("the momentum is the weight of the new batch, and the variance is biased",
@@ -282,24 +289,24 @@ EXERCISES = (
         outputs=("w", "b"),
         section=7,
         hints=(
-            "y = s (w · x - μ) + β, with s = γ / √(σ² + ε). Collect what multiplies x, and what "
+            "y = a (w · x - μ) + β, with a = γ / √(σ² + ε). Collect what multiplies x, and what "
             "does not.",
-            "w s, where s has one number for each output channel, the last axis of w; and "
-            "β - s μ.",
+            "a w, where a has one number for each output channel, the last axis of w; and "
+            "β - a μ.",
         ),
         mistakes=(
             Mistake("ε is forgotten", _fold_with(epsilon=False)),
             Mistake("the mean is forgotten in the bias: it is scaled as well, and subtracted",
                     _fold_with(shift=0)),
-            Mistake("the sign of s μ is wrong: the mean is subtracted", _fold_with(shift=-1)),
-            Mistake("the mean is scaled as well: s (w · x - μ), so the bias has s μ, not μ",
+            Mistake("the sign of a μ is wrong: the mean is subtracted", _fold_with(shift=-1)),
+            Mistake("the mean is scaled as well: a (w · x - μ), so the bias has a μ, not μ",
                     lambda w, gamma, beta, mean, var, eps:
                     (_fold(w, gamma, beta, mean, var, eps)[0], beta - mean)),
-            Mistake("the mean is scaled by all of s = γ / √(σ² + ε), not by γ alone: the bias is "
-                    "β - s μ, not β - γ μ",
+            Mistake("the mean is scaled by all of a = γ / √(σ² + ε), not by γ alone: the bias is "
+                    "β - a μ, not β - γ μ",
                     lambda w, gamma, beta, mean, var, eps:
                     (_fold(w, gamma, beta, mean, var, eps)[0], beta - gamma * mean)),
-            Mistake("the weights are scaled by all of s = γ / √(σ² + ε), not by γ alone",
+            Mistake("the weights are scaled by all of a = γ / √(σ² + ε), not by γ alone",
                     lambda w, gamma, beta, mean, var, eps:
                     (w * gamma, _fold(w, gamma, beta, mean, var, eps)[1])),
             Mistake("it is divided by the variance instead of its root", _fold_with(root=False)),
@@ -316,23 +323,23 @@ EXERCISES = (
         outputs=("dw", "dgamma", "dbeta"),
         section=7,
         hints=(
-            "w' = s w and b' = β - s μ, with s = γ / √(σ² + ε). In how many places does s stand, "
+            "w' = a w and b' = β - a μ, with a = γ / √(σ² + ε). In how many places does a stand, "
             "and with which numbers?",
-            "ds = Σ dw' w - μ db', summed over all axes of w but the last. Then dw = s dw', "
-            "dγ = ds / √(σ² + ε) and dβ = db'.",
+            "da = Σ dw' w - μ db', summed over all axes of w but the last. Then dw = a dw', "
+            "dγ = da / √(σ² + ε) and dβ = db'.",
         ),
         mistakes=(
-            Mistake("s stands in the bias, too: b' = β - s μ sends -μ db' to it",
+            Mistake("a stands in the bias, too: b' = β - a μ sends -μ db' to it",
                     lambda *a: _unfold(*a, shift=0)),
-            Mistake("the sign of μ db': the bias is β minus s μ",
+            Mistake("the sign of μ db': the bias is β minus a μ",
                     lambda *a: _unfold(*a, shift=-1)),
-            Mistake("s stands in front of all weights of its channel: Σ dw' w goes to it",
+            Mistake("a stands in front of all weights of its channel: Σ dw' w goes to it",
                     lambda *a: _unfold(*a, weights=0)),
-            Mistake("dw is scaled by s = γ / √(σ² + ε), as the weights were",
+            Mistake("dw is scaled by a = γ / √(σ² + ε), as the weights were",
                     lambda *a: _unfold(*a, scaled=False)),
             Mistake("it is divided by the variance instead of its root",
                     lambda *a: _unfold(*a, root=1)),
-            Mistake("the gradient of s is not that of γ: s = γ / √(σ² + ε)",
+            Mistake("the gradient of a is not that of γ: a = γ / √(σ² + ε)",
                     lambda *a: (_unfold(*a)[0], _unfold(*a)[1] * (a[5] + a[6]) ** 0.5, a[1])),
             Mistake("ε is forgotten",
                     lambda *a: _unfold(*a[:-1], 0.0)),

@@ -130,6 +130,12 @@ EXERCISES = (
             Mistake("the stride is forgotten",
                     lambda x_shape, w_shape, stride, padding:
                     _multiply_adds(x_shape, w_shape, 1, padding)),
+            Mistake("the padding is forgotten; with it there are more windows",
+                    lambda x_shape, w_shape, stride, padding:
+                    _multiply_adds(x_shape, w_shape, stride, 0), "notebook 01, section 1"),
+            Mistake("biases are not counted: a multiply–add has a product",
+                    lambda x_shape, w_shape, *rest: _multiply_adds(x_shape, w_shape, *rest)
+                    + prod(_output(x_shape, w_shape, *rest))),
             Mistake("the image and the kernel have two sides each: Ho · Wo and Kh · Kw, not Ho² "
                     "and Kh²",
                     lambda x_shape, w_shape, *rest:
@@ -162,6 +168,14 @@ EXERCISES = (
             Mistake("the weights are forgotten; they are read too",
                     lambda x_shape, w_shape, *rest:
                     _memory_access(x_shape, w_shape, *rest) - prod(w_shape)),
+            Mistake("the padding's zeros are not read: H · W are the pixels that there are",
+                    lambda x_shape, w_shape, stride, padding:
+                    _memory_access(x_shape, w_shape, stride, padding) - prod(x_shape)
+                    + x_shape[0] * (x_shape[1] + 2 * padding) * (x_shape[2] + 2 * padding)
+                    * x_shape[3]),
+            Mistake("there is no bias here",
+                    lambda x_shape, w_shape, *rest:
+                    _memory_access(x_shape, w_shape, *rest) + w_shape[-1]),
             Mistake("the outputs are forgotten; they are written",
                     lambda x_shape, w_shape, *rest: prod(x_shape) + prod(w_shape)),
             Mistake("these are bytes; memory access is counted in numbers",

@@ -64,6 +64,7 @@ def _crowds() -> list[tuple[Any, ...]]:
         (np.array([[0.0, 0, 6, 4], [2, 0, 8, 4], [4, 0, 10, 4]]), np.array([0.9, 0.8, 0.7]), 0.4),
         (np.array([[0.0, 0, 4, 4], [0, 0, 4, 2], [9, 9, 12, 12]]), np.array([0.2, 0.1, 0.3]), 0.5),
         (np.array([[0.0, 0, 8, 8], [2, 2, 4, 4], [0, 0, 8, 6]]), np.array([0.5, 0.9, 0.6]), 0.3),
+        (np.array([[0.0, 0, 2, 2], [1, 0, 3, 2]]), np.array([0.9, 0.8]), 0.4),
         (many, rng.permutation(24) / 24, 0.25),
         (np.zeros((0, 4)), np.zeros(0), 0.5),
     ]
@@ -200,6 +201,9 @@ EXERCISES = (
             Mistake("the intersection is divided by the smaller area; IoU divides by the union",
                     lambda boxes, scores, threshold: _suppressed(
                         boxes, scores, threshold, by="smaller")),
+            Mistake("a side is x2 - x1, without + 1: boxes are not whole pixels here",
+                    lambda boxes, scores, threshold: _suppressed(
+                        boxes, scores, threshold, more=1)),
             Mistake("the sum of the areas has the intersection twice: take it off once",
                     lambda boxes, scores, threshold: _suppressed(
                         boxes, scores, threshold, by="sum")),

@@ -153,6 +153,8 @@ EXERCISES = (
                     lambda hw, c1, c2, g: (hw * (c1 + c2) + c1 * c2) / g),
             Mistake("the weights are fewer with groups: c1 · c2 / g",
                     lambda hw, c1, c2, g: hw * (c1 + c2) + c1 * c2),
+            Mistake("the weights are divided by g once: each of c2 outputs has c1 / g of them",
+                    lambda hw, c1, c2, g: hw * (c1 + c2) + c1 * c2 / g**2),
             Mistake("the weights are multiplied by g; each output sees c1 / g inputs, so they are "
                     "fewer",
                     lambda hw, c1, c2, g: hw * (c1 + c2) + c1 * c2 * g),

@@ -115,6 +115,9 @@ EXERCISES = (
                     lambda c, o, g: _sees(c, o, g).T),
             Mistake("transposed groups: a group is a run of neighbours, not every G-th channel",
                     _interleaved),
+            Mistake("a group has C / G channels: channel c is in group c // (C / G), not in group "
+                    "c // G",
+                    lambda c, o, g: np.equal.outer(np.arange(c) // g, np.arange(o) // g)),
             Mistake("every output sees every input; that is a dense layer",
                     lambda c, o, g: np.ones((c, o))),
             Mistake("each output sees one input only; that is a depthwise layer",

@@ -55,6 +55,8 @@ EXERCISES = (
                     lambda hw, c, m, g: hw * (2 * c * m + 9 * m * m)),
             Mistake("there are two 1×1 convolutions",
                     lambda hw, c, m, g: hw * (c * m + 9 * m * m / g)),
+            Mistake("the 3×3 convolution has g groups, 9m² / g; 9m would be a depthwise one",
+                    lambda hw, c, m, g: hw * (2 * c * m + 9 * m)),
             Mistake("the 3×3 kernel has nine taps",
                     lambda hw, c, m, g: hw * (2 * c * m + 3 * m * m / g)),
             Mistake("it is divided by the groups twice",

@@ -68,6 +68,11 @@ def _turned(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     return _depthwise(x, w[::-1, ::-1])
 
 
+def _wrapped(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    taps = np.ndindex(3, 3)
+    return sum(np.roll(x, (1 - i, 1 - j), (1, 2)) * w[i, j] for i, j in taps)
+
+
 def _inside(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     y = np.zeros_like(x)
     y[:, 1:-1, 1:-1] = _depthwise(x, w)[:, 1:-1, 1:-1]
@@ -111,14 +116,14 @@ def _tables() -> list[tuple[list[_Row], int]]:
 def _allowed(
     rows: list[_Row], output: int,
     makers: tuple[str, ...] = ("batch_norm",), readers: tuple[str, ...] = ("relu",),
-    ask_rows: bool = True, ask_caller: bool = True,
+    ask_rows: bool = True, ask_caller: bool = True, next_row: bool = False,
 ) -> list[tuple[int, int]]:
     """The places of each pair that becomes one; what a mistake does not ask is left out."""
     pairs = []
     for i, (first, _, between) in enumerate(rows):
         of = [j for j, (_, reads, _) in enumerate(rows) if between in reads]
         joined = [j for j in of if rows[j][0] in readers]
-        if first not in makers or not joined:
+        if first not in makers or not joined or (next_row and joined[0] != i + 1):
             continue
         if (len(of) == 1 or not ask_rows) and (between != output or not ask_caller):
             pairs.append((i, joined[0]))
@@ -183,6 +188,8 @@ EXERCISES = (
                     _inside, "notebook 01, section 1"),
             Mistake("rows and columns of the kernel are swapped",
                     lambda x, w: _depthwise(x, w.transpose(1, 0, 2))),
+            Mistake("the picture goes on behind its border with the other side, as index -1 and "
+                    "np.roll have it; there are zeros", _wrapped, "notebook 01, section 1"),
             Mistake("the window begins at the output pixel; with padding 1 it is centred on it",
                     lambda x, w: np.pad(_depthwise(x, w), ((0, 0), (0, 1), (0, 1), (0, 0)))
                     [:, 1:, 1:]),
@@ -219,7 +226,7 @@ EXERCISES = (
         title="A batch in slices",
         name="slice_sizes",
         reference=_sizes,
-        cases=lambda: [(4, 2), (5, 2), (8, 3), (9, 4), (128, 3)],
+        cases=lambda: [(4, 2), (5, 2), (2, 3), (8, 3), (9, 4), (128, 3)],
         observe=_ascending,
         section=8,
         hints=(
@@ -238,6 +245,8 @@ EXERCISES = (
                     lambda images, cores: sorted(
                         max(0, min(-(-images // cores), images - i * -(-images // cores)))
                         for i in range(cores))),
+            Mistake("each core has a slice: with fewer images than cores, some slices are empty",
+                    lambda images, cores: [n for n in _sizes(images, cores) if n]),
             Mistake("the slices are not whole images",
                     lambda images, cores: [images / cores] * cores),
         ),
@@ -260,6 +269,8 @@ EXERCISES = (
                     lambda rows, output: _fused(rows, output, ask_rows=False)),
             Mistake("the caller gets what lies between, and now nobody writes it",
                     lambda rows, output: _fused(rows, output, ask_caller=False)),
+            Mistake("the ReLU need not be the next row: look for the row that reads what the batch "
+                    "norm writes", lambda rows, output: _fused(rows, output, next_row=True)),
             Mistake("the new row stands in the place of the batch norm; it belongs where the "
                     "ReLU was", lambda rows, output: _fused(rows, output, early=True)),
             Mistake("the batch norm's own row is still there, and is done twice", _kept),

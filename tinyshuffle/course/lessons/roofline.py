@@ -61,6 +61,8 @@ EXERCISES = (
         mistakes=(
             Mistake("it is per byte, and a float32 has four",
                     lambda *a: 4 * _intensity(*a)),
+            Mistake("a float32 has four bytes; eight are a float64",
+                    lambda *a: _intensity(*a) / 2),
             Mistake("it is upside down: work for each byte, not bytes for each piece of work",
                     lambda *a: 1 / _intensity(*a)),
             Mistake("image and kernel have two sides each: Ho · Wo and Kh · Kw",

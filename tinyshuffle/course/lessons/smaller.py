@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,8 @@ def _bytes() -> list[tuple[Any, ...]]:
         (rng.integers(0, 256, (2, 6), dtype=np.uint8), 128,
          rng.integers(-127, 128, (6, 3)).astype(np.int8)),
         (np.full((1, 64), 255, np.uint8), 0, np.full((64, 1), 127, np.int8)),
+        # an odd sum above 2**24, which float32 does not hold
+        (np.full((1, 601), 255, np.uint8), 0, np.full((601, 1), 127, np.int8)),
     ]  # fmt: skip
 
 
@@ -101,19 +104,27 @@ def _layers() -> list[tuple[Any, ...]]:
     return [
         ([np.array([[1.0, -4.0], [3.0, 2.0]])], 0.5),
         ([small, large], 0.48),  # of 20 numbers 9.6: ten become zero
+        ([small, large], 0.22),  # and here 4.4: four
         ([large.T, small.T], 0.75),
     ]
 
 
-def _keeps_all(answer: Callable[..., Any]) -> str | None:
-    """A share of less than half a weight is none, and an index of -1 is the last one."""
-    w = np.array([[1.0, -4.0], [3.0, 2.0]])
-    if np.array_equal(_end_to_end(answer([w.copy()], 0.1)), w.ravel()):
+def _keeps_shapes_and_all(answer: Callable[..., Any]) -> str | None:
+    """Each layer keeps its shape, and all of its weights where none becomes zero."""
+    w = np.array([[1.0, -4.0, 6.0], [3.0, 2.0, 5.0]])
+    shapes = [np.shape(kept) for kept in answer([w.copy(), 10 * w.T], 0.5)]
+    if shapes != [(2, 3), (3, 2)]:
+        return (
+            "has the right numbers, but not in an array for each layer, of the shape of its "
+            "weights: what was laid flat has to be cut and reshaped, or leave each layer as it is "
+            "and compare it with a threshold. Re-read notebook 13, section 3."
+        )
+    if np.array_equal(_end_to_end(answer([w.copy()], 0.05)), w.ravel()):
         return None
     return (
-        "is right where some weights become zero. But 0.1 of 4 weights rounds to none, and all of "
-        "them have to stay: number -1 of a sorted array is the largest. Re-read notebook 13, "
-        "section 3."
+        "is right where some weights become zero. But 0.05 of 6 weights rounds to none, and then "
+        "all of them have to stay. (If the threshold is number zeros - 1 of the sorted sizes: "
+        "number -1 is the largest.) Re-read notebook 13, section 3."
     )
 
 
@@ -188,6 +199,9 @@ EXERCISES = (
             Mistake("this range is the same on both sides of 0, which is for weights; here it goes "
                     "from a to b",
                     lambda x: _by_hand(x, -abs(x).max(), abs(x).max())),
+            Mistake("x / scale is rounded, and then the zero point, rounded too, is added; "
+                    "rounding (x - a) / scale puts some numbers one byte off",
+                    lambda x: (np.rint((x - _from_0(x)[0]) / _to_bytes(x)[1]), *_to_bytes(x)[1:])),
             Mistake("the zero point is subtracted from q; it is added to round(x / scale)",
                     lambda x: (lambda q, s, z: (np.clip(np.rint(x / s) - z, 0, 255), s, z))
                     (*_by_hand(x, *_from_0(x)))),
@@ -199,6 +213,7 @@ EXERCISES = (
         name="byte_sums",
         reference=_sums,
         cases=_bytes,
+        tolerance=0.0,
         section=2,
         hints=(
             "What type has the product of two bytes in NumPy? Which numbers does that type hold?",
@@ -213,6 +228,8 @@ EXERCISES = (
             Mistake("16 bits hold nothing above 32,767, which two products of bytes may be above: "
                     "make them int32 first",
                     lambda qx, zx, qw: (qx.astype(np.int16) - np.int16(zx)) @ qw),
+            Mistake("float32 has 24 bits, and loses the last ones of a larger sum: make them int32",
+                    lambda qx, zx, qw: (qx.astype(np.float32) - zx) @ qw.astype(np.float32)),
             Mistake("a byte minus a byte is a byte again, which has no negative numbers",
                     lambda qx, zx, qw: (qx - np.uint8(zx)).astype(np.int32) @ qw.astype(np.int32)),
             Mistake("the zero point is taken off once, and belongs to each of the products: zx "
@@ -229,7 +246,7 @@ EXERCISES = (
         reference=_pruned,
         cases=_layers,
         observe=_end_to_end,
-        further=_keeps_all,
+        further=_keeps_shapes_and_all,
         section=3,
         hints=(
             "All layers share one threshold: put their absolute values into one array and sort it.",
@@ -241,6 +258,8 @@ EXERCISES = (
                     lambda weights, share: np.concatenate([_pruned([w], share) for w in weights])),
             Mistake("the number of zeros is cut off; round it to the nearest",
                     lambda weights, share: _with_sizes(weights, share, abs, whole=int)),
+            Mistake("the number of zeros is rounded up; round it to the nearest",
+                    lambda weights, share: _with_sizes(weights, share, abs, whole=ceil)),
             Mistake("-4 is not a small weight: compare absolute values",
                     lambda weights, share: _with_sizes(weights, share, lambda w: w)),
             Mistake("the share is what becomes zero, not what is kept",

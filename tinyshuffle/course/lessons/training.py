@@ -22,6 +22,12 @@ def _naive(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return p / len(labels)
 
 
+def _whole_columns(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    p = ops.cross_entropy(logits, labels)[1].copy()
+    p[:, labels] -= 1
+    return p / len(labels)
+
+
 def _logits() -> list[tuple[Any, ...]]:
     rng = np.random.default_rng(12)
     return [
@@ -29,7 +35,8 @@ def _logits() -> list[tuple[Any, ...]]:
         (np.array([[1.0, 2.0, 0.0], [0.0, 0.0, 1.0]]), np.array([2, 0])),
         (rng.standard_normal((5, 4)), np.array([0, 3, 1, 1, 2])),
         # the rows lie far apart: the largest logit of all of them would leave 0 / 0 of the second
-        (np.array([[1000.0, 0.0, -1000.0], [0.0, 1.0, 2.0]]), np.array([1, 2])),
+        # and two of the large logits are near each other, which cutting them off would not show
+        (np.array([[1000.0, 998.0, -1000.0], [0.0, 1.0, 2.0]]), np.array([1, 2])),
     ]
 
 
@@ -93,6 +100,15 @@ EXERCISES = (
             Mistake("the largest logit of the whole batch is subtracted, and a row far below it "
                     "becomes 0 / 0: subtract each row's own",
                     lambda z, labels: _naive(z - z.max(), labels)),
+            Mistake("large logits are cut off, and how far they lie apart is lost: subtract the "
+                    "row's largest one instead",
+                    lambda z, labels: _naive(np.clip(z, -500, 500), labels)),
+            Mistake("the softmax runs over the classes of an image, axis 1, not over the images",
+                    lambda z, labels: _gradient(z, labels) + (
+                        ops.cross_entropy(z.T, np.zeros(z.shape[1], int))[1].T
+                        - ops.cross_entropy(z, labels)[1]) / len(z)),
+            Mistake("each image loses 1 at its own label only: p[np.arange(N), labels], where "
+                    "p[:, labels] are whole columns", _whole_columns),
             Mistake("it is divided by the number of classes as well; N is the images",
                     lambda z, labels: _gradient(z, labels) / z.shape[1]),
         ),
@@ -124,6 +140,10 @@ EXERCISES = (
                     lambda w, dw, v, lr, momentum, decay: (
                         w * (1 - lr * decay) - lr * (momentum * v + dw + decay * w),
                         momentum * v + dw + decay * w)),
+            Mistake("this is Nesterov's variant: without it, w moves by v alone",
+                    lambda w, dw, v, lr, momentum, decay: (
+                        w - lr * (dw + decay * w + momentum * (momentum * v + dw + decay * w)),
+                        momentum * v + dw + decay * w)),
             Mistake("the gradient is weighed with 1 - momentum; here, as in PyTorch, it is not",
                     lambda w, dw, v, lr, momentum, decay:
                     _moved(momentum * v + (1 - momentum) * (dw + decay * w), w, lr)),
@@ -148,6 +168,7 @@ EXERCISES = (
             (np.array([0, 0]), np.array([1, 0]), 2),
             (np.array([0, 1, 2, 2, 1, 0]), np.array([0, 2, 2, 0, 2, 0]), 3),
             (np.array([0, 1, 3]), np.array([1, 1, 0]), 4),
+            (np.array([1, 0]), np.array([1, 1]), 3),  # the last class does not occur
         ],
         section=5,
         hints=(
@@ -157,6 +178,10 @@ EXERCISES = (
         mistakes=(
             Mistake("it is transposed: rows are true classes, columns are predictions",
                     lambda labels, predictions, classes: _confusion(predictions, labels, classes)),
+            Mistake("there is a row and a column for each of the classes, also for one that does "
+                    "not occur",
+                    lambda labels, predictions, classes: _confusion(
+                        labels, predictions, 1 + max(*labels, *predictions))),
             Mistake("these are shares; counts are asked for",
                     lambda labels, predictions, classes:
                     _confusion(labels, predictions, classes) / len(labels)),

@@ -138,6 +138,8 @@ EXERCISES = (
                     lambda hw, c, m, g: hw * (2 * c * m + 9 * m * m / g)),
             Mistake("the 3×3 convolution is depthwise, 9m; 9m² / g would be one with g groups",
                     lambda hw, c, m, g: hw * (2 * c * m + 9 * m * m) / g),
+            Mistake("the depthwise convolution works on the m channels of the bottleneck, not on c",
+                    lambda hw, c, m, g: hw * (2 * c * m / g + 9 * c)),
             Mistake("the 3×3 kernel has nine taps",
                     lambda hw, c, m, g: hw * (2 * c * m / g + m)),
             Mistake("it is divided by the groups twice",
@@ -178,6 +180,12 @@ EXERCISES = (
             Mistake("the stride is forgotten: behind the depthwise convolution there are hw / 4 "
                     "pixels",
                     _stride2_with(maps=(1, 1, 1))),
+            Mistake("hw are the pixels of the unit's input, not of its output",
+                    _stride2_with(maps=(4, 1, 1))),
+            Mistake("an average pool has no multiply–adds",
+                    lambda hw, c_in, c_out, g:
+                    _stride2_with()(hw, c_in, c_out, g) + hw / 4 * 9 * c_in,
+                    "notebook 01, section 2"),
             Mistake("the bottleneck is a quarter of the unit's output, not of the branch's",
                     _stride2_with(middle=lambda c_in, c_out: (c_out - c_in) / 4)),
             Mistake("the bottleneck is a quarter of the unit's output, not of its input",

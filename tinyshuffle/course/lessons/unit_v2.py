@@ -71,7 +71,9 @@ EXERCISES = (
         mistakes=(
             Mistake("the channel split is forgotten: only half of the channels is computed",
                     lambda hw, c: hw * (2 * c * c + 9 * c)),
-            Mistake("there are two 1×1 convolutions",
+            Mistake("the depthwise convolution works on half of the channels, too",
+                    lambda hw, c: hw * (c * c / 2 + 9 * c)),
+            Mistake("there are two 1×1 convolutions, and neither has groups",
                     lambda hw, c: hw * (c * c / 4 + 9 * c / 2)),
             Mistake("the 3×3 convolution is depthwise: 9m, not 9m²",
                     lambda hw, c: hw * (c * c / 2 + 9 * c * c / 4)),
