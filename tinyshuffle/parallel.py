@@ -367,13 +367,14 @@ class DataParallel(Module):
                 and all(states(module) == before for module, before in mutable)
             ):
                 return
+        changes = Module.changes  # beforehand: what another thread changes now is looked at again
         layers = _layers(self.net, self._alone)
         self._now = self._made.pop(layers) if layers in self._made else _Plans(layers)
         self._now.trains = any(module.training for _, module in self.net._tree(""))
         self._made[layers] = self._now  # the newest is the last
         for old in list(self._made)[: -_KEPT]:
             del self._made[old]
-        self._seen = Module.changes, _kinds(self.net), _mutable(self.net, self._alone)
+        self._seen = changes, _kinds(self.net), _mutable(self.net, self._alone)
 
     def _let_alone(self, paths: set[str]) -> None:
         """Look no more at what these layers hold, and those in them: each pass may change it."""
@@ -521,7 +522,8 @@ class _Plans:
 def _layers(net: Module, alone: WeakSet[Module]) -> tuple[Any, ...]:
     """What a plan depends on: the layers, their arguments, modes and passes, and the weights.
 
-    And what users' own layers hold, but for those that stand alone.
+    And of what shape and type running statistics are, and what users' own layers hold, but for
+    layers that stand alone.
     """
     found: list[Any] = []
     for path, module in net._tree(""):
@@ -531,6 +533,9 @@ def _layers(net: Module, alone: WeakSet[Module]) -> tuple[Any, ...]:
                 found.append((name, id(value), value.shape, value.dtype))
             elif isinstance(value, Module) or callable(value):
                 found.append((name, id(value)))
+            elif name in module.buffers and isinstance(value, np.ndarray):
+                if module not in alone:
+                    found.append((name, value.shape, value.dtype))
             elif name == "training" or (name == "momentum" and isinstance(module, BatchNorm2d)):
                 pass  # the class may have the one, and a player looks at the other in every pass
             elif name[0] != "_" and isinstance(value, _SETTINGS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import typing
 
 import numpy as np
@@ -415,3 +416,35 @@ def test_what_a_parameter_is_given_has_no_mask():
     ):
         with pytest.raises(TinyshuffleError, match="masked array"):
             give()
+
+
+SET = {
+    "an attribute": lambda layer: setattr(layer, "stride", 2),
+    "no attribute": lambda layer: delattr(layer, "bias"),
+    "values of another type": lambda layer: setattr(layer.weight, "data", np.ones((1, 1, 2, 3))),
+    "another type": lambda layer: layer.weight.astype("float64"),
+}
+
+
+@pytest.mark.parametrize("what", SET)
+def test_who_sees_a_count_of_changes_sees_the_change(what):
+    """As another thread may, which comes in between any two instructions."""
+    layer = nn.Conv2d(2, 3, 1)
+    p, seen = layer.weight, []
+    p.data = np.zeros(p.shape, np.float32)
+    before = nn.Module.changes, nn.Parameter.moves
+
+    def look(frame, event, argument):
+        frame.f_trace_opcodes = True
+        for count, first in zip((nn.Module.changes, nn.Parameter.moves), before, strict=True):
+            if count != first:
+                seen.append(({**vars(layer)}, p._dtype, id(p._data)))
+        return look
+
+    earlier = sys.gettrace()
+    sys.settrace(look)
+    try:
+        SET[what](layer)
+    finally:
+        sys.settrace(earlier)
+    assert seen and all(s == (vars(layer), p.dtype, id(p.data)) for s in seen)

@@ -13,7 +13,7 @@ from plan.nets import Swish
 
 import tinyshuffle as ts
 import tinyshuffle.plan as plans
-from tinyshuffle import TinyshuffleError, nn
+from tinyshuffle import TinyshuffleError, nn, parallel
 from tinyshuffle.kernels import play as compiled
 from tinyshuffle.kernels.record import RECORD
 from tinyshuffle.models import ShuffleUnitV2
@@ -86,6 +86,58 @@ def test_weights_of_another_type_are_taken(threads):
     )
     with pytest.raises(TinyshuffleError, match="float64 parameters and got float32"):
         net(images(7))
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_running_statistics_of_another_type_are_taken(threads, back):
+    net, alone = ts.DataParallel(build()).eval(), build().eval()
+    for one in (net, alone):
+        one(images(7))
+        layer = dict(one.named_modules())["4.branch2.1"]
+        layer.running_mean = np.linspace(-1, 1, 32)
+        layer.running_var = np.linspace(1, 2, 32)
+        if back:
+            one(images(7))
+            layer.running_mean = layer.running_mean.astype(np.float32)
+            layer.running_var = layer.running_var.astype(np.float32)
+    np.testing.assert_allclose(net(images(7)), alone(images(7)), rtol=1e-3, atol=1e-4)
+
+
+def test_weights_whose_drawing_failed_are_drawn_in_the_next_pass(threads):
+    fails = []
+
+    def draw(rng):
+        if fails:
+            raise fails.pop()
+        return rng.standard_normal((1, 1, 3, 48))
+
+    net, alone = ts.DataParallel(build()).eval(), build().eval()
+    for one in (net, alone):
+        dict(one.named_modules())["0"].weight = nn.Parameter((1, 1, 3, 48), draw)
+        one.initialise(0)
+        one(images(7))
+        one.initialise(1)
+    expected = alone(images(7))
+    fails.append(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        net(images(7))
+    np.testing.assert_allclose(net(images(7)), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_what_another_thread_changes_while_the_layers_are_looked_at(monkeypatch):
+    net, alone = ts.DataParallel(build()).eval(), build().eval()
+    looks = parallel._layers
+
+    def slow(*arguments):
+        found = looks(*arguments)
+        layer.eps = 0.5
+        return found
+
+    monkeypatch.setattr(parallel, "_layers", slow)
+    layer = dict(net.named_modules())["1"]
+    dict(alone.named_modules())["1"].eps = 0.5
+    net(images(7))
+    np.testing.assert_allclose(net(images(7)), alone(images(7)), rtol=1e-3, atol=1e-4)
 
 
 def test_gradients_add_up_and_are_the_callers(threads):

@@ -135,8 +135,9 @@ class Parameter:
             return
         check_real(value)
         self._check_shape(value)
-        Module.changes += self._dtype != value.dtype
+        new = self._dtype != value.dtype
         self._data, self._dtype = np.array(value, order="C"), value.dtype
+        Module.changes += new  # afterwards: who sees the numbers sees the array
         Parameter.moves += 1
         if self._grad is not None:
             self._grad = self._grad.astype(self._dtype, copy=False)
@@ -169,11 +170,11 @@ class Parameter:
         """Convert to another dtype; the gradient is cleared."""
         dtype = np.dtype(dtype)
         check_type(dtype)
-        if self._data is not None:
-            self._data = self._data.astype(dtype)
-            Parameter.moves += 1
-        Module.changes += self._dtype != dtype
-        self._dtype, self._grad = dtype, None
+        new, data = self._dtype != dtype, self._data
+        converted = None if data is None else data.astype(dtype)
+        self._data, self._dtype, self._grad = converted, dtype, None
+        Module.changes += new
+        Parameter.moves += 1
 
     def accumulate(self, grad: np.ndarray) -> None:
         """Add to the gradient; ``grad`` itself stays the caller's."""

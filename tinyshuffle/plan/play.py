@@ -212,12 +212,11 @@ class Player:
         changes = Module.changes, Parameter.moves
         if self.changes == changes:
             return
-        self.changes = changes
-        known = self.slices[0].inside
-        new = [i for i, (names, name) in self.held.items() if names.get(name) is not known[i]]
         for part in self.slices:
-            for index in new:
-                part.replace(index)
+            for index, (names, name) in self.held.items():
+                if names.get(name) is not part.inside[index]:
+                    part.replace(index)
+        self.changes = changes  # at last: drawing new values may fail, or be interrupted
 
     def _holder(self, b: Buffer) -> tuple[dict[str, Any], str]:
         """Whose attribute a parameter or a running statistic is, and which."""

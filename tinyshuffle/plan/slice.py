@@ -179,10 +179,10 @@ class Slice:
         """Take up an array of the net that was put in the place of another."""
         old, new = self.inside[index], self._of_the_net(self.plan.buffers[index])
         self.records.patches[index].point_to(new)
-        self.inside[index] = new
         for other, held in enumerate(self.arrays):
             if held is old:  # itself, and what is tracked in place
                 self.arrays[other] = new
+        self.inside[index] = new
 
     def write_gradients_to(self, total: np.ndarray) -> None:
         """Let the gradients of the whole batch be written to these numbers."""
