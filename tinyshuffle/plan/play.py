@@ -206,7 +206,10 @@ class Player:
         self.adding.append(self.ranks.start_adding(self.total[place], bucket))
 
     def _look_at_the_net(self) -> None:
-        """Take up momenta, and parameters and running statistics put in the place of others."""
+        """Take up momenta, and parameters and running statistics put in the place of others.
+
+        Those that were set as attributes: what is written to ``vars(layer)`` is not counted.
+        """
         for part in self.slices:
             part.records.set_momenta()
         changes = Module.changes, Parameter.moves
