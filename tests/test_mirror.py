@@ -25,7 +25,7 @@ ELSEWHERE = {
     "course/lessons/*": "course/test_exercises.py: right and wrong answers to each",
     "cost/tables/*": "cost/tables/test_line.py: every line of every table",
     # a run, a benchmark, a figure is tested as a whole
-    "train/budget config directory limits loop progress record signals standing": "train/"
+    "train/budget config directory limits loop progress record standing": "train/"
     "test_run.py: what runs leave, how they stop, that they continue",
     "train/rank_checks": "test_ranks.py: ranks that differ, and resumed with other ranks",
     "train/evaluation verify": "train/test_run.py: a test, and what a checkpoint must hold",

@@ -48,10 +48,9 @@ def compile_ahead(kernels: Iterable[tuple[Any, np.dtype]], meanwhile: Callable[[
     pool = ProcessPoolExecutor(processes)
     try:
         with _without_ctrl_c():  # the first one starts the processes
-            done = [
-                pool.submit(_compile, module, names, dtype)
-                for (module, dtype), names in sorted(shares.items(), key=_heavy_first)
-            ]
+            # what joblib cannot hand out at once, its thread misses when the processes are killed
+            jobs, most = sorted(shares.items(), key=_heavy_first), 2 * processes + 1
+            done = [pool.submit(_compile, jobs[i::most]) for i in range(min(most, len(jobs)))]
         meanwhile()
         for future in done:
             future.result()
@@ -95,6 +94,7 @@ def _is_there(kernel: Any, dtype: np.dtype) -> bool:
     return kept.holds(signature, kernel.targetctx)
 
 
-def _compile(module: str, names: list[str], dtype: str) -> None:
-    for name in names:
-        entry(getattr(importlib.import_module(module), name), np.dtype(dtype))
+def _compile(jobs: list[tuple[tuple[str, str], list[str]]]) -> None:
+    for (module, dtype), names in jobs:
+        for name in names:
+            entry(getattr(importlib.import_module(module), name), np.dtype(dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from types import FrameType
 from typing import Any
 
 __all__ = ["Interrupted", "Signals", "outlive_terminal", "sigterm_as_interrupt"]
+
+_MOMENT = 0.01  # seconds until a signal is looked at again
 
 
 class Interrupted(KeyboardInterrupt):
@@ -44,6 +47,11 @@ class Signals:
         return self
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self.at_once is not None and _is_lost(frame):
+            again = threading.Timer(_MOMENT, _send_main, (signum,))
+            again.daemon = True
+            again.start()
+            return
         self.received = signum
         self.__exit__()  # the second one acts at once
         if self.at_once is not None:
@@ -52,6 +60,26 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
+
+
+def _send_main(signum: int) -> None:
+    """Send a signal to the main thread, which may sleep."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signum)
+    else:
+        signal.raise_signal(signum)
+
+
+def _is_lost(frame: FrameType | None) -> bool:
+    """Whether an exception that is raised here would be printed, and the program go on.
+
+    LLVM calls Python back while it compiles, and what Python raises cannot pass through it.
+    """
+    while frame is not None:
+        if os.path.join("llvmlite", "binding") in frame.f_code.co_filename:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager
