@@ -63,3 +63,21 @@ def test_a_job_that_is_stopped_while_kernels_compile_ends_in_a_sentence(tmp_path
     _, said = job.communicate(timeout=300)
     assert job.returncode == 128 + signum and "Traceback" not in said, said
     assert said.startswith("stopped after step 0 of 125 in epoch 1; continue with: "), said
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="Linux tells what is blocked")
+def test_ctrl_c_does_not_reach_the_processes():
+    """In a process of its own, in which nothing has started one before."""
+    program = """
+from joblib.externals.loky import ProcessPoolExecutor
+from tinyshuffle.kernels import ahead
+look = "[int(s.split()[1], 16) >> 1 & 1 for s in open('/proc/self/status') if 'SigBlk' in s]"
+pool = ProcessPoolExecutor(2)
+with ahead._without_ctrl_c():
+    found = [pool.submit(eval, look) for _ in range(4)]
+print([one.result() for one in found])
+pool.shutdown()
+"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env)
+    assert said.stdout.strip() == "[[1], [1], [1], [1]]", said.stderr
