@@ -68,7 +68,7 @@ def _without_ctrl_c() -> Iterator[None]:
         return
     from multiprocessing import resource_tracker
 
-    # it starts with the first process, and Ctrl-C reaches whom it finds behind that
+    # else it starts with the first process and unblocks Ctrl-C, for the others, too
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

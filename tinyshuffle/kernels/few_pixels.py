@@ -20,7 +20,7 @@ _APART = 512  # bytes
 
 
 def are_few(m: int, o: int, groups: int) -> bool:
-    """Whether so many pixels, which get so many channels, are few: none may be lacking, either."""
+    """Whether so many pixels, which get so many channels, are few, but enough for whole tiles."""
     return ROWS <= m <= _FEW and o >= 2 * PANEL and groups == 1
 
 

@@ -154,10 +154,11 @@ def _forward(
         way = _ANY
     if way in (_GROUPS, _TILES) and before is not None and before.shuffle > 1:
         way = _ANY
-    few = way == _POINTWISE and before is None and sums is None
-    few = few and are_few(x.size // c, o, groups)
+    kernel, alone = _kernel(way), before is None and sums is None
+    if way == _POINTWISE and alone and are_few(x.size // c, o, groups):
+        kernel = few_pixels
     return fill(
-        few_pixels if few else _kernel(way), dtype, x=xf, x_row=x_row, y=y, w=flat(w, dtype),
+        kernel, dtype, x=xf, x_row=x_row, y=y, w=flat(w, dtype),
         sums=0 if sums is None else sums,
         before=norm_of(before, c, dtype), behind=norm_of(behind, o, dtype),
         **_numbers(way, x, w, y, stride, padding, dilation, groups),

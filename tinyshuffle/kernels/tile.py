@@ -367,10 +367,7 @@ def multiply_few(y, y_row, a, a_row, b, b_row, m, k, n, spare):
         panel, at, step = b, j, b_row
         if spare.size > 0:
             panel, at, step = spare, 0, PANEL
-            for t in range(k):
-                prefetch(b, (t + _AHEAD) * b_row + j)
-                for v in range(0, PANEL, VECTOR):
-                    copy_vector(spare, t * PANEL + v, b, t * b_row + j + v)
+            pack(spare, b[j:], k, PANEL, b_row, 1, spare[:0], spare[:0])
         for row in range(0, m, ROWS):
             few = m - row <= ROWS // 2
             r = min(row, m - (ROWS // 2 if few else ROWS))
