@@ -44,6 +44,11 @@ def sides_of(ours: Sequence[RunLog], torch: Sequence[RunLog]) -> Sides:
         found[f"PyTorch, {plural(epochs, 'epoch')}"] = [
             run for run in torch if _epochs(run) == epochs
         ]
+    if len(found) > len(LOOKS):
+        raise ts.TinyshuffleError(
+            f"PyTorch's runs have {len(found) - 1} numbers of epochs: give runs of "
+            f"{len(LOOKS) - 1} at most"
+        )
     return found
 
 
@@ -82,7 +87,7 @@ def draw(sides: Sides) -> Any:
     figure = Figure(figsize=(5, 4), dpi=120)
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
-    for (side, runs), looks in zip(sides.items(), LOOKS, strict=False):
+    for (side, runs), looks in zip(sides.items(), LOOKS[: len(sides)], strict=True):
         for i, run in enumerate(runs):
             minutes = [row["seconds"] / 60 for row in run.tested]
             accuracies = [100 * row["test_accuracy"] for row in run.tested]
@@ -96,8 +101,12 @@ def draw(sides: Sides) -> Any:
     return figure
 
 
-def write(name: str, sides: Sides, folders: Sequence[Path], into: Path = HERE) -> None:
-    """Write the figure, what it says in words, and what it was drawn from, out of these folders."""
+def write(name: str, sides: Sides, into: Path = HERE) -> None:
+    """Write the figure, what it says in words, and what it was drawn from."""
+    for side, runs in sides.items():
+        seeds = [run.config["seed"] for run in runs]
+        if len(set(seeds)) < len(seeds):
+            raise ts.TinyshuffleError(f"{side}: two runs have the same seed; give each run once")
     target = into / name
     if target.exists():
         raise ts.TinyshuffleError(f"{target} exists already: delete it, or give another NAME")
@@ -106,14 +115,14 @@ def write(name: str, sides: Sides, folders: Sequence[Path], into: Path = HERE) -
         draw(sides).savefig(file, format="png")
     with atomic_write(target / "curve.md") as file:
         file.write("".join(f"- {line}\n" for line in summary(sides)).encode())
-    found = {read_run(folder).name: folder for folder in folders}
     for side, runs in sides.items():
+        start = f"{side.split(',')[0]}-{_epochs(runs[0])}-epochs".lower()
         for run in runs:
-            mine = f"{side.split(',')[0]}-{_epochs(run)}-epochs-seed{run.config['seed']}".lower()
-            shutil.copy(found[run.name] / "log.csv", target / f"{mine}.csv")
-            shutil.copy(found[run.name] / "machine.json", target / f"{mine}-machine.json")
+            mine = f"{start}-seed{run.config['seed']}"
+            shutil.copy(run.folder / "log.csv", target / f"{mine}.csv")
+            shutil.copy(run.folder / "machine.json", target / f"{mine}-machine.json")
         config = {**runs[0].config, "data_dir": None, "seed": None}
-        with atomic_write(target / f"{mine.rpartition('-')[0]}-config.json") as file:
+        with atomic_write(target / f"{start}-config.json") as file:
             file.write((json.dumps(config, indent=2) + "\n").encode())
 
 
@@ -126,7 +135,7 @@ def main() -> None:
     given = parser.parse_args()
     try:
         sides = sides_of(*([read_run(run) for run in side] for side in (given.ours, given.torch)))
-        write(given.name, sides, [Path(run) for run in (*given.ours, *given.torch)])
+        write(given.name, sides)
         print("\n".join(summary(sides)))
     except ts.TinyshuffleError as error:
         sys.exit(f"Error: {error}")

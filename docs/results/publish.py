@@ -110,23 +110,7 @@ def page(folder: Path) -> str:
     else:
         lines += ["No run has been published yet.", ""]
     for path in curves:
-        said = (path / "curve.md").read_text(encoding="utf-8").strip()
-        lines += [
-            f"### {path.name}",
-            "",
-            "The same recipe, first weights and batches in PyTorch, eager, on the same cores: "
-            "accuracy against all the time, tests included, and what each side had when "
-            "tinyshuffle's runs ended. With fewer epochs PyTorch goes through the whole schedule "
-            "in those minutes.",
-            "",
-            said,
-            "",
-            *note(path),
-            f"![Test accuracy against minutes, {' '.join(said.split())}]({path.name}/curve.png)",
-            "",
-            f"[logs, configurations and machines]({path.name})",
-            "",
-        ]
+        lines += curve_section(path)
     for path in ablations:
         text, _, rest = (path / "report.md").read_text(encoding="utf-8").partition(PUBLISHED)
         papers.append(f"{text.splitlines()[0].removeprefix('## ')}{rest.rstrip()}")
@@ -203,6 +187,26 @@ def run_section(path: Path) -> list[str]:
         f"[confusion]({run.name}/confusion.png)",
         "",
         f"![{alt}]({run.name}/curves.png)",
+        "",
+    ]
+
+
+def curve_section(path: Path) -> list[str]:
+    """What draw_curve.py has left: tinyshuffle's runs beside PyTorch's."""
+    said = (path / "curve.md").read_text(encoding="utf-8").strip()
+    return [
+        f"### {path.name}",
+        "",
+        "The same recipe, first weights and batches in PyTorch, eager, on the same cores: accuracy "
+        "against all the time, tests included, and what each side had when tinyshuffle's runs "
+        "ended. With fewer epochs PyTorch goes through the whole schedule in those minutes.",
+        "",
+        said,
+        "",
+        *note(path),
+        f"![Test accuracy against minutes, {' '.join(said.split())}]({path.name}/curve.png)",
+        "",
+        f"[logs, configurations and machines]({path.name})",
         "",
     ]
 

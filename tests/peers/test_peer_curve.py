@@ -122,7 +122,7 @@ def test_nets_and_recipes_without_a_twin():
 def test_the_figure_and_what_each_side_has_at_the_minute():
     def run(name, rows):
         rows = [dict(seconds=s, test_accuracy=a, epoch=i) for i, (s, a) in enumerate(rows, 1)]
-        return DRAW["RunLog"](name, {}, rows)
+        return DRAW["RunLog"](name, {}, rows, Path(name))
 
     ours = [run("a", [(60, 0.5), (120, 0.8)]), run("b", [(50, 0.4), (110, 0.7)])]
     long = [run("c", [(100, 0.4), (200, 0.9)]), run("d", [(121, 0.5), (240, 0.85)])]
@@ -148,9 +148,9 @@ def test_a_curve_becomes_a_result(tmp_path):
         text = ",".join(row), ",".join(map(str, row.values()))
         (tmp_path / name / "log.csv").write_text("\n".join(text))
     runs = [DRAW["read_run"](tmp_path / name) for name in ("ours", "torch")]
-    sides, folders = DRAW["sides_of"](runs[:1], runs[1:]), [tmp_path / "ours", tmp_path / "torch"]
+    sides = DRAW["sides_of"](runs[:1], runs[1:])
     results = tmp_path / "results"
-    DRAW["write"]("both", sides, folders, results)
+    DRAW["write"]("both", sides, results)
     assert sorted(path.name for path in (results / "both").iterdir()) == [
         "curve.md", "curve.png", *(
             f"{side}-1-epochs-{file}"
@@ -165,4 +165,10 @@ def test_a_curve_becomes_a_result(tmp_path):
     assert "- PyTorch, 1 epoch, 1 seed: after 1.0 min 0.00 %" in text
     assert "](both/curve.png)" in text
     with pytest.raises(TinyshuffleError, match="exists already"):
-        DRAW["write"]("both", sides, folders, results)
+        DRAW["write"]("both", sides, results)
+    with pytest.raises(TinyshuffleError, match="PyTorch, 1 epoch: two runs have the same seed"):
+        DRAW["write"]("twice", DRAW["sides_of"](runs[:1], [runs[1], runs[1]]), results)
+    row = runs[1].rows[0]
+    longer = [dataclasses.replace(runs[1], rows=[row | {"epoch": i}]) for i in (1, 2, 3)]
+    with pytest.raises(TinyshuffleError, match="3 numbers of epochs: give runs of 2 at most"):
+        DRAW["sides_of"](runs[:1], longer)

@@ -30,6 +30,7 @@ class RunLog:
     name: str
     config: dict[str, Any]
     rows: list[dict[str, Any]]
+    folder: Path
 
     @property
     def tested(self) -> list[dict[str, Any]]:
@@ -78,7 +79,7 @@ def read_run(run: str | Path) -> RunLog:
             f"was stopped, continue it with python -m tinyshuffle train --resume "
             f"{shlex.quote(str(run))}"
         )
-    return RunLog(run.name, config, rows)
+    return RunLog(run.name, config, rows, run)
 
 
 def overhead(rows: list[dict[str, Any]]) -> float:
