@@ -105,12 +105,12 @@ def page(folder: Path) -> str:
             *table([run_line(path) for path in runs]),
             "",
         ]
-        for path in runs:
-            lines += run_section(path)
     else:
         lines += ["No run has been published yet.", ""]
     for path in curves:
         lines += curve_section(path)
+    for path in runs:
+        lines += run_section(path)
     for path in ablations:
         text, _, rest = (path / "report.md").read_text(encoding="utf-8").partition(PUBLISHED)
         papers.append(f"{text.splitlines()[0].removeprefix('## ')}{rest.rstrip()}")
@@ -194,6 +194,7 @@ def run_section(path: Path) -> list[str]:
 def curve_section(path: Path) -> list[str]:
     """What draw_curve.py has left: tinyshuffle's runs beside PyTorch's."""
     said = (path / "curve.md").read_text(encoding="utf-8").strip()
+    alt = f"Test accuracy against minutes. {said.replace('- ', '').replace(chr(10), '. ')}"
     return [
         f"### {path.name}",
         "",
@@ -204,7 +205,7 @@ def curve_section(path: Path) -> list[str]:
         said,
         "",
         *note(path),
-        f"![Test accuracy against minutes, {' '.join(said.split())}]({path.name}/curve.png)",
+        f"![{alt}]({path.name}/curve.png)",
         "",
         f"[logs, configurations and machines]({path.name})",
         "",
