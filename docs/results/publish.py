@@ -100,9 +100,9 @@ def page(folder: Path) -> str:
     if runs:
         lines += [
             "Accuracy on the test set, after the last epoch. The time is all of it, tests "
-            "included; \"over bare steps\" is how much more that is than the training steps alone.",
+            'included; "over bare steps" is how much more that is than the training steps alone.',
             "",
-            "\"CIFAR-10 as recompressed JPEGs\" are its images stored as JPEG files (quality 75) and "
+            '"CIFAR-10 as recompressed JPEGs" are its images stored as JPEG files (quality 75) and '
             "read back: a little of each is lost, so accuracies are not those of the originals.",
             "",
             *table([run_line(path) for path in runs]),
