@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import TinyshuffleError
 from ..text import message
 from ..words import duration
+from .config import measured
 from .paired import paired
 from .record import TESTS, tested
 
@@ -36,6 +37,12 @@ class RunLog:
     def tested(self) -> list[dict[str, Any]]:
         """The rows of the epochs that have been tested, of which there is one at least."""
         return tested(self.rows)
+
+    @property
+    def measured(self) -> str:
+        """What its test accuracy is, in words: a run may hold out images and test with these."""
+        held = self.config.get("validate")
+        return measured(held if isinstance(held, int) else None)
 
 
 def read_run(run: str | Path) -> RunLog:
