@@ -6,6 +6,7 @@ import dataclasses
 import json
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,6 +110,36 @@ def test_its_log_is_one_of_ours_and_it_continues(tmp_path):
     assert [[r[k] for k in same] for r in again] == [[r[k] for k in same] for r in rows]
     with pytest.raises(TinyshuffleError, match="begun with another configuration"):
         CURVE["train"](dataclasses.replace(config, seed=1), stopped)
+
+
+def test_its_clock_begins_when_images_and_net_are_there_as_ours_does(tmp_path, monkeypatch):
+    now = 0.0
+
+    class Late(CURVE["Twin"]):
+        def __init__(self, config):
+            nonlocal now
+            super().__init__(config)
+            now += 100
+
+        def step(self, *arguments):
+            nonlocal now
+            now += 1
+            return super().step(*arguments)
+
+    names = CURVE["train"].__globals__
+    monkeypatch.setitem(names, "Twin", Late)
+    monkeypatch.setitem(names, "time", SimpleNamespace(perf_counter=lambda: now))
+    with ts.backend("numpy"):
+        rows = CURVE["train"](Config(**OPTIONS), tmp_path / "a")
+    assert [row["seconds"] for row in rows] == [5, 10]
+
+
+def test_all_machines_of_a_run_are_kept(tmp_path):
+    for threads in (1, 1, 2, 2):
+        CURVE["machine"](tmp_path, threads)
+    machines = json.loads((tmp_path / "machine.json").read_text())
+    assert [machine["threads"] for machine in machines] == [1, 2]
+    assert all(machine["torch"] == torch.__version__ for machine in machines)
 
 
 def test_nets_and_recipes_without_a_twin():
