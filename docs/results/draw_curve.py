@@ -4,7 +4,8 @@
 
 writes docs/results/NAME: the figure, what each side had at the minute when tinyshuffle's runs
 ended, and each run's log, configuration and machine. Then `python docs/results/publish.py` puts it
-on the page. Runs of one side with other numbers of epochs are drawn apart.
+on the page. PyTorch's runs with other numbers of epochs are drawn apart. All runs are finished ones
+of one recipe, on one machine.
 """
 
 from __future__ import annotations
@@ -37,8 +38,27 @@ LOOKS: list[dict[str, Any]] = [
 Sides = dict[str, Sequence[RunLog]]
 
 
+OWN = ("seed", "epochs", "warmup", "data_dir")
+"""Fields in which the runs may differ; the warm-up only as the epochs do."""
+
+CORES = ("processor", "cores", "threads")
+
+
 def sides_of(ours: Sequence[RunLog], torch: Sequence[RunLog]) -> Sides:
-    """The runs by what they are called in the figure, tinyshuffle's first."""
+    """The runs by what they are called in the figure, tinyshuffle's first.
+
+    Raises
+    ------
+    TinyshuffleError
+        If their times and accuracies would say nothing of the two sides: a run is not finished, is
+        of another recipe, or was made on another machine.
+    """
+    for run in [*ours, *torch]:
+        _check(run, ours[0])
+    if len({_epochs(run) for run in ours}) > 1:
+        raise ts.TinyshuffleError(
+            "tinyshuffle's runs have several numbers of epochs: give runs of one"
+        )
     found: Sides = {f"tinyshuffle, {plural(_epochs(ours[0]), 'epoch')}": ours}
     for epochs in sorted({_epochs(run) for run in torch}):
         found[f"PyTorch, {plural(epochs, 'epoch')}"] = [
@@ -53,7 +73,53 @@ def sides_of(ours: Sequence[RunLog], torch: Sequence[RunLog]) -> Sides:
 
 
 def _epochs(run: RunLog) -> int:
-    return int(run.rows[-1]["epoch"])
+    return int(run.config["epochs"])
+
+
+def _check(run: RunLog, first: RunLog) -> None:
+    """Refuse a run that cannot be drawn beside the first one."""
+    if run.config.get("time_budget") is not None or run.config.get("early_stop"):
+        raise ts.TinyshuffleError(
+            f"{run.folder} has a time budget or an early stop: give runs of given epochs"
+        )
+    if run.rows[-1] != run.tested[-1] or run.rows[-1]["epoch"] != _epochs(run):
+        raise ts.TinyshuffleError(
+            f"{run.folder} is not finished, as it has {run.rows[-1]['epoch']} of "
+            f"{plural(_epochs(run), 'epoch')}: continue it, or leave it out"
+        )
+    mine, other = _recipe(run), _recipe(first)
+    if differ := [name for name in {**mine, **other} if mine.get(name) != other.get(name)]:
+        raise ts.TinyshuffleError(
+            f"{run.folder} and {first.folder} differ in {', '.join(differ)}: give runs of one "
+            "recipe, with the same tests"
+        )
+    if _cores(run) != _cores(first):
+        raise ts.TinyshuffleError(
+            f"{run.folder} and {first.folder} were made on other machines, or with other threads: "
+            "their times cannot be compared, so give runs of one machine"
+        )
+
+
+def _recipe(run: RunLog) -> dict[str, Any]:
+    """What is the same for all of the runs; a field that is not set is none."""
+    fields = {k: v for k, v in run.config.items() if k not in OWN and v is not None}
+    fields["test_every"] = fields.get("test_every", 1)
+    if run.config.get("warmup") is not None:
+        fields["warmup"] = round(run.config["warmup"] / _epochs(run), 9)
+    return fields
+
+
+def _cores(run: RunLog) -> tuple[Any, ...]:
+    """What a run was made on."""
+    try:
+        machines = json.loads((run.folder / "machine.json").read_text(encoding="utf-8"))
+        (cores,) = {tuple(machine[name] for name in CORES) for machine in machines}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ts.TinyshuffleError(
+            f"{run.folder} has no machine.json that names one machine with its threads: give runs "
+            "that were made on one machine from their start to their end"
+        ) from error
+    return cores
 
 
 def at(run: RunLog, seconds: float) -> float:
@@ -87,6 +153,7 @@ def draw(sides: Sides) -> Any:
     figure = Figure(figsize=(5, 4), dpi=120)
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
+    measured = next(iter(sides.values()))[0].measured  # the same for all
     for (side, runs), looks in zip(sides.items(), LOOKS[: len(sides)], strict=True):
         for i, run in enumerate(runs):
             minutes = [row["seconds"] / 60 for row in run.tested]
@@ -94,7 +161,7 @@ def draw(sides: Sides) -> Any:
             word = f"{side}, {plural(len(runs), 'seed')}" if i == 0 else None
             axes.plot(minutes, accuracies, label=word, markersize=4, linewidth=1.5, **looks)
     axes.set_xlabel("minutes, tests included")
-    axes.set_ylabel("test accuracy, %")
+    axes.set_ylabel(f"{measured}, %")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower right", frameon=False)

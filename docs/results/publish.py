@@ -46,39 +46,106 @@ def main() -> None:
 
 
 def publish(run: Path, name: str, note: str, into: Path = HERE) -> None:
-    """Copy what is small and shows how a result came about."""
-    ablation = (run / "report.csv").exists()
-    if not ablation:
-        # the last thing that a run draws
-        if not (run / "confusion.png").exists():
-            raise ts.TinyshuffleError(
-                f"{run} is not a finished run, as it has no confusion.png: continue it with "
-                f"python -m tinyshuffle train --resume {run}"
-            )
-        read_run(run)
+    """Copy what is small and shows how a result came about.
+
+    Raises
+    ------
+    TinyshuffleError
+        If the page would say of it what is not so: it is not finished, or a report is not of the
+        runs beside it.
+    """
     target = into / name
     if target.exists():
         raise ts.TinyshuffleError(
             f"{target} exists already: delete it, or give another NAME after the run"
         )
-    target.mkdir(parents=True)
-    copied = (
-        ["report.md", "report.csv", "report.png"]
-        if ablation
-        else ["log.csv", "curves.png", "confusion.png", "machine.json"]
-    )
-    for file in [*copied, *(name for name in PICTURES if (run / name).exists())]:
-        shutil.copy(run / file, target / file)
-    if ablation:
-        logs = sorted(run.glob("*/log.csv"))
-        shutil.copy(logs[0].with_name("machine.json"), target / "machine.json")
-        for log in logs:
-            shutil.copy(log, target / f"{log.parent.name}.csv")
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    files = of_ablation(run) if (run / "report.csv").exists() else of_run(run)
+    if missing := [path for path in files.values() if not path.exists()]:
+        raise ts.TinyshuffleError(f"{missing[0]} is missing: give what a run or an ablation left")
+    config = read(run / "config.json")
     config["data_dir"] = None  # a path on somebody's machine
-    write(target / "config.json", json.dumps(config, indent=2) + "\n")
+    if config.get("init") is not None:
+        config["init"] = Path(config["init"]).name
+    machines: list[Any] = []
+    for path in sorted({path.with_name("machine.json") for path in files.values()}):
+        machines += [machine for machine in read(path, []) if machine not in machines]
+    if not machines:
+        raise ts.TinyshuffleError(f"{run} has no machine.json that says what it was made on")
+    target.mkdir(parents=True)
+    for file, path in files.items():
+        shutil.copy(path, target / file)
+    for file, value in (("config.json", config), ("machine.json", machines)):
+        write(target / file, json.dumps(value, indent=2) + "\n")
     if note:
         write(target / "note.txt", note + "\n")
+
+
+def read(path: Path, instead: Any = None) -> Any:
+    """The value in a JSON file, or instead of a file that is not there."""
+    if instead is not None and not path.exists():
+        return instead
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ts.TinyshuffleError(
+            f"{path} cannot be read ({error}): give the directory of a run or of an ablation"
+        ) from error
+
+
+def of_run(run: Path) -> dict[str, Path]:
+    """The files of a finished run."""
+    if "detector" in read(run / "config.json"):
+        raise ts.TinyshuffleError(
+            f"{run} is the run of a detector, which the page has no line for: give the directory "
+            "of detect compare"
+        )
+    # the last thing that a run draws
+    if not (run / "confusion.png").exists() or not (log := read_run(run)).finished:
+        raise ts.TinyshuffleError(
+            f"{run} is not a finished run, as it has no confusion.png or fewer epochs than it "
+            f"shall have: continue it with python -m tinyshuffle train --resume {run}"
+        )
+    if ts.data.is_folder(log.config["data"]):
+        raise ts.TinyshuffleError(
+            f"{run} was trained on the folder {log.config['data']}, which nobody else has: give a "
+            "run on a data set with a name"
+        )
+    return {file: run / file for file in ("log.csv", "curves.png", "confusion.png")}
+
+
+def of_ablation(folder: Path) -> dict[str, Path]:
+    """The files of an ablation, and the log of each run; refuses runs that are not the report's."""
+    with open(folder / "report.csv", newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    if not (folder / "config.json").exists():
+        raise ts.TinyshuffleError(
+            f"{folder} has a report and no config.json, as a sweep, which the page has no place "
+            "for: train what it has chosen, and give that run"
+        )
+    measure = "map" if "map" in lines[0] else "test_accuracy"
+    wanted = sorted((int(line["seed"]), float(line[measure])) for line in lines)
+    files = {file: folder / file for file in ("report.md", "report.csv", "report.png")}
+    files |= {name: folder / name for name in PICTURES if (folder / name).exists()}
+    found = []
+    for log in sorted(folder.glob("*/log.csv")):
+        with open(log, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        config = read(log.with_name("config.json"))
+        if len(rows) != config["epochs"]:
+            raise ts.TinyshuffleError(
+                f"{log.parent} has {len(rows)} of {config['epochs']} epochs: give the command that "
+                "began it again, which continues it"
+            )
+        if measure in rows[-1]:  # not the classifiers that detectors have begun with
+            found.append((config["seed"], float(rows[-1][measure])))
+        files[f"{log.parent.name}.csv"] = log
+    if sorted(found) != wanted:
+        raise ts.TinyshuffleError(
+            f"{folder / 'report.csv'} is not of the runs beside it, of which there are "
+            f"{len(found)} for its {len(wanted)} lines: give the command that began them again, "
+            "with all their seeds"
+        )
+    return files
 
 
 def page(folder: Path) -> str:
@@ -98,9 +165,13 @@ def page(folder: Path) -> str:
         "",
     ]
     if runs:
+        held = any(read_run(path).config.get("validate") is not None for path in runs)
         lines += [
-            "Accuracy on the test set, after the last epoch. The time is all of it, tests "
-            'included; "over bare steps" is how much more that is than the training steps alone.',
+            "Accuracy on the test set, after the last epoch"
+            + (", or where images are held out, on these. " if held else ". ")
+            + 'The time is all of it, tests included; "over bare steps" is how much more that is '
+            "than the training steps alone. The first run on a machine compiles the kernels: that "
+            "is in its time, and in the bare steps, unless a time budget planned it.",
             "",
             '"CIFAR-10 as recompressed JPEGs" are its images stored as JPEG files (quality 75) and '
             "read back: a little of each is lost, so accuracies are not those of the originals.",
@@ -167,20 +238,18 @@ def run_line(path: Path) -> dict[str, str]:
 
 
 def net_of(config: dict[str, Any]) -> str:
-    """The name of a run's net, and behind it its variant."""
-    variant = [f"{key}={json.dumps(value)}" for key, value in config["variant"].items()]
-    return ", ".join([config["model"], *variant])
+    """The name of a run's net, and behind it its variant and what it began with."""
+    words = [f"{key}={json.dumps(value)}" for key, value in config["variant"].items()]
+    for field in ("stem", "init"):
+        if config.get(field) is not None:
+            words.append(f"{field}={config[field]}")
+    return ", ".join([config["model"], *words])
 
 
 def run_section(path: Path) -> list[str]:
     """The curves of one run, and where its files are."""
     run = read_run(path)
-    machines = json.loads((path / "machine.json").read_text(encoding="utf-8"))
-    here = machines[-1]
-    words = (
-        f"{here['processor']}, {here['threads']} threads, {here['system']}, Python "
-        f"{here['python']}, NumPy {here['numpy']} ({here['blas']}), numba {here['numba']}"
-    )
+    words = "; then ".join(machine_of(machine) for machine in read(path / "machine.json"))
     alt = f"Learning curves of {run.name}: {describe(run)}"
     return [
         f"### {run.name}",
@@ -192,6 +261,15 @@ def run_section(path: Path) -> list[str]:
         f"![{alt}]({run.name}/curves.png)",
         "",
     ]
+
+
+def machine_of(here: dict[str, Any]) -> str:
+    """What a run, or a part of it, was made on."""
+    words = (
+        f"{here['processor']}, {here['threads']} threads, {here['system']}, Python "
+        f"{here['python']}, NumPy {here['numpy']} ({here['blas']})"
+    )
+    return f"{words}, numba {here['numba']}" if "numba" in here else words
 
 
 def curve_section(path: Path) -> list[str]:
@@ -220,7 +298,7 @@ def describe(run: RunLog) -> str:
     """What the curves show, for those who cannot see them."""
     first, last = run.tested[0], run.tested[-1]
     return (
-        f"test accuracy from {100 * first['test_accuracy']:.1f} % after epoch {first['epoch']} to "
+        f"{run.measured} from {100 * first['test_accuracy']:.1f} % after epoch {first['epoch']} to "
         f"{100 * last['test_accuracy']:.1f} % after {last['epoch']}"
     )
 
@@ -233,8 +311,10 @@ def note(path: Path) -> list[str]:
 
 def costs(config: dict[str, Any], side: int) -> Any:
     """Parameters and multiply-adds of a run's net."""
-    classes = {"cifar100": 100}.get(config["data"], 10)
-    net = ts.models.create(config["model"], num_classes=classes, stem="cifar", **config["variant"])
+    net = ts.models.create(
+        config["model"], num_classes=len(ts.data.classes(config["data"])),
+        stem=config.get("stem") or "cifar", **config["variant"],
+    )  # fmt: skip
     return ts.cost.profile(net, (1, side, side, 3)).total
 
 

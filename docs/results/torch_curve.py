@@ -231,7 +231,6 @@ class Twin:
 def train(config: Config, run: Path) -> list[dict[str, Any]]:
     """Train, or go on with what is there; return the rows of the log."""
     torch.set_num_threads(config.threads)
-    begun = time.perf_counter()
     twin, rows, before = Twin(config), list[dict[str, Any]](), 0.0
     run.mkdir(parents=True, exist_ok=True)
     if (run / "last.pt").exists():
@@ -243,6 +242,7 @@ def train(config: Config, run: Path) -> list[dict[str, Any]]:
     record.write_config(run, config)
     machine(run, config.threads)
     twin.net.train()
+    begun = time.perf_counter()  # as in tinyshuffle's loop, when images and net are there
     for epoch in range(len(rows), config.epochs):
         sums = dict.fromkeys(record.SUMS, 0.0)
         start = time.perf_counter()
@@ -273,12 +273,14 @@ def train(config: Config, run: Path) -> list[dict[str, Any]]:
 
 
 def machine(run: Path, threads: int) -> None:
-    """Write machine.json, with PyTorch's version."""
+    """Write machine.json, the newest last, with PyTorch's version."""
     record.write_machine(run, threads)
     machines = json.loads((run / "machine.json").read_text(encoding="utf-8"))
     machines[-1]["torch"] = torch.__version__
+    if machines[-1] in machines[-2:-1]:  # which had the version already
+        del machines[-1]
     with atomic_write(run / "machine.json") as file:
-        file.write((json.dumps(machines[-1:], indent=2) + "\n").encode())
+        file.write((json.dumps(machines, indent=2) + "\n").encode())
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import tinyshuffle as ts
 from tinyshuffle.errors import TinyshuffleError
 from tinyshuffle.train import Config, loop, train
 from tinyshuffle.train.compare import read_run, summary
-from tinyshuffle.train.record import COLUMNS
+from tinyshuffle.train.record import COLUMNS, write_rows
 
 RESULTS = Path(ts.__file__).parents[1] / "docs" / "results"
 CURVE = runpy.run_path(str(RESULTS / "torch_curve.py"))
@@ -111,6 +112,36 @@ def test_its_log_is_one_of_ours_and_it_continues(tmp_path):
         CURVE["train"](dataclasses.replace(config, seed=1), stopped)
 
 
+def test_its_clock_begins_when_images_and_net_are_there_as_ours_does(tmp_path, monkeypatch):
+    now = 0.0
+
+    class Late(CURVE["Twin"]):
+        def __init__(self, config):
+            nonlocal now
+            super().__init__(config)
+            now += 100
+
+        def step(self, *arguments):
+            nonlocal now
+            now += 1
+            return super().step(*arguments)
+
+    names = CURVE["train"].__globals__
+    monkeypatch.setitem(names, "Twin", Late)
+    monkeypatch.setitem(names, "time", SimpleNamespace(perf_counter=lambda: now))
+    with ts.backend("numpy"):
+        rows = CURVE["train"](Config(**OPTIONS), tmp_path / "a")
+    assert [row["seconds"] for row in rows] == [5, 10]
+
+
+def test_all_machines_of_a_run_are_kept(tmp_path):
+    for threads in (1, 1, 2, 2):
+        CURVE["machine"](tmp_path, threads)
+    machines = json.loads((tmp_path / "machine.json").read_text())
+    assert [machine["threads"] for machine in machines] == [1, 2]
+    assert all(machine["torch"] == torch.__version__ for machine in machines)
+
+
 def test_nets_and_recipes_without_a_twin():
     for fields in (dict(model="shufflenet_v1_x0_25_g3", variant={}), dict(variant={"se": True})):
         with pytest.raises(TinyshuffleError, match="PyTorch's side is ShuffleNet V2"):
@@ -119,13 +150,29 @@ def test_nets_and_recipes_without_a_twin():
         CURVE["Twin"](Config(**{**OPTIONS, "time_budget": "5m"}))
 
 
-def test_the_figure_and_what_each_side_has_at_the_minute():
-    def run(name, rows):
-        rows = [dict(seconds=s, test_accuracy=a, epoch=i) for i, (s, a) in enumerate(rows, 1)]
-        return DRAW["RunLog"](name, {}, rows, Path(name))
+MACHINE = {"processor": "one", "cores": 2, "threads": 2, "system": "any"}
 
-    ours = [run("a", [(60, 0.5), (120, 0.8)]), run("b", [(50, 0.4), (110, 0.7)])]
-    long = [run("c", [(100, 0.4), (200, 0.9)]), run("d", [(121, 0.5), (240, 0.85)])]
+
+def logged(folder, tests, machines=(MACHINE,), **fields):
+    """A run of which only the small files are there; tests are seconds and accuracies."""
+    config = Config(**{"epochs": len(tests), "threads": 2, **fields}).to_dict()
+    rows = [
+        dict.fromkeys(COLUMNS, 1) | {"epoch": i, "seconds": seconds, "test_accuracy": accuracy}
+        for i, (seconds, accuracy) in enumerate(tests, 1)
+    ]
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "machine.json").write_text(json.dumps(machines))
+    write_rows(folder, rows, COLUMNS)
+    return DRAW["read_run"](folder)
+
+
+def test_the_figure_and_what_each_side_has_at_the_minute(tmp_path):
+    def run(name, tests, **fields):
+        return logged(tmp_path / name, tests, **fields)
+
+    ours = [run("a", [(60, 0.5), (120, 0.8)]), run("b", [(50, 0.4), (110, 0.7)], seed=1)]
+    long = [run("c", [(100, 0.4), (200, 0.9)]), run("d", [(121, 0.5), (240, 0.85)], seed=1)]
     sides = DRAW["sides_of"](ours, [*long, run("e", [(90, 0.6)])])
     assert list(sides) == ["tinyshuffle, 2 epochs", "PyTorch, 1 epoch", "PyTorch, 2 epochs"]
     first, short, second = DRAW["summary"](sides)
@@ -136,18 +183,54 @@ def test_the_figure_and_what_each_side_has_at_the_minute():
     lines = axes.get_lines()
     assert [list(line.get_xdata()) for line in lines][0] == [1, 2]
     assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 3
+    assert axes.get_ylabel() == "test accuracy, %"
+    held = run("f", [(9, 0.5)], validate=20)
+    (axes,) = DRAW["draw"](DRAW["sides_of"]([held], [held])).axes
+    assert axes.get_ylabel() == "accuracy on 20 training images held out, %"
+
+
+@pytest.mark.parametrize(
+    ("tests", "fields", "words"),
+    [
+        ([(9, 0.5)], {"epochs": 4}, "is not finished, as it has 1 of 4 epochs: continue it"),
+        ([(9, 0.5), (18, "")], {}, "is not finished"),
+        ([(9, 0.5)], {"epochs": 4, "early_stop": 1}, "an early stop: give runs of given epochs"),
+        ([(9, 0.5)], {"time_budget": "5m"}, "has a time budget or"),
+        ([(9, 0.5), (18, 0.6)], {"lr": 0.2}, "differ in lr: give runs of one recipe"),
+        ([(9, 0.5), (18, 0.6)], {"validate": 9}, "differ in validate"),
+        ([(9, 0.5), (18, 0.6)], {"test_every": 2}, "differ in test_every"),
+        ([(9, 0.5), (18, 0.6)], {"warmup": 0.2}, "differ in warmup"),
+        ([(9, 0.5), (18, 0.6)], {"machines": [MACHINE | {"processor": "two"}]}, "other machines"),
+        ([(9, 0.5), (18, 0.6)], {"machines": [MACHINE | {"threads": 1}]}, "other threads"),
+        ([(9, 0.5), (18, 0.6)], {"machines": [MACHINE, MACHINE | {"cores": 4}]}, "names one"),
+        ([(9, 0.5), (18, 0.6)], {"machines": []}, "no machine.json that names one machine"),
+    ],
+)
+def test_what_cannot_be_drawn_beside_each_other(tmp_path, tests, fields, words):
+    ours = logged(tmp_path / "ours", [(9, 0.5)], warmup=0.2)
+    other = logged(tmp_path / "other", tests, **{"warmup": 0.2 * len(tests), **fields})
+    with pytest.raises(TinyshuffleError, match=words):
+        DRAW["sides_of"]([ours], [other])
+    with pytest.raises(TinyshuffleError, match=words):
+        DRAW["sides_of"]([ours, other], [ours])
+
+
+def test_runs_of_ours_are_of_one_length(tmp_path):
+    one = logged(tmp_path / "a", [(9, 0.5)], warmup=0.2, test_every=1)
+    two = logged(tmp_path / "b", [(9, 0.5), (18, 0.6)], warmup=0.4)
+    assert list(DRAW["sides_of"]([one], [two])) == ["tinyshuffle, 1 epoch", "PyTorch, 2 epochs"]
+    with pytest.raises(TinyshuffleError, match="tinyshuffle's runs have several numbers of epochs"):
+        DRAW["sides_of"]([one, two], [one])
 
 
 def test_a_curve_becomes_a_result(tmp_path):
-    for name, seconds in ("ours", 60), ("torch", 170):
-        config = Config(epochs=1, data_dir="/somewhere").to_dict()
-        row = dict.fromkeys(COLUMNS, 1) | {"seconds": seconds, "test_accuracy": 0.5}
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps(config))
-        (tmp_path / name / "machine.json").write_text("[]")
-        text = ",".join(row), ",".join(map(str, row.values()))
-        (tmp_path / name / "log.csv").write_text("\n".join(text))
-    runs = [DRAW["read_run"](tmp_path / name) for name in ("ours", "torch")]
+    runs = [
+        logged(tmp_path / name, [(seconds, 0.5)])
+        for name, seconds in (("ours", 60), ("torch", 170))
+    ]
+    for run in runs:
+        text = json.dumps({**run.config, "data_dir": "/somewhere"})
+        (run.folder / "config.json").write_text(text)
     sides = DRAW["sides_of"](runs[:1], runs[1:])
     results = tmp_path / "results"
     DRAW["write"]("both", sides, results)
@@ -168,7 +251,6 @@ def test_a_curve_becomes_a_result(tmp_path):
         DRAW["write"]("both", sides, results)
     with pytest.raises(TinyshuffleError, match="PyTorch, 1 epoch: two runs have the same seed"):
         DRAW["write"]("twice", DRAW["sides_of"](runs[:1], [runs[1], runs[1]]), results)
-    row = runs[1].rows[0]
-    longer = [dataclasses.replace(runs[1], rows=[row | {"epoch": i}]) for i in (1, 2, 3)]
+    longer = [logged(tmp_path / f"{n}", [(i, 0.5) for i in range(n)]) for n in (1, 2, 3)]
     with pytest.raises(TinyshuffleError, match="3 numbers of epochs: give runs of 2 at most"):
         DRAW["sides_of"](runs[:1], longer)

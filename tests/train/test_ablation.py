@@ -258,6 +258,35 @@ def test_failures_are_sentences(here, tmp_path):
         ablate("shuffle", dataclasses.replace(CONFIG, time_budget="5m"))
     with pytest.raises(TinyshuffleError, match=r"without early_stop"):
         ablate("shuffle", dataclasses.replace(CONFIG, early_stop=3))
+    with pytest.raises(TinyshuffleError, match=r"stem=imagenet was given"):
+        ablate("shuffle", dataclasses.replace(CONFIG, stem="imagenet"))
+
+
+def test_what_one_of_the_nets_cannot_be_trained_with_none_is(here, tmp_path):
+    with pytest.raises(TinyshuffleError, match=r"resnet20 has no pointwise convolution"):
+        muon = dataclasses.replace(CONFIG, optimizer="muon")
+        ablate("degradation", muon, seeds=1, runs_dir=tmp_path, quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_multiply_adds_are_those_at_the_size_that_a_run_ends_with(here, tmp_path, monkeypatch):
+    sides = []
+
+    def solved(arm, budget, side, classes):
+        sides.append(side)
+        return solving.count(arm, (60, 120, 240) if arm.multiple else (), side, classes)
+
+    monkeypatch.setattr(trainings, "solve", solved)
+    config = dataclasses.replace(CONFIG, sizes=(4, 6), validate=9)
+    drawn = []
+    draw = plots.ablation
+    monkeypatch.setattr(plots, "ablation", lambda *a: drawn.append(a[3]) or draw(*a))
+    report = ablate("v1-v2", config, seeds=1, runs_dir=tmp_path, quiet=True)
+    assert sides == [6, 6] and drawn == ["accuracy on 9 training images held out"]
+    net = models.create("shufflenet_v2_x0_5", num_classes=3, stem="cifar")
+    assert report.arms[0].multiply_adds == cost.profile(net, (1, 6, 6, 3)).total.multiply_adds
+    common = json.loads((tmp_path / "ablate-v1-v2" / "config.json").read_text())
+    assert common["sizes"] == [4, 6] and not {"model", "variant", "seed"} & common.keys()
 
 
 @pytest.mark.slow

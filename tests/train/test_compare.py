@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 
+import matplotlib
 import pytest
 from click.testing import CliRunner
 
@@ -74,6 +75,45 @@ def test_pairs_are_of_the_same_seed_and_images(tmp_path):
     assert result.exit_code == 0 and "behind the best" in result.stdout
 
 
+def test_a_setting_of_one_seed_hides_no_pairs_and_a_seed_counts_once(tmp_path):
+    def run(name, accuracy, **changes):
+        return read_run(write(tmp_path / name, [accuracy], epochs=1, **changes))
+
+    runs = [run(f"a{seed}", 0.5 + 0.1 * seed, lr=0.2, seed=seed) for seed in range(2)]
+    runs += [run(f"b{seed}", 0.4 + 0.11 * seed, lr=0.1, seed=seed) for seed in range(2)]
+    runs += [run("c", 0.9, lr=0.3)]  # the luckiest
+    headings, lines = pairs(runs)
+    first, second, third = (dict(zip(headings, line, strict=True)) for line in lines)
+    assert (first["verdict"], second["behind the best"]) == ("best", "9.50")
+    assert (third["setting"], third["in common"], third["verdict"]) == (
+        "lr=0.3", "1", "is not settled"
+    )  # fmt: skip
+    again = run("d", 0.6, lr=0.2)  # of seed 0, with other last bits
+    headings, lines = pairs([*runs, again])
+    first = dict(zip(headings, lines[0], strict=True))
+    assert (first["seeds"], first["accuracy"]) == ("2", "57.50 %")
+    assert pairs([again, *runs])[1][0] == lines[0]
+
+
+def test_what_was_measured_stands_at_the_figure(tmp_path):
+    for name, held in (("a", None), ("b", 9), ("c", 9)):
+        write(tmp_path / name, [0.3], validate=held)
+    for names, words in (("a", "test accuracy, %"), ("bc", "accuracy on 9 training images held"),
+                         ("abc", ">accuracy, %")):  # fmt: skip
+        plot = tmp_path / f"{names}.svg"
+        with matplotlib.rc_context({"svg.fonttype": "none"}):
+            result = CliRunner().invoke(
+                cli, ["compare", *(str(tmp_path / name) for name in names), "--plot", str(plot)]
+            )
+        assert result.exit_code == 0 and words in plot.read_text()
+
+
+def test_the_time_over_bare_steps_is_up_to_the_last_test(tmp_path):
+    run = read_run(write(tmp_path / "a", [0.3, 0.5, None]))
+    run.rows[2]["seconds"] = 900.0
+    assert overhead(run.rows) == pytest.approx(0.2)
+
+
 def test_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "runs" / "a", [0.3, 0.6])
@@ -124,6 +164,9 @@ def test_epochs_between_two_tests(tmp_path):
                        early_stop=9, test_every=every))
         for every in (1, 2) for seed in range(2)
     ]  # fmt: skip
+    assert pairs(stopped)[1] == []  # nothing says that they have ended
+    for run in stopped:
+        (run.folder / "confusion.png").touch()
     assert [line[0] for line in pairs(stopped)[1]] == ["test_every=1", "test_every=2"]
 
 

@@ -11,6 +11,7 @@ from tinyshuffle.errors import TinyshuffleError
 from tinyshuffle.optim import SGD, Adam, Muon
 from tinyshuffle.train import Config, resume, train
 from tinyshuffle.train.groups import Groups, optimizer
+from tinyshuffle.train.verify import check
 
 NET = dict(num_classes=4, stem="cifar", stage_channels=(8, 16, 32), conv5_channels=16)
 
@@ -59,6 +60,13 @@ def test_muon_has_the_pointwise_weights_and_sgd_all_others(net):
     (muon,) = [one for one, _ in optimizer(Config(optimizer="muon"), grouped).parts
                if isinstance(one, Muon)]  # fmt: skip
     assert set(muon.groups) == {1, 3}
+
+
+def test_a_net_of_which_muon_would_move_nothing_is_refused():
+    words = "resnet20 has no pointwise convolution that it would move: give sgd"
+    with pytest.raises(TinyshuffleError, match=words):
+        check(Config(model="resnet20", optimizer="muon"))
+    check(Config(model="resnet20"))
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "muon"])

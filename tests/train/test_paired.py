@@ -22,6 +22,13 @@ def test_what_few_pairs_say():
     assert single.difference == 0.5 and math.isnan(single.error) and not single.settled
 
 
+def test_pairs_that_differ_alike_say_nothing_of_chance():
+    """As two of them easily do, on twenty test images."""
+    found = paired({0: 0.32, 1: 0.35}, {0: 0.3, 1: 0.33})
+    assert found.difference == pytest.approx(0.02) and 0 < found.error < 1e-15
+    assert not found.settled and found.word == "is not settled"
+
+
 def test_a_spread_that_both_share_does_not_hide_a_difference():
     other = {seed: 0.5 + 0.1 * seed for seed in range(4)}
     one = {seed: a + 0.01 + 0.001 * (-1) ** seed for seed, a in other.items()}

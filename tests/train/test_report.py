@@ -109,7 +109,7 @@ def test_the_command_writes_it_again_from_what_is_there(run):
     page = Page(write_report(run.run).read_text(encoding="utf-8"))
     assert "There is no worst.png yet" in page.text and "no machine.json" in page.text
     assert "gone<i>" in page.text and "cannot read the configuration" not in page.text
-    assert "accuracy on the images held out" in page.text
+    assert "training images held out" in page.text
 
 
 def test_what_is_no_run_has_no_page(tmp_path):

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from joblib import parallel_config
 from train import tiny_run
 
-from tinyshuffle import data, models
+from tinyshuffle import data, models, plots
 from tinyshuffle.cli import cli
 from tinyshuffle.errors import TinyshuffleError
 from tinyshuffle.train import sweep, trainings
@@ -78,11 +78,21 @@ def test_every_combination_is_trained_once(recipe, tmp_path, monkeypatch):
     assert all(path.read_bytes() == before for path, before in checkpoints.items())
 
 
-def test_a_sweep_on_images_held_out_says_so(recipe, tmp_path):
+def test_a_sweep_on_images_held_out_says_so(recipe, tmp_path, monkeypatch):
+    draw, drawn = plots.ablation, []
+
+    def ablation(title, accuracies, dataset, measure):
+        drawn.append(measure)
+        figure = draw(title, accuracies, dataset, measure)
+        assert figure.axes[0].get_xlabel() == f"shapes: {measure}, %"
+        return figure
+
+    monkeypatch.setattr(plots, "ablation", ablation)
     found = sweep(recipe, {"lr": ["0.01"]}, 1, tmp_path, quiet=True, validate=20)
     config = json.loads(next(tmp_path.glob("sweep-quick/*/config.json")).read_text())
     assert config["validate"] == 20
     assert "accuracy on 20 training images held out after the last" in found.to_markdown()
+    assert drawn == ["accuracy on 20 training images held out"]
     with pytest.raises(TinyshuffleError, match="--over validate changes nothing .*--validate"):
         sweep(recipe, {"validate": ["10", "20"]}, runs_dir=tmp_path)
 
@@ -223,6 +233,7 @@ def test_mistakes(recipe):
         ({"learning": ["1"]}, {}, "'learning' is not a field"),
         ({"model.x": ["1"]}, {}, "only variant has entries"),
         ({"lr": ["0.1"]}, {"seeds": 0}, "--seeds 0 was given"),
+        ({"lr": ["0.1"]}, {"seed": 3}, "seed=3 was given, and a sweep begins with 0, 1, 2"),
         ({"lr": ["0.1"]}, {"seeds": 10**5}, "a sweep has 10,000 at most"),
         ({"lr": ["0.1"]}, {"jobs": 0}, "--jobs 0 was given: it must be 1 or more"),
         ({"lr": ["0.1"]}, {"jobs": 4097}, "--jobs 4097 was given: it must be at most 4,096"),
@@ -250,6 +261,31 @@ def test_the_verdict_is_paired_by_seed():
         "worse", "best", "is not settled", "failed", "is not settled"
     ]
     assert lines[1][2:4] == ["74.00 %", "2.31"]
+
+
+def test_a_setting_of_which_some_runs_fail_is_not_the_best():
+    found = Sweep("", "", [Outcome("a", {0: 0.70, 1: 0.71, 2: 0.72}),
+                           Outcome("b", {1: 0.80, 2: 0.80})], {"b-seed0": "diverged"})  # fmt: skip
+    assert found.best.setting == "a"
+    assert found.against_best(found.outcomes[1])[0] == pytest.approx(-0.085)
+    assert found.against_best(found.outcomes[1])[2] == "is not settled"
+
+
+def test_a_log_that_lacks_the_last_epochs_is_not_taken_for_the_whole(recipe, tmp_path, monkeypatch):
+    from tinyshuffle.train import loop
+
+    limit = {"early_stop": 5, "epochs": 3}
+    write = loop.Trainer.write_log
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            loop.Trainer, "write_log", lambda one: None if len(one.rows) > 1 else write(one)
+        )
+        with pytest.raises(TinyshuffleError, match=r"log.jsonl is not complete"):
+            sweep(recipe, {"lr": ["0.01"]}, 1, tmp_path, quiet=True, **limit)
+    (outcome,) = sweep(recipe, {"lr": ["0.01"]}, 1, tmp_path, quiet=True, **limit).outcomes
+    log = tmp_path / "sweep-quick" / "lr-0.01-seed0" / "log.jsonl"
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(rows) == 3 and outcome.accuracies == {0: rows[-1]["test_accuracy"]}
 
 
 def start(tmp_path, *options, over="lr=0.05,0.1,0.2,0.4"):

@@ -39,7 +39,11 @@ def compare(runs: tuple[str, ...], plot: str | None, runs_dir: str) -> None:
     names = [run.name for run in read]
     if len(set(names)) < len(names):  # of several ablations
         names = list(runs)
-    figure = plots.compare({name: run.tested for name, run in zip(names, read, strict=True)})
+    measures = {run.measured for run in read}  # those of one figure may be of several images
+    figure = plots.compare(
+        {name: run.tested for name, run in zip(names, read, strict=True)},
+        measures.pop() if len(measures) == 1 else "accuracy",
+    )
     if plot is None:
         Path(runs_dir).mkdir(parents=True, exist_ok=True)
     save_figure(figure, plot or str(Path(runs_dir) / "compare.png"))

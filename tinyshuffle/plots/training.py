@@ -181,13 +181,17 @@ def worst_images(
     return figure
 
 
-def compare(runs: dict[str, Sequence[dict[str, Any]]]) -> Figure:
-    """Draw the test accuracy of several runs.
+def compare(
+    runs: dict[str, Sequence[dict[str, Any]]], measure: str = "test accuracy"
+) -> Figure:
+    """Draw the accuracy of several runs.
 
     Parameters
     ----------
     runs : dict
         The rows of each run's ``log.csv`` that have a ``test_accuracy``, by the run's name.
+    measure : str
+        What that is called.
 
     Returns
     -------
@@ -215,7 +219,7 @@ def compare(runs: dict[str, Sequence[dict[str, Any]]]) -> Figure:
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes, over in zip(panels, ("epoch", "minutes, tests included"), strict=True):
         axes.set_xlabel(over)
-        axes.set_ylabel("test accuracy, %")
+        axes.set_ylabel(f"{measure}, %")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=1,
@@ -264,7 +268,7 @@ def ablation(
                       fontsize=8)  # fmt: skip
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlabel(f"{measure} on {dataset}, %")
+    axes.set_xlabel(f"{dataset}: {measure}, %")
     axes.set_title(title, fontsize=11)
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -13,8 +13,9 @@ from typing import Any
 from ..errors import TinyshuffleError
 from ..text import message
 from ..words import duration
+from .config import measured
 from .paired import paired
-from .record import TESTS, tested
+from .record import PICTURES, TESTS, tested
 
 __all__ = ["RunLog", "data_of", "differences", "overhead", "pairs", "read_run", "summary"]
 
@@ -36,6 +37,20 @@ class RunLog:
     def tested(self) -> list[dict[str, Any]]:
         """The rows of the epochs that have been tested, of which there is one at least."""
         return tested(self.rows)
+
+    @property
+    def measured(self) -> str:
+        """What its test accuracy is, in words: a run may hold out images and test with these."""
+        held = self.config.get("validate")
+        return measured(held if isinstance(held, int) else None)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended, as far as its files say."""
+        if _is_counted(self):
+            return bool(self.rows[-1]["epoch"] == self.config.get("epochs"))
+        # it may end after any epoch, and then draws this
+        return (self.folder / PICTURES[0]).exists()
 
 
 def read_run(run: str | Path) -> RunLog:
@@ -83,11 +98,14 @@ def read_run(run: str | Path) -> RunLog:
 
 
 def overhead(rows: list[dict[str, Any]]) -> float:
-    """How much longer a run took than its bare steps: 0.1 is a tenth.
+    """How much longer a run took than its bare steps, up to its last test: 0.1 is a tenth.
 
-    Data, augmentation, averaging, logs, tests and checkpoints are in it, up to the last test.
+    Data, augmentation, averaging, logs, tests and checkpoints are in it. Compiling the kernels is
+    part of the first bare step, unless a time budget was planned before that.
     """
-    return rows[-1]["seconds"] / sum(row["step_seconds"] for row in rows) - 1
+    last = tested(rows)[-1]
+    steps = sum(row["step_seconds"] for row in rows if row["epoch"] <= last["epoch"])
+    return last["seconds"] / steps - 1
 
 
 def summary(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
@@ -145,11 +163,12 @@ def pairs(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
     Runs are of one setting if their configurations differ in nothing but seed, threads, place of
     the data and how often they are tested; not in that, if it decides when they end. Those that
     were tested with other images than most are left out, and so are runs that are not finished.
-    There are no lines if no two settings share two seeds.
+    Several runs of one setting and seed count as one, with their mean. The best setting is one that
+    shares two seeds with another; there are no lines if none does.
     """
     by_images: dict[str, list[RunLog]] = {}
     for run in runs:
-        if not _is_counted(run) or run.rows[-1]["epoch"] == run.config.get("epochs"):
+        if run.finished:
             images = json.dumps([run.config.get(name) for name in IMAGES])
             by_images.setdefault(images, []).append(run)
     settings: dict[str, list[RunLog]] = {}
@@ -157,28 +176,37 @@ def pairs(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
         alike = (*ALIKE, "test_every") if _is_counted(run) else ALIKE
         fields = {name: v for name, v in run.config.items() if name not in alike}
         settings.setdefault(json.dumps(fields, sort_keys=True), []).append(run)
-    found = {
-        key: {run.config.get("seed", 0): run.tested[-1]["test_accuracy"] for run in members}
-        for key, members in settings.items()
-    }
+    found = {key: _by_seed(members) for key, members in settings.items()}
     means = {key: statistics.mean(of.values()) for key, of in found.items()}
     headings = ["setting", "seeds", "accuracy", "in common", "behind the best", "std error",
                 "verdict"]  # fmt: skip
-    if not found:
+    met = [
+        key for key, of in found.items()
+        if any(other != key and len(of.keys() & found[other].keys()) > 1 for other in found)
+    ]  # fmt: skip
+    if not met:
         return headings, []
-    best = max(found, key=lambda key: means[key])
-    lines, most = [], 0
+    best = max(met, key=lambda key: means[key])
+    lines = []
     for key, of in found.items():
         cells = [_setting(key, list(found)), str(len(of)), f"{100 * means[key]:.2f} %"]
         if key == best:
             lines.append([*cells, "", "", "", "best"])
             continue
         pair = paired(found[best], of)
-        most = max(most, pair.count)
         verdict = "worse" if pair.settled and pair.difference > 0 else "is not settled"
         numbers = [f"{100 * x:.2f}" if x == x else "-" for x in (pair.difference, pair.error)]
         lines.append([*cells, str(pair.count), *numbers, verdict])
-    return headings, lines if most > 1 else []
+    return headings, lines
+
+
+def _by_seed(runs: list[RunLog]) -> dict[int, float]:
+    """The accuracies of one setting."""
+    found: dict[int, list[float]] = {}
+    for run in runs:
+        seed = run.config.get("seed", 0)
+        found.setdefault(seed, []).append(run.tested[-1]["test_accuracy"])
+    return {seed: statistics.mean(of) for seed, of in found.items()}
 
 
 def _is_counted(run: RunLog) -> bool:

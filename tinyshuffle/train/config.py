@@ -300,9 +300,7 @@ class Config:
     @property
     def measured(self) -> str:
         """What a run's log calls test accuracy, in words."""
-        if self.validate is None:
-            return "test accuracy"
-        return f"accuracy on {self.validate:,} training images held out"
+        return measured(self.validate)
 
     @property
     def seconds(self) -> float:
@@ -361,6 +359,11 @@ class Config:
         if self.init is not None:
             object.__setattr__(self, "init", os.path.abspath(expand(self.init, "init")))
         limits.check(self)
+
+
+def measured(held: int | None) -> str:
+    """What the test accuracy in a log is, in words, of a run that held out so many images."""
+    return "test accuracy" if held is None else f"accuracy on {held:,} training images held out"
 
 
 def load_data(config: Config) -> tuple[data_sets.Dataset, data_sets.Dataset]:

@@ -12,7 +12,7 @@ from ..optim import SGD, Adam, Muon, Optimizer
 from ..weights.load import head_of
 from .config import MUON_LR, Config
 
-__all__ = ["Groups", "muon_note", "optimizer"]
+__all__ = ["Groups", "muon_note", "optimizer", "pointwise"]
 
 
 def optimizer(config: Config, net: Module) -> Optimizer | Groups:
@@ -25,7 +25,7 @@ def optimizer(config: Config, net: Module) -> Optimizer | Groups:
     if config.body_lr is not None:  # the last layer first
         head = head_of(net)
         params.sort(key=lambda p: p.name.rpartition(".")[0] != head)
-    groups = _pointwise(net) if config.optimizer == "muon" else {}
+    groups = pointwise(net) if config.optimizer == "muon" else {}
     sets: dict[tuple[bool, float], list[Parameter]] = {}
     for p in params:
         layer, _, what = p.name.rpartition(".")
@@ -52,7 +52,7 @@ def optimizer(config: Config, net: Module) -> Optimizer | Groups:
     return made[0][0] if [part for _, part in made] == [1.0] else Groups(made)
 
 
-def _pointwise(net: Module) -> dict[int, int]:
+def pointwise(net: Module) -> dict[int, int]:
     """Return the groups of each pointwise convolution, by its weight's id."""
     layers = (m for m in net.modules() if isinstance(m, Conv2d) and m.kernel_size == (1, 1))
     return {id(m.weight): m.groups for m in layers if m.kind != "depthwise"}

@@ -17,6 +17,9 @@ __all__ = ["T_95", "Paired", "order", "paired"]
 # Of Student's t with 1, 2, … degrees of freedom: what chance exceeds once in twenty times.
 T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 
+ALIKE = 1e-9
+"""Less than this is rounding, and no spread of accuracies."""
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -38,8 +41,11 @@ class Paired:
 
     @property
     def settled(self) -> bool:
-        """Whether the difference is larger than chance makes it once in twenty times."""
-        if self.count < 2:
+        """Whether the difference is larger than chance makes it once in twenty times.
+
+        Pairs that all differ alike, as two may on few test images, do not say what chance makes.
+        """
+        if self.count < 2 or self.error < ALIKE:
             return False
         return abs(self.difference) > T_95[min(self.count - 1, len(T_95)) - 1] * self.error
 

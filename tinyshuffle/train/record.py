@@ -39,8 +39,10 @@ COLUMNS = (
 """Of ``log.csv``. ``step`` counts from the start of the run, ``size`` is the side of the epoch's
 images, those of its test too, ``lr`` is that of the epoch's last step, the training figures are
 means over the epoch while the weights moved, ``images_per_second`` counts training alone,
-``step_seconds`` are those of the epoch's bare steps (forward, loss, backward, optimiser), and
-``seconds`` is since the start of the run, with everything."""
+``step_seconds`` are those of the epoch's bare steps (forward, loss, backward, optimiser; compiling,
+too, where the first step does it), and ``seconds`` is since the first step, or since a time budget
+was planned, with everything but what lies between a stop and the resume: compiling, data, tests,
+logs, checkpoints. Reading the images and building the net come before."""
 
 TESTS = "test_loss", "test_accuracy"
 """Columns that an epoch without a test leaves empty (null in ``log.jsonl``)."""

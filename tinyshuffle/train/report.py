@@ -72,8 +72,7 @@ def write_report(run: str | Path) -> Path:
 
 def _page(run: Path, log: RunLog) -> str:
     name, last = escape(visible(log.name)), log.tested[-1]
-    held = isinstance(log.config.get("validate"), int)
-    what = "accuracy on the images held out" if held else "test accuracy"
+    what = log.measured
     result = (
         f"<strong>{100 * last['test_accuracy']:.2f} %</strong> {what} after "
         f"{plural(last['epoch'], 'epoch')} in {duration(last['seconds'])}, everything included: "

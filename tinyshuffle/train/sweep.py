@@ -97,8 +97,12 @@ class Sweep:
 
     @property
     def best(self) -> Outcome:
-        """The outcome with the highest mean."""
-        return max((o for o in self.outcomes if o.accuracies), key=lambda o: o.mean)
+        """The outcome with the highest mean, of those with the fewest trainings that failed.
+
+        Or a setting of which the worst seeds diverge would be judged by the others.
+        """
+        most = max(len(o.accuracies) for o in self.outcomes)
+        return max((o for o in self.outcomes if len(o.accuracies) == most), key=lambda o: o.mean)
 
     def against_best(self, outcome: Outcome) -> tuple[float, float, str]:
         """Return the difference of the best to an outcome, its standard error, and a verdict.
@@ -224,6 +228,11 @@ def sweep(
             raise TinyshuffleError(
                 f"--over {field} changes nothing that a sweep compares: {_ALIKE[field]}"
             )
+    if "seed" in given:
+        raise TinyshuffleError(
+            f"seed={given['seed']} was given, and a sweep begins with 0, 1, 2, …: give how many "
+            "seeds"
+        )
     check_count("seeds", seeds)
     check_count("jobs", jobs, MOST_JOBS)
     settings = [
@@ -327,6 +336,6 @@ def _write(found: Sweep, folder: Path) -> None:
         with atomic_write(folder / name) as file:
             file.write(text.encode())
     trained = {o.setting: list(o.accuracies.values()) for o in found.outcomes if o.accuracies}
-    figure = plots.ablation(found.title, trained, found.data)
+    figure = plots.ablation(found.title, trained, found.data, found.measured)
     with atomic_write(folder / "report.png") as file:
         figure.savefig(file, format="png")

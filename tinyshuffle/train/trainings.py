@@ -118,13 +118,20 @@ def read_rows(run: Path, measure: str = CLASSIFIER.measure) -> list[dict[str, An
 def measured(run: Path, config: Settings, kind: Kind = CLASSIFIER) -> dict[str, Any]:
     """Return the row of a finished training's last epoch."""
     rows = read_rows(run, kind.measure)
-    least = config.epochs if _is_counted(config.to_dict()) else 1
+    least = config.epochs if _is_counted(config.to_dict()) else max(1, _epochs_kept(run))
     if len(rows) < least or rows[-1][kind.measure] is None:
         raise TinyshuffleError(
             f"{run / 'log.jsonl'} is not complete: make room or mend the permissions, and give the "
             "same command again"
         )
     return rows[-1]
+
+
+def _epochs_kept(run: Path) -> int:
+    """Epochs that the newest checkpoint knows of, which a log that was not written does not."""
+    if not any(run.glob("*.npz")):  # somebody has made room
+        return 0
+    return int(checkpoint.load_newest(run, verify_to_resume)[0].header["epoch"])
 
 
 def check_same(run: Path, wanted: Settings, kind: str) -> None:
@@ -226,7 +233,11 @@ def _ended(run: Path, rows: list[dict[str, Any]], fields: dict[str, Any], kind: 
         return False
     try:
         # "report RUN" writes the last file of a run that was stopped, too
-        return not kept or is_over(checkpoint.load_newest(run, verify_to_resume)[0].header)
+        if not kept:
+            return True
+        header = checkpoint.load_newest(run, verify_to_resume)[0].header
+        # a log that could not be written is, when the run is continued
+        return bool(header["epoch"] == len(rows)) and is_over(header)
     except TinyshuffleError:  # whoever continues it says what is wrong
         return False
 

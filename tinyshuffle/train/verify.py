@@ -21,6 +21,7 @@ from ..parallel import DataParallel
 from ..ranks import current
 from .budget import Pace
 from .config import Config
+from .groups import pointwise
 from .limits import MOST_EPOCHS
 from .record import COLUMNS, SUMS, TESTS
 
@@ -77,6 +78,11 @@ def build_for(config: Config, side: int, num_classes: int) -> DataParallel:
             f"{side} pixels a side: leave something of them"
         )
     net = build(config, num_classes)
+    if config.optimizer == "muon" and not pointwise(net):
+        raise TinyshuffleError(
+            f"the optimizer muon was given, and {config.model} has no pointwise convolution that "
+            "it would move: give sgd, or another --model"
+        )
     smallest = min(config.sizes, default=side)
     profile(net, (1, smallest, smallest, 3))  # says how small the images may be
     return net

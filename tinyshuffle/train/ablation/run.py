@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,8 @@ from ...files import atomic_write
 from ...values import flags
 from ...words import plural
 from ..config import Config, load_data
-from ..record import write_config
 from ..trainings import CLASSIFIER, MOST_JOBS, check_count, check_same, measured, train_all
-from ..verify import check_ranks
+from ..verify import check, check_ranks
 from .catalogue import ABLATIONS
 from .report import Report
 from .widths import arm_called, count, solve
@@ -21,6 +21,9 @@ __all__ = ["ablate"]
 
 MOST_SEEDS, MOST_BUDGET = 1000, 10**10
 """More would be years of training."""
+
+OWN = "model", "variant", "seed", "threads"
+"""Fields of which each training has its own."""
 
 
 @flags
@@ -44,7 +47,8 @@ def ablate(
         One of :data:`ABLATIONS`.
     config : Config
         Of all trainings; each has its own model, variant and seed. ``threads`` are those of all
-        trainings that run at a time.
+        trainings that run at a time. Multiply-adds are counted at the size of image that it ends
+        with.
     seeds : int
         How many: 0, 1, 2, …
     runs_dir : path
@@ -78,12 +82,18 @@ def ablate(
             "an early stop would train each net for another number of epochs: take a recipe "
             "without early_stop"
         )
+    if config.stem not in (None, "cifar"):
+        raise TinyshuffleError(
+            f"stem={config.stem} was given, and the nets of an ablation have the one for small "
+            "images: leave it out"
+        )
     check_ranks(config)
     ablation = ABLATIONS[name]
     if budget is not None and not ablation.budget:
         raise TinyshuffleError(f"the nets of {name} are as they are: leave --budget out")
     train_set, _ = load_data(config)  # before many do so at once
-    shape = train_set.images.shape[1], len(train_set.classes)
+    side = config.size(config.epochs - 1, config.epochs, train_set.images.shape[1])
+    shape = side, len(train_set.classes)
     if not ablation.budget:
         arms = [count(arm, (), *shape) for arm in ablation.arms]
     else:
@@ -103,7 +113,9 @@ def ablate(
         for seed in range(seeds)  # seed by seed, so that an early look has all arms
         for solved in arms
     }
-    for run, wanted in runs.values():
+    for (_, seed), (run, wanted) in runs.items():
+        if seed == 0:
+            check(wanted)  # what one of the nets cannot be trained with, none is
         check_same(run, wanted, "ablation")
     if failures := list(train_all(list(runs.values()), jobs, quiet).values()):
         raise TinyshuffleError(f"{failures[0]} ({len(failures)} of {plural(len(runs), 'run')})")
@@ -128,7 +140,12 @@ def _write(report: Report, folder: Path) -> None:
     for name, text in (("report.md", report.to_markdown()), ("report.csv", report.to_csv())):
         with atomic_write(folder / name) as file:
             file.write(text.encode())
-    figure = plots.ablation(report.ablation.title, report.accuracies, report.config.data)
+    config = report.config
+    figure = plots.ablation(
+        report.ablation.title, report.accuracies, config.data, config.measured
+    )
     with atomic_write(folder / "report.png") as file:
         figure.savefig(file, format="png")
-    write_config(folder, report.config)
+    common = {k: v for k, v in report.config.to_dict().items() if k not in OWN}
+    with atomic_write(folder / "config.json") as file:
+        file.write((json.dumps(common, indent=2) + "\n").encode())
