@@ -169,8 +169,12 @@ def page(folder: Path) -> str:
         lines += [
             "Accuracy on the test set, after the last epoch"
             + (", or where images are held out, on these. " if held else ". ")
-            + "The time is all of it, tests included. The first run on a machine compiles the "
-            "kernels: that is in its time, and in the bare steps, unless a time budget planned it.",
+            + 'The time is all of it, tests included; "over bare steps" is how much more that is '
+            "than the training steps alone. The first run on a machine compiles the kernels: that "
+            "is in its time, and in the bare steps, unless a time budget planned it.",
+            "",
+            '"CIFAR-10 as recompressed JPEGs" are its images stored as JPEG files (quality 75) and '
+            "read back: a little of each is lost, so accuracies are not those of the originals.",
             "",
             *table([run_line(path) for path in runs]),
             "",
@@ -276,8 +280,9 @@ def curve_section(path: Path) -> list[str]:
         f"### {path.name}",
         "",
         "The same recipe, first weights and batches in PyTorch, eager, on the same cores: accuracy "
-        "against all the time, tests included, and what each side had when tinyshuffle's runs "
-        "ended. With fewer epochs PyTorch goes through the whole schedule in those minutes.",
+        "against all the time, tests included, and what each side had when the slowest of "
+        "tinyshuffle's runs ended; the minutes of an end are the mean over the seeds. With fewer "
+        "epochs PyTorch goes through the whole schedule in that time.",
         "",
         said,
         "",

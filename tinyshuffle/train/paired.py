@@ -43,9 +43,9 @@ class Paired:
     def settled(self) -> bool:
         """Whether the difference is larger than chance makes it once in twenty times.
 
-        Pairs that all differ alike, as two may on few test images, do not say what chance makes.
+        Two pairs that differ alike, as they may on few test images, do not say what chance makes.
         """
-        if self.count < 2 or self.error < ALIKE:
+        if self.count < 2 or (self.count == 2 and self.error < ALIKE):
             return False
         return abs(self.difference) > T_95[min(self.count - 1, len(T_95)) - 1] * self.error
 
