@@ -59,6 +59,11 @@ def sides_of(ours: Sequence[RunLog], torch: Sequence[RunLog]) -> Sides:
         raise ts.TinyshuffleError(
             "tinyshuffle's runs have several numbers of epochs: give runs of one"
         )
+    if more := {run.config["seed"] for run in torch} - {run.config["seed"] for run in ours}:
+        raise ts.TinyshuffleError(
+            f"PyTorch has runs of seed {min(more)}, which tinyshuffle has not: both sides begin "
+            "with the same weights, so give runs of the same seeds"
+        )
     found: Sides = {f"tinyshuffle, {plural(_epochs(ours[0]), 'epoch')}": ours}
     for epochs in sorted({_epochs(run) for run in torch}):
         found[f"PyTorch, {plural(epochs, 'epoch')}"] = [

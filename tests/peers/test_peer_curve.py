@@ -215,6 +215,14 @@ def test_what_cannot_be_drawn_beside_each_other(tmp_path, tests, fields, words):
         DRAW["sides_of"]([ours, other], [ours])
 
 
+def test_seeds_are_those_of_ours(tmp_path):
+    ours = [logged(tmp_path / f"a{seed}", [(9, 0.5)], seed=seed) for seed in range(2)]
+    two = logged(tmp_path / "b", [(9, 0.5)], seed=2)
+    with pytest.raises(TinyshuffleError, match="PyTorch has runs of seed 2, which tinyshuffle has"):
+        DRAW["sides_of"](ours, [ours[0], two])
+    assert len(DRAW["sides_of"]([*ours, two], [ours[0]])) == 2  # one may have fewer
+
+
 def test_runs_of_ours_are_of_one_length(tmp_path):
     one = logged(tmp_path / "a", [(9, 0.5)], warmup=0.2, test_every=1)
     two = logged(tmp_path / "b", [(9, 0.5), (18, 0.6)], warmup=0.4)

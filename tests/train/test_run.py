@@ -223,6 +223,29 @@ def test_interrupted_and_resumed(runs, monkeypatch, options, batch):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_the_time_of_a_test_that_was_interrupted_is_kept(runs, monkeypatch):
+    now = 0.0
+
+    def late():
+        nonlocal now
+        now += 50
+        interrupt()
+
+    def clock():
+        nonlocal now
+        now += 0.001
+        return now
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=clock))
+    with monkeypatch.context() as patch:
+        during(patch, 5, late)  # the first epoch's test
+        with pytest.raises(Interrupted):
+            start(runs)
+    saved = checkpoint.load(runs / "a" / "last.npz").header
+    assert saved["step"] == 4 and 50 < saved["seconds"] < 51
+    assert 50 < resume(runs / "a", quiet=True).rows[0]["seconds"] < 51
+
+
 def test_interrupted_many_times(runs, monkeypatch):
     start(runs, "whole")
     attempt, options = start, {"name": "stopped"}

@@ -336,6 +336,7 @@ class Trainer:
 
     def _stop_if_asked(self, signals: Signals) -> None:
         if signals.received:
+            self._tick()  # a part of a test is time, too
             self.save()
             raise Interrupted(
                 f"stopped after step {self.step} of {self.steps_per_epoch} in epoch "

@@ -427,6 +427,7 @@ class Trainer:
         if self.ranks is not None:  # they may hear of it between different steps
             received = int(*self.ranks.most(received))
         if received:
+            self._tick()  # a part of a test is time, too
             self.save()
             raise self._stopped(received)
 
