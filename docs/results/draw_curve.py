@@ -87,7 +87,7 @@ def _check(run: RunLog, first: RunLog) -> None:
         raise ts.TinyshuffleError(
             f"{run.folder} has a time budget or an early stop: give runs of given epochs"
         )
-    if run.rows[-1] != run.tested[-1] or run.rows[-1]["epoch"] != _epochs(run):
+    if run.rows[-1] != run.tested[-1] or not run.finished:
         raise ts.TinyshuffleError(
             f"{run.folder} is not finished, as it has {run.rows[-1]['epoch']} of "
             f"{plural(_epochs(run), 'epoch')}: continue it, or leave it out"

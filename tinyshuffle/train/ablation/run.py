@@ -146,6 +146,6 @@ def _write(report: Report, folder: Path) -> None:
     )
     with atomic_write(folder / "report.png") as file:
         figure.savefig(file, format="png")
-    common = {k: v for k, v in report.config.to_dict().items() if k not in OWN}
+    common = {k: v for k, v in config.to_dict().items() if k not in OWN}
     with atomic_write(folder / "config.json") as file:
         file.write((json.dumps(common, indent=2) + "\n").encode())
