@@ -67,3 +67,9 @@ def test_what_cannot_be_is_one_sentence():
         backbone("shufflenet")
     with pytest.raises(TinyshuffleError, match="larger pictures"):
         map_of(backbone("shufflenet_v2_x0_5", "imagenet"), 32)
+
+
+def test_a_narrow_net_is_not_taken_for_its_classes():
+    """One channel of a unit is not the one class: detect compare solves for widths from 2 on."""
+    net = backbone("shufflenet_v2_x0_5", stage_channels=[2, 4, 8])
+    assert map_of(net, 32)[0] == (4, 4, 8)

@@ -36,7 +36,10 @@ def backbone(
     net = models.create(model, num_classes=1, stem=stem, seed=seed, **variant).net
     layers = dict(net.children())
     names = list(layers)
-    first = next(i for i, n in enumerate(names) if _ends(layers[n]) or _decides(layers[n]))
+    classes = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)][-1]
+    first = next(
+        i for i, n in enumerate(names) if _ends(layers[n]) or classes in layers[n].modules()
+    )
     if _ends(layers[names[first]]) and _is_pointwise(layers[names[first - 1]]):
         first -= 1
     for name in names[first:]:
@@ -56,11 +59,6 @@ def _leave_out(net: nn.Module, name: str) -> None:
 
 def _ends(layer: nn.Module) -> bool:
     return isinstance(layer, ENDS)
-
-
-def _decides(layer: nn.Module) -> bool:
-    """Whether its output has one channel a class, of which there is one."""
-    return any(isinstance(m, nn.Conv2d) and m.out_channels == 1 for m in layer.modules())
 
 
 def _is_pointwise(layer: nn.Module) -> bool:
