@@ -41,6 +41,7 @@ def main() -> None:
         if given.run is not None:
             publish(Path(given.run), given.name or Path(given.run).resolve().name, given.note)
         write(HERE / "README.md", page(HERE))
+        print("Lesson 10 draws what is published: run python tests/notebooks/refresh.py 10 too.")
     except ts.TinyshuffleError as error:
         sys.exit(f"Error: {error}")
 

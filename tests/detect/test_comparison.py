@@ -35,6 +35,15 @@ def test_backbones_cost_the_same_and_make_maps_of_the_same_size(arm):
     assert (h, w, stride) == (16, 16, 8)
 
 
+@pytest.mark.parametrize("arm", [a for a in ARMS if a.multiple], ids=lambda arm: arm.name)
+def test_widths_are_solved_for(arm):
+    """From the narrowest up, whose units have a single channel."""
+    budget = count(arm, SIZES[arm.name], 32, 1, comparison._trunk).multiply_adds
+    found = solve(arm, budget, 32, 1, comparison._trunk)
+    assert found.variant["stage_channels"] == list(SIZES[arm.name])
+    assert found.multiply_adds == budget
+
+
 def test_a_width_multiplier_is_solved_for():
     (arm,) = (arm for arm in ARMS if arm.name == "MobileNet V1")
     budget = count(arm, 0.41, 32, 1, comparison._trunk).multiply_adds
