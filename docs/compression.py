@@ -104,7 +104,9 @@ def anew(run: Path, teacher: nn.Module | None, images: int, seed: int) -> float:
     config = ts.load(run).config
     whole, test = ts.data.load(config.data)
     train = dataclasses.replace(whole, images=whole.images[:images], labels=whole.labels[:images])
-    net = ts.models.create(config.model, num_classes=10, stem="cifar", seed=seed)
+    net = ts.models.create(
+        config.model, num_classes=10, stem=config.stem or "cifar", seed=seed, **config.variant
+    )
     average, fast = Average(net, config.ema), ts.DataParallel(net)
     distillation = nn.DistillationLoss(temperature=4, share=SHARE)
     cross_entropy = nn.CrossEntropyLoss(config.label_smoothing)

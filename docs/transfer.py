@@ -12,7 +12,6 @@ docs/transfer.png.
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from pathlib import Path
 
@@ -23,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import tinyshuffle as ts  # noqa: E402
 from tinyshuffle import plots  # noqa: E402
+from tinyshuffle.train.compare import read_run  # noqa: E402
 
 CSV, PICTURE = (Path(__file__).with_suffix(ending) for ending in (".csv", ".png"))
 
@@ -48,13 +48,16 @@ def arm(config: dict[str, object]) -> str:
 def draw(runs: list[Path]) -> None:
     """Test accuracy after each epoch, the mean of all seeds of an arm."""
     found: dict[str, dict[int, list[float]]] = {}
-    lines = [["begins with", "seed", "epoch", "test_accuracy"]]
+    lines: list[list[object]] = [["begins with", "seed", "epoch", "test_accuracy"]]
     for run in runs:
-        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        for row in csv.DictReader((run / "log.csv").open(encoding="utf-8")):
-            epoch, right = int(row["epoch"]), float(row["test_accuracy"])
-            found.setdefault(arm(config), {}).setdefault(epoch, []).append(100 * right)
-            lines.append([arm(config), config["seed"], str(epoch), f"{right:.4f}"])
+        log = read_run(run)
+        of_arm = found.setdefault(arm(log.config), {})
+        for row in log.tested:
+            epoch, right = row["epoch"], row["test_accuracy"]
+            of_arm.setdefault(epoch, []).append(100 * right)
+            lines.append([arm(log.config), log.config["seed"], epoch, f"{right:.4f}"])
+    if len({tuple(epochs) for epochs in found.values()}) != 1:
+        sys.exit("Error: the runs were tested after different epochs: give runs of one recipe")
     with CSV.open("w", encoding="utf-8", newline="\n") as file:
         csv.writer(file, lineterminator="\n").writerows(lines)
     means = {name: [sum(v) / len(v) for v in epochs.values()] for name, epochs in found.items()}

@@ -53,6 +53,8 @@ def test_epochs_without_a_test_are_left_out():
     train, test = plots.learning_curves(some).axes[0].get_lines()
     assert list(train.get_xdata()) == [1, 2, 3, 4, 5] and list(test.get_xdata()) == [2, 5]
     assert test.get_label() == "test 90.0 %"
+    held = plots.learning_curves(some, "held out").axes[1].get_lines()[1]
+    assert held.get_label() == "held out 0.30"
     (train,) = plots.learning_curves(some[:1]).axes[0].get_lines()
     assert train.get_label().startswith("train")
 

@@ -585,7 +585,13 @@ def test_choices_are_made_on_training_images_alone(runs, monkeypatch):
         return original(dataset, *arguments, **options)
 
     monkeypatch.setattr(data, "batches", batches)
+    legends = []
+    draw = plots.learning_curves
+    monkeypatch.setattr(
+        plots, "learning_curves", lambda rows, word: legends.append(word) or draw(rows, word)
+    )
     result = start(runs, validate=20)
+    assert set(legends) == {"held out"}
     assert {len(dataset) for dataset in seen} == {20, 50}
     assert marked not in seen
     assert str(result).startswith("accuracy on 20 training images held out")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ablation", "compare", "confusion", "learning_curves", "samples", "worst_images"]
 
 
-def learning_curves(rows: Sequence[dict[str, Any]]) -> Figure:
+def learning_curves(rows: Sequence[dict[str, Any]], tested: str = "test") -> Figure:
     """Draw accuracy and loss over the epochs, from the rows of ``log.csv``.
 
     Parameters
@@ -27,6 +27,8 @@ def learning_curves(rows: Sequence[dict[str, Any]]) -> Figure:
     rows : sequence of dict
         With ``epoch``, ``train_loss``, ``train_accuracy``, ``test_loss`` and ``test_accuracy``
         (accuracies 0 to 1), these two None where an epoch was not tested.
+    tested : str
+        What it was tested with, for the legend: "test", or "held out".
 
     Returns
     -------
@@ -40,8 +42,9 @@ def learning_curves(rows: Sequence[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(5, 6), dpi=120)
     figure.subplots_adjust(left=0.13, right=0.97, bottom=0.09, top=0.98, hspace=0.08)
     above, below = figure.subplots(2, 1, sharex=True)
-    _curves(above, rows, "accuracy", 100, "{:.1f} %")
-    _curves(below, rows, "loss", 1, "{:.2f}")
+    names = {"train": "train", "test": tested}
+    _curves(above, rows, "accuracy", names, 100, "{:.1f} %")
+    _curves(below, rows, "loss", names, 1, "{:.2f}")
     above.set_ylabel("accuracy, %")
     below.set_ylabel("loss (log scale)")
     below.set_yscale("log")  # a net's first test loss can be ten times its last
@@ -53,14 +56,17 @@ def learning_curves(rows: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def _curves(axes: Axes, rows: Sequence[dict[str, Any]], what: str, scale: float, last: str) -> None:
+def _curves(
+    axes: Axes, rows: Sequence[dict[str, Any]], what: str, names: dict[str, str], scale: float,
+    last: str,
+) -> None:  # fmt: skip
     for part, style in STYLES.items():
         name = f"{part}_{what}"
         there = [row for row in rows if row[name] is not None]
         if not there:
             continue
         epochs, values = [row["epoch"] for row in there], [scale * row[name] for row in there]
-        label = f"{part} {last.format(values[-1])}"
+        label = f"{names[part]} {last.format(values[-1])}"
         axes.plot(epochs, values, label=label, linewidth=2, markersize=4, **style)
     axes.legend(loc="lower right" if what == "accuracy" else "upper right", frameon=False)
     axes.grid(alpha=0.3)

@@ -194,7 +194,7 @@ class Trainer:
         if not self.leads:
             return
         with self._warned():
-            record.write_log(self.run, self.rows)
+            record.write_log(self.run, self.rows, self.config.validate)
 
     def write_tests(self) -> None:
         """Draw where the last weights go wrong, unless that is drawn already."""

@@ -119,14 +119,15 @@ def _here(threads: int) -> dict[str, Any]:
     }
 
 
-def write_log(run: Path, rows: list[dict[str, Any]]) -> None:
-    """Write ``log.csv``, ``log.jsonl`` and ``curves.png`` from the rows."""
+def write_log(run: Path, rows: list[dict[str, Any]], held: int | None = None) -> None:
+    """Write ``log.csv``, ``log.jsonl`` and ``curves.png``; so many images were held out to test."""
     from .. import plots
 
     write_rows(run, rows, COLUMNS)
     if rows:
         with atomic_write(run / "curves.png") as file:
-            plots.learning_curves(rows).savefig(file, format="png")
+            figure = plots.learning_curves(rows, "test" if held is None else "held out")
+            figure.savefig(file, format="png")
 
 
 def write_rows(run: Path, rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
