@@ -157,6 +157,8 @@ def test_unknown_names_and_variants():
         models.create("shufflenet_v2_x0_5", stem="mnist")
     with pytest.raises(TinyshuffleError, match="use 'torchvision' or 'paper'"):
         models.create("shufflenet_v2_x0_5", downsample="megvii")
+    with pytest.raises(TinyshuffleError, match="24 channels has none left for its main branch"):
+        models.create("shufflenet_v2_x0_5", downsample="paper", stage_channels=[24, 48, 96])
     for name, multiple in (("shufflenet_v2_x0_5", 2), ("shufflenet_v1_x0_5_g3", 12),
                            ("resnet_like_13m", 4)):  # fmt: skip
         for stages in (64, [64, 128], [63, 128, 256], ["64", 128, 256], [0, 2, 4], [True, 2, 4]):

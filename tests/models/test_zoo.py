@@ -313,6 +313,28 @@ def test_names_are_torchvisions():
         assert len(models.create(name)._state(shapes_only=True)) == count
 
 
+def test_a_width_scales_every_layer():
+    def channels(name, **variant):
+        net = models.create(name, 10, "cifar", **variant).net
+        return [m.out_channels for m in net.modules() if isinstance(m, nn.Conv2d)]
+
+    for name, more in (("alexnet", {}), ("googlenet", {"aux_logits": True})):
+        whole = channels(name, **more)
+        assert channels(name, width=0.3, **more) == [int(0.3 * c) for c in whole]
+        assert min(channels(name, width=1e-3, **more)) == 1
+
+
+@pytest.mark.parametrize("stem, side", [("imagenet", 224), ("cifar", 32)])
+def test_pools_that_do_not_overlap_leave_maps_of_the_same_size(stem, side):
+    """AlexNet, section 3.4: so that the comparison is of the windows alone."""
+    over, beside = (
+        profile("alexnet", (1, side, side, 3), stem=stem, overlap=o).rows
+        for o in (True, False)
+    )
+    assert [row.output for row in over] == [row.output for row in beside]
+    assert [row.params for row in over] == [row.params for row in beside]
+
+
 @pytest.mark.parametrize(
     ("name", "smallest"),
     [  # torchvision's min_size

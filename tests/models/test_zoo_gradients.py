@@ -170,6 +170,18 @@ def test_light_nets_take_a_step(name):
     step(name, side(name))
 
 
+@pytest.mark.parametrize(
+    "name, variant",
+    [
+        ("alexnet", {"overlap": False, "width": 0.3}),
+        ("alexnet", {"tanh": True, "width": 0.3}),
+        ("googlenet", {"aux_logits": True, "width": 0.1}),
+    ],
+)
+def test_nets_at_other_widths_take_a_step(name, variant):
+    step(name, 16, **variant)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REST)
 def test_all_other_nets_take_a_step(name):

@@ -97,6 +97,10 @@ def test_published_figures_are_the_papers():
         "residual": dict.fromkeys(
             ["16 units", "16 units, residual", "32 units", "32 units, residual"]
         ),
+        "downsample": dict.fromkeys(["authors'", "torchvision's"]),
+        "activation": dict.fromkeys(["ReLU", "tanh"]),
+        "pooling": dict.fromkeys(["3x3, overlapping", "2x2"]),
+        "aux": dict.fromkeys(["auxiliary", "none"]),
         "degradation": dict.fromkeys(["plain 20", "residual 20", "plain 56", "residual 56"]),
     }  # fmt: skip
     for ablation in ABLATIONS.values():

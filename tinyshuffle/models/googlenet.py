@@ -16,7 +16,7 @@ from .. import nn
 from ..backend import F
 from ..errors import TinyshuffleError
 from ..values import flags
-from .arguments import check_stem
+from .arguments import check_stem, check_width
 
 __all__ = ["AuxiliaryLoss", "GoogLeNet", "Inception"]
 
@@ -93,6 +93,8 @@ class GoogLeNet(nn.Sequential):
         its own (N, K), and the auxiliary classifiers rest.
     branch5x5 : bool
         The third branch has 5x5 convolutions, as in the paper, and not torchvision's 3x3.
+    width : float
+        All widths are scaled by it; the paper's net has 1.
     """
 
     @flags
@@ -102,28 +104,31 @@ class GoogLeNet(nn.Sequential):
         stem: str = "imagenet",
         aux_logits: bool = False,
         branch5x5: bool = False,
+        width: float = 1.0,
     ) -> None:
+        width = check_width(width)
         self.num_classes, self.aux_logits = num_classes, aux_logits
-        layers: dict[str, nn.Module] = {"conv1": _conv(3, 64, 3)}
+        first, channels = (max(1, int(full * width)) for full in (64, 192))
+        layers: dict[str, nn.Module] = {"conv1": _conv(3, first, 3)}
         if check_stem(stem) == "imagenet":
             layers = {
-                "conv1": _conv(3, 64, 7, stride=2),
+                "conv1": _conv(3, first, 7, stride=2),
                 "maxpool1": nn.MaxPool2d(3, stride=2, ceil_mode=True),
             }
         layers |= {
-            "conv2": _conv(64, 64, 1),
-            "conv3": _conv(64, 192, 3),
+            "conv2": _conv(first, first, 1),
+            "conv3": _conv(first, channels, 3),
             "maxpool2": nn.MaxPool2d(3, stride=2, ceil_mode=True),
         }
-        channels = 192
-        for name, widths in INCEPTIONS.items():
+        for name, full in INCEPTIONS.items():
+            widths = tuple(max(1, int(c * width)) for c in full)
             layers[name] = inception = Inception(channels, widths, 5 if branch5x5 else 3)
             channels = sum(inception.widths)
             if name in POOL_BEHIND:
                 kernel = 3 if name == "inception3b" else 2
                 layers[POOL_BEHIND[name]] = nn.MaxPool2d(kernel, stride=2, ceil_mode=True)
             if name in AUX_BEHIND and aux_logits:
-                setattr(self, AUX_BEHIND[name], _auxiliary(channels, num_classes))
+                setattr(self, AUX_BEHIND[name], _auxiliary(channels, num_classes, width))
         layers |= {
             "avgpool": nn.GlobalAvgPool(),
             "dropout": nn.Dropout(0.2),
@@ -161,16 +166,17 @@ class GoogLeNet(nn.Sequential):
         return dy
 
 
-def _auxiliary(in_channels: int, num_classes: int) -> nn.Sequential:
+def _auxiliary(in_channels: int, num_classes: int, width: float) -> nn.Sequential:
     """The auxiliary classifier (section 5)."""
+    channels, hidden = (max(1, int(full * width)) for full in (128, 1024))
     return nn.Sequential(
         pool=nn.AdaptiveAvgPool2d(4),
-        conv=_conv(in_channels, 128, 1),
+        conv=_conv(in_channels, channels, 1),
         flatten=nn.Flatten(),
-        fc1=nn.Linear(2048, 1024),
+        fc1=nn.Linear(4 * 4 * channels, hidden),
         relu=nn.ReLU(),
         dropout=nn.Dropout(0.7),
-        fc2=nn.Linear(1024, num_classes),
+        fc2=nn.Linear(hidden, num_classes),
     )
 
 

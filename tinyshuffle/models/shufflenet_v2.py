@@ -77,6 +77,12 @@ class ShuffleUnitV2(nn.Module):
             self.untouched, first = middle, middle
         else:
             self.untouched = in_channels if downsample == "paper" else middle
+            if self.untouched >= out_channels:
+                raise TinyshuffleError(
+                    f"a unit of {out_channels} channels has none left for its main branch, if its "
+                    f"shortcut passes on the {in_channels} that come in: give it more, or "
+                    "downsample='torchvision'"
+                )
             first = in_channels
             self.branch1 = nn.Sequential(
                 nn.Conv2d(first, first, 3, stride, padding=1, groups=first, bias=False),

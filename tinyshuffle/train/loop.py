@@ -35,6 +35,7 @@ from .budget import Pace
 from .config import Config, load_data
 from .evaluation import Evaluation, evaluate
 from .groups import Groups, muon_note, optimizer
+from .loss import TrainingLoss
 from .progress import Progress
 from .record import SUMS, Result
 from .report import write_report
@@ -73,8 +74,8 @@ class Trainer:
         self.net = build_for(config, self.side, len(self.train_set.classes))
         self.average = Average(self.net, config.ema) if config.ema else None
         self._frozen = held(self.net, config.freeze) if config.freeze else frozenset[str]()
-        self.loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
-        self.other_loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)  # of mixup
+        self.loss = TrainingLoss(self.net, config.label_smoothing)
+        self.test_loss = nn.CrossEntropyLoss(label_smoothing=config.label_smoothing)
         self.optim = optimizer(config, self.net)
         # Only full batches, unless there is not even one: an image left out of this epoch's order
         # has its chance in the next one's.
@@ -202,7 +203,7 @@ class Trainer:
             return
         if self.tested is None:
             size = self.plan.sizes[-1]
-            self.tested = evaluate(self._tested_net, self.test_set, self.loss, size=size)
+            self.tested = evaluate(self._tested_net, self.test_set, self.test_loss, size=size)
         if not self.leads:
             return
         with self._warned():
@@ -322,23 +323,17 @@ class Trainer:
     ) -> tuple[float, int]:  # fmt: skip
         """Take one step; return the loss and how many images were right."""
         logits = net(x)
-        value = float(self.loss(logits, labels))
-        if mixed is not None:
-            other, share = mixed
-            value = share * value + (1 - share) * float(self.other_loss(logits, other))
+        value = self.loss(logits, labels, mixed)
         if not math.isfinite(value):
             raise self._diverged(f"the loss became {value} at", 0)
-        dlogits = self.loss.backward()
-        if mixed is not None:
-            dlogits = share * dlogits + (1 - share) * self.other_loss.backward()
-        net.backward(dlogits, images=False)
+        net.backward(self.loss.backward(), images=False)
         if self._held:
             for p in optim.params:
                 if p.name.rpartition(".")[0] in self._held:
                     p.grad = None  # an optimiser leaves such parameters alone
         optim.step()
         optim.zero_grad()
-        return value, int((logits.argmax(1) == labels).sum())
+        return value, self.loss.right(logits, labels)
 
     def _update_bn(self, net: nn.Module, size: int) -> None:
         """Take batch norm's statistics of training images, as this epoch has cropped them."""
@@ -351,7 +346,7 @@ class Trainer:
         test = evaluate(
             self._tested_net,
             self.test_set,
-            self.loss,
+            self.test_loss,
             after_batch=lambda: self._stop_if_asked(signals),
             size=size,
         )

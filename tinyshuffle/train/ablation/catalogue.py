@@ -201,6 +201,51 @@ ABLATIONS = {
         "16 units",
         (48, 96, 192),
     ),
+    "downsample": Ablation(
+        "What shall the shortcut of V2's downsampling units make, as many channels as it takes?",
+        "V2 Figure 3 (d), which leaves it open, and Table 5, whose multiply-adds are those of the "
+        "authors' unit",
+        (
+            _deep("authors'", (2, 4, 2), downsample="paper"),
+            _deep("torchvision's", (2, 4, 2), downsample="torchvision"),
+        ),
+        (("authors'", "torchvision's"),),
+        "torchvision's",
+        (80, 160, 320),
+    ),
+    "activation": Ablation(
+        "Does a ReLU learn faster than tanh?",
+        "AlexNet section 3.1, Figure 1",
+        (
+            Arm("ReLU", "alexnet", {}, multiplier=True),
+            Arm("tanh", "alexnet", {"tanh": True}, multiplier=True),
+        ),
+        (("ReLU", "tanh"),),
+        "ReLU",
+        0.2,
+    ),
+    "pooling": Ablation(
+        "Do pools help whose windows overlap?",
+        "AlexNet section 3.4",
+        (
+            Arm("3x3, overlapping", "alexnet", {}, multiplier=True),
+            Arm("2x2", "alexnet", {"overlap": False}, multiplier=True),
+        ),
+        (("3x3, overlapping", "2x2"),),
+        "3x3, overlapping",
+        0.2,
+    ),
+    "aux": Ablation(
+        "Do auxiliary classifiers help?",
+        "GoogLeNet section 5",
+        (
+            Arm("auxiliary", "googlenet", {"aux_logits": True}, multiplier=True),
+            Arm("none", "googlenet", {}, multiplier=True),
+        ),
+        (("auxiliary", "none"),),
+        "none",
+        0.15,
+    ),
     "degradation": Ablation(
         "Are deep plain nets worse than shallow ones, and residual ones not?",
         "ResNet section 4.2, Figure 6",

@@ -109,9 +109,10 @@ def solve(
     def solved(*stages: int) -> Solved:
         return count(arm, [arm.multiple * stage for stage in stages], side, num_classes, make)
 
-    # Widths in multiples. V1's stage 2 must be wider than the stem, which its first unit passes on.
-    v1 = arm.model.startswith("shufflenet_v1")
-    first = STEM_CHANNELS // arm.multiple + 1 if v1 else 1
+    # Widths in multiples. Where the first unit passes on the stem, as V1's does and that of V2's
+    # authors, stage 2 must be wider than that.
+    passes = arm.model.startswith("shufflenet_v1") or arm.variant.get("downsample") == "paper"
+    first = STEM_CHANNELS // arm.multiple + 1 if passes else 1
 
     def adds(units: int) -> int:
         return solved(units, 2 * units, 4 * units).multiply_adds
