@@ -55,10 +55,11 @@ def ablate(
 ) -> None:
     """Train nets of equal multiply-adds that differ in one thing, and report which is better.
 
-    NAME is one of shuffle, groups, units, v1-v2, nets, se, shallow, thin, residual, degradation.
-    The widths are solved for. Of the recipe, model, variant and seed are left out, as each net has
-    its own. RUNS_DIR/ablate-NAME receives a run for each net and seed, and
-    report.md, report.csv and report.png. Begun again, it continues where it was stopped.
+    NAME is one of shuffle, groups, units, v1-v2, nets, se, shallow, thin, residual, downsample,
+    activation, pooling, aux, degradation. The widths are solved for. Of the recipe, model, variant
+    and seed are left out, as each net has its own. RUNS_DIR/ablate-NAME receives a run for each
+    net and seed, and report.md, report.csv and report.png. Begun again, it continues where it was
+    stopped.
     """
     from .. import train as training
 
