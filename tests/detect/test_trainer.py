@@ -15,7 +15,8 @@ from tinyshuffle.detect import trainer
 from tinyshuffle.detect.config import DetectConfig
 from tinyshuffle.detect.losses import NAMES
 from tinyshuffle.detect.saved import load_detector
-from tinyshuffle.train import Interrupted
+from tinyshuffle.train import Interrupted, verify
+from tinyshuffle.train.compare import read_run
 
 TINY = {
     "model": "vgg_like_13m", "side": 32, "pictures": 16, "batch_size": 4, "epochs": 2, "lr": 0.01,
@@ -198,6 +199,9 @@ def test_runs_of_other_kinds_are_refused(finished, tmp_path):
         trained(finished[1])
     with pytest.raises(TinyshuffleError, match="no checkpoint"):
         trainer.resume(tmp_path, quiet=True)
+    for ask in (verify.best_checkpoint, read_run):  # and what is for classifiers
+        with pytest.raises(TinyshuffleError, match="it is a detector's"):
+            ask(finished[1] / "run")
     saved = checkpoint.load(finished[1] / "run" / "last.npz")
     saved.header["config"] = {"model": "vgg_like_13m", "data": "shapes"}
     checkpoint.save(tmp_path / "last.npz", saved)
