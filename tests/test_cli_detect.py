@@ -73,6 +73,7 @@ def test_resume(folder):
     [
         (("train", "--detector", "fast"), "faster or light-head"),
         (("train", "--resume", "@", "--lr", "1"), "contradicts --resume"),
+        (("train", "--pictures", "9", "--batch-size", "4", "--data", "."), "leave it out"),
         (("train", "--name", "a/b"), "not the name of a directory"),
         (("train", "--resume", "absent"), "there is no run"),
         (("train", "--init", "absent"), "there is no run"),

@@ -35,6 +35,9 @@ def test_masks_are_cocos_run_lengths(tmp_path):
         np.testing.assert_array_equal(values == 1, train.masks[0] == k + 1)
 
 
+ONE = {"id": 1, "image_id": 7, "category_id": 9, "bbox": [10, 20, 40, 20], "area": 300.0}
+
+
 def a_file(folder, bbox=(10, 20, 40, 20), size=(100, 50), **changes):
     (folder / "train").mkdir(exist_ok=True)
     Image.new("RGB", size, (200, 10, 30)).save(folder / "train" / "a.png")
@@ -80,6 +83,9 @@ def test_crowds_are_kept(tmp_path):
     table["annotations"][0]["iscrowd"] = 1
     path.write_text(json.dumps(table))
     assert coco.read(path, pictures, 64).objects[0].crowd.tolist() == [True]
+    table["annotations"][0]["iscrowd"] = "0"
+    path.write_text(json.dumps(table))
+    assert coco.read(path, pictures, 64).objects[0].crowd.tolist() == [False]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +98,13 @@ def test_crowds_are_kept(tmp_path):
         ({"annotations": [{"image_id": 7, "category_id": 4, "bbox": "abcd"}]}, "format"),
         ({"annotations": None}, "format"),
         ({"images": [{"id": 7, "file_name": "no.png", "width": 100, "height": 50}]}, "no.png"),
+        ({"images": [{"id": 7, "file_name": "a.png", "width": 50, "height": 100}]}, "says 50x100"),
+        ({"images": [{"id": 7, "file_name": "a.png", "width": 1e999, "height": 9}]}, "format"),
+        ({"images": 2 * [{"id": 7, "file_name": "a.png", "width": 100, "height": 50}]}, "same id"),
+        ({"categories": 2 * [{"id": 9, "name": "b"}]}, "same id"),
+        ({"categories": [{"id": 9, "name": "b"}, {"id": 2**63, "name": "c"}]}, "64 bits"),
+        ({"annotations": [{**ONE, "iscrowd": "x"}]}, "format"),
+        ({"annotations": [{**ONE, "area": float("nan")}]}, "the area nan"),
     ],
 )
 def test_what_a_file_may_have_wrong_is_one_sentence(tmp_path, changes, words):
@@ -110,6 +123,16 @@ def test_files_that_are_none(tmp_path):
         coco.read(tmp_path / "list.json", tmp_path, 64)
     with pytest.raises(TinyshuffleError, match="instances_train"):
         coco.load(tmp_path, 64)
+
+
+def test_the_pictures_for_validation_come_before_those_for_a_test(tmp_path):
+    for name in ("train", "test", "val"):
+        (tmp_path / f"instances_{name}.json").write_text("{}")
+    assert [path.name for path, _ in coco.find(tmp_path)] == [
+        "instances_train.json", "instances_val.json",
+    ]  # fmt: skip
+    (tmp_path / "instances_val.json").unlink()
+    assert coco.find(tmp_path)[1][0].name == "instances_test.json"
 
 
 def test_a_test_set_has_the_classes_of_the_training_set(tmp_path):

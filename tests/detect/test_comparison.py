@@ -165,3 +165,12 @@ def test_verdicts_are_paired_by_seed():
     line = dict(zip(headings, lines[2], strict=True))
     assert (line["backbone"], line["mmAP"], line["s/step"]) == ("V2", "21.07", "0.600")
     assert line["std error"] == "5.83"
+
+
+def test_seeds_without_small_objects_do_not_count():
+    found = outcomes()
+    found[0].rows[0]["map_small"] = -1.0
+    found[1].rows[:] = [{**row, "map_small": -1.0} for row in found[1].rows]
+    headings, lines = Comparison(CONFIG, found).table()
+    small = headings.index("small")
+    assert (lines[0][small], lines[1][small]) == ("25.00", "-")

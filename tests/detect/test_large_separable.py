@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import tinyshuffle as ts
 from tinyshuffle.detect.large_separable import LargeSeparableConv2d
@@ -34,3 +35,8 @@ def test_it_sees_far_and_costs_little():
     x[0, 7, 7] = 1
     layer.down[1].bias.data[...] = 0
     assert (layer(x)[0].any(axis=-1)).all()
+
+
+def test_an_even_window_is_refused():
+    with pytest.raises(ts.TinyshuffleError, match="kernel_size=4 is even"):
+        LargeSeparableConv2d(3, 2, 4, 4)

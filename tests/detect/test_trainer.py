@@ -15,7 +15,8 @@ from tinyshuffle.detect import trainer
 from tinyshuffle.detect.config import DetectConfig
 from tinyshuffle.detect.losses import NAMES
 from tinyshuffle.detect.saved import load_detector
-from tinyshuffle.train import Interrupted
+from tinyshuffle.train import Interrupted, verify
+from tinyshuffle.train.compare import read_run
 
 TINY = {
     "model": "vgg_like_13m", "side": 32, "pictures": 16, "batch_size": 4, "epochs": 2, "lr": 0.01,
@@ -91,6 +92,8 @@ def test_a_finished_run_may_be_resumed_and_a_damaged_checkpoint_falls_back(finis
     before = weights(run)
     trainer.resume(run, quiet=True)
     same(weights(run), before)
+    with pytest.raises(TinyshuffleError, match="threads=0 was given"):
+        trainer.resume(run, quiet=True, threads=0)
     (run / "last.npz").write_bytes(b"half")
     trainer.resume(run, quiet=True)  # from previous.npz: the last epoch once more
     same(weights(run), before)
@@ -106,6 +109,9 @@ def test_ask_a_trained_detector(finished):
     assert corners.min() >= 0 and 32 < corners.max() <= 64  # in the picture's own pixels
     scores = [score for _, score, _ in found]
     assert scores == sorted(scores, reverse=True)
+    wide = np.array([box for _, _, box in net.detect(images[0][:16], least=0.0)])
+    assert (wide[:, 2:] <= (64, 16)).all()  # none in what the picture was filled up with
+    assert (wide[:, :2] < wide[:, 2:]).all()
 
 
 def test_pictures_of_ones_own(tmp_path):
@@ -121,7 +127,22 @@ def test_pictures_of_ones_own(tmp_path):
         path.write_text(json.dumps(table))
     result = trained(tmp_path, data=str(tmp_path / "data"), detector="light-head", epochs=1)
     assert result.rows[0]["map"] >= 0
+    shutil.rmtree(tmp_path / "data")  # what is trained does not need it any more
     assert load_detector(result.run).classes == ("thing",)
+    with pytest.raises(TinyshuffleError, match="is not there: it must be scenes, or a folder"):
+        trainer.resume(result.run, quiet=True)
+
+
+def test_a_test_set_without_objects_has_no_numbers(tmp_path, capsys):
+    train, test = scenes.load(6, 3, side=40)
+    for name, part in (("train", train), ("val", test)):
+        path = coco.write(part, tmp_path / "data", name)
+        if name == "val":
+            path.write_text(json.dumps({**json.loads(path.read_text()), "annotations": []}))
+    config = DetectConfig(**{**TINY, "data": str(tmp_path / "data"), "epochs": 1})
+    result = trainer.train(config, "run", tmp_path)
+    assert "mAP    - %  AP50    - %  small    - %" in capsys.readouterr().out
+    assert str(result).startswith("mAP - %, AP at IoU 0.5 - % after 1 epoch")
 
 
 def test_it_may_begin_with_a_trained_backbone(finished, tmp_path):
@@ -131,7 +152,7 @@ def test_it_may_begin_with_a_trained_backbone(finished, tmp_path):
     np.savez(tmp_path / "weights.npz", **net.state_dict())
     config = DetectConfig(**TINY, init=str(tmp_path / "weights.npz"))
     begun = trainer.Trainer(config, quiet=True)
-    begun.begin_with(config.init)
+    begun.begin_with()
     mine = begun.net.body.net.backbone.state_dict()
     assert mine
     for name, value in mine.items():
@@ -141,6 +162,10 @@ def test_it_may_begin_with_a_trained_backbone(finished, tmp_path):
     np.savez(tmp_path / "weights.npz", **other.state_dict())
     with pytest.raises(TinyshuffleError, match="no weights for this backbone"):
         trained(tmp_path, init=str(tmp_path / "weights.npz"))
+    with pytest.raises(TinyshuffleError, match=r"that resnet20 has not, such as layer1.3"):
+        deeper = models.create("resnet32", num_classes=7, stem="cifar")
+        np.savez(tmp_path / "weights.npz", **deeper.state_dict())
+        trained(tmp_path, init=str(tmp_path / "weights.npz"), model="resnet20")
 
 
 def test_a_loss_that_is_no_number_is_said(tmp_path):
@@ -174,6 +199,9 @@ def test_runs_of_other_kinds_are_refused(finished, tmp_path):
         trained(finished[1])
     with pytest.raises(TinyshuffleError, match="no checkpoint"):
         trainer.resume(tmp_path, quiet=True)
+    for ask in (verify.best_checkpoint, read_run):  # and what is for classifiers
+        with pytest.raises(TinyshuffleError, match="it is a detector's"):
+            ask(finished[1] / "run")
     saved = checkpoint.load(finished[1] / "run" / "last.npz")
     saved.header["config"] = {"model": "vgg_like_13m", "data": "shapes"}
     checkpoint.save(tmp_path / "last.npz", saved)

@@ -30,12 +30,14 @@ def test_boxes_stand_where_their_pixels_are():
 
 def test_curves_without_small_objects():
     rows = [
-        {"epoch": e, "map": 0.1 * e, "map50": 0.2 * e, "map_small": float("nan"),
+        {"epoch": e, "map": 0.1 * e, "map50": 0.2 * e, "map_small": -1.0,
          **dict.fromkeys(plots.LOSSES, 1 / e)}
         for e in (1, 2)
     ]  # fmt: skip
     above, below = drawn(plots.detection_curves(rows)).axes
     np.testing.assert_allclose(above.lines[0].get_ydata(), [10, 20])
+    assert np.isnan(above.lines[2].get_ydata()).all()
+    assert above.lines[2].get_label() == "mAP, small -"
     assert len(below.lines) == 4
 
 

@@ -74,7 +74,7 @@ def train(resume: str | None, name: str | None, runs_dir: str, **options: Any) -
     from pathlib import Path
 
     from ..detect import trainer
-    from ..detect.config import DetectConfig
+    from ..detect.config import SCENES, DetectConfig
 
     given = {option: value for option, value in options.items() if value is not None}
     if resume is not None:
@@ -90,7 +90,13 @@ def train(resume: str | None, name: str | None, runs_dir: str, **options: Any) -
     else:
         if "init" in given and not Path(given["init"]).is_file():
             given["init"] = str(find_run(given["init"], runs_dir))
-        result = trainer.train(DetectConfig.from_dict(given), name, runs_dir)
+        config = DetectConfig.from_dict(given)
+        if "pictures" in given and config.data != SCENES:
+            raise TinyshuffleError(
+                f"--pictures {config.pictures} is for scenes, and all pictures of a folder are "
+                "taken: leave it out"
+            )
+        result = trainer.train(config, name, runs_dir)
     say(str(result))
 
 
@@ -137,7 +143,7 @@ def evaluate(run: str, threads: int | None, runs_dir: str, plot: str | None) -> 
     """
     from .. import plots, set_num_threads
     from ..detect import trainer
-    from ..detect.average_precision import AREAS, MOST, STATISTICS
+    from ..detect.average_precision import AREAS, MOST, STATISTICS, percent
     from ..detect.config import DetectConfig, load_data
     from ..detect.saved import best_checkpoint, check_data, load_detector
 
@@ -151,9 +157,9 @@ def evaluate(run: str, threads: int | None, runs_dir: str, plot: str | None) -> 
     _, scores = trainer.evaluate(trained.net, test_set)
     table = new_table("of the test set", "%")
     for name, value in scores.statistics.items():
-        table.add_row(STATISTICS[name], _percent(value))
+        table.add_row(STATISTICS[name], percent(value))
     for name, value in zip(test_set.classes, scores.by_class, strict=True):
-        table.add_row(f"mAP, {name}", _percent(value))
+        table.add_row(f"mAP, {name}", percent(value))
     print_table(table)
     small, large = AREAS["small"][1] ** 0.5, AREAS["large"][0] ** 0.5
     say(
@@ -223,6 +229,3 @@ def predict(
     if failures:
         sys.exit(1)
 
-
-def _percent(value: float) -> str:
-    return "-" if value < 0 else f"{100 * value:.1f}"

@@ -55,15 +55,17 @@ def read(
     table = _table(path)
     try:
         categories = sorted((int(c["id"]), str(c["name"])) for c in table["categories"])
+        _check_ids(path, "categories", [number for number, _ in categories])
+        _check_ids(path, "images", [int(i["id"]) for i in table["images"]])
         places = {number: i for i, (number, _) in enumerate(categories)}
         of_image: dict[int, list[dict[str, Any]]] = {int(i["id"]): [] for i in table["images"]}
         for one in table["annotations"]:
             of_image[int(one["image_id"])].append(one)
         found = [
-            (int(i["id"]), str(i["file_name"]), _objects(i, of_image[int(i["id"])], places))
+            (i, str(i["file_name"]), _objects(i, of_image[int(i["id"])], places))
             for i in table["images"]
         ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         if isinstance(error, TinyshuffleError):
             raise
         raise TinyshuffleError(
@@ -78,7 +80,7 @@ def read(
             f"{path} has other categories than the training set ({shown(classes)}, and there "
             f"{shown(like.classes)}): give both files the same"
         )
-    lost = sum(len(of_image[number]) - len(objects) for number, _, objects in found)
+    lost = sum(len(of_image[int(i["id"])]) - len(objects) for i, _, objects in found)
     if lost:
         warnings.warn(
             f"{lost} of {sum(map(len, of_image.values())):,} boxes in {path.name} are left out, as "
@@ -104,6 +106,14 @@ def _table(path: Path) -> dict[str, Any]:
     return table
 
 
+def _check_ids(path: Path, name: str, numbers: list[int]) -> None:
+    if len(set(numbers)) < len(numbers) or any(abs(number) >= 2**63 for number in numbers):
+        raise TinyshuffleError(
+            f"{path} has {name} of the same id, or of one beyond 64 bits: give each an id of its "
+            "own, as the annotations name it"
+        )
+
+
 def _objects(
     image: dict[str, Any], annotations: list[dict[str, Any]], places: dict[int, int]
 ) -> Objects:
@@ -116,16 +126,19 @@ def _objects(
         corners = np.array([x1, y1, x2, y2], np.float32)  # in which a tiny box may become empty
         if corners[0] < corners[2] and corners[1] < corners[3]:
             area = float(one.get("area", w * h))
-            rows.append((corners, places[int(one["category_id"])], one.get("iscrowd", 0), area))
-    boxes, labels, crowd, areas = zip(*rows, strict=True) if rows else ((), (), (), ())
+            if not 0 <= area < np.inf:
+                raise ValueError(f"the area {area}")
+            crowd = bool(int(one.get("iscrowd") or 0))
+            rows.append((corners, places[int(one["category_id"])], crowd, area))
+    boxes, labels, crowds, areas = zip(*rows, strict=True) if rows else ((), (), (), ())
     return Objects(
         np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64),
-        np.array(crowd, bool), np.array(areas, np.float64),
+        np.array(crowds, bool), np.array(areas, np.float64),
     )  # fmt: skip
 
 
 def _scaled(
-    path: Path, folder: Path, side: int, found: list[tuple[int, str, Objects]],
+    path: Path, folder: Path, side: int, found: list[tuple[dict[str, Any], str, Objects]],
     classes: tuple[str, ...], categories: np.ndarray, like: BoxDataset | None,
 ) -> BoxDataset:  # fmt: skip
     needed, there = len(found) * side * side * 3, memory.physical()
@@ -139,13 +152,21 @@ def _scaled(
     objects = []
     with bar(console(stderr=True)) as progress:
         order = progress.track(list(enumerate(found)), description=f"reading {path.name}")
-        for i, (_, name, own) in order:
-            images[i], scales[i] = fit(folder / name, side)
+        for i, (entry, name, own) in order:
+            picture = open_image(folder / name)
+            size = int(entry["width"]), int(entry["height"])
+            if picture.size != size:  # its boxes would lie somewhere else
+                raise TinyshuffleError(
+                    f"{folder / name} has {picture.width}x{picture.height} pixels (turned upright, "
+                    f"if its camera was not), and {path} says {size[0]}x{size[1]}: give the "
+                    "pictures that were annotated"
+                )
+            images[i], scales[i] = fit(picture, side)
             boxes = np.minimum(own.boxes * np.float32(scales[i]), np.float32(side))
             objects.append(Objects(boxes, own.labels, own.crowd, own.areas * scales[i] ** 2))
     mean, std = (like.mean, like.std) if like is not None else channel_statistics(images)
     std = np.where(std > 0, std, np.float32(1))
-    ids = np.array([number for number, _, _ in found], np.int64)
+    ids = np.array([int(entry["id"]) for entry, _, _ in found], np.int64)
     return BoxDataset(
         path.stem, images, objects, classes, mean, std, ids, scales, categories
     )
@@ -175,7 +196,12 @@ def find(folder: str | Path) -> list[tuple[Path, Path]]:
     files = [*folder.glob("instances_*.json"), *folder.glob("annotations/instances_*.json")]
     pairs = []
     for kinds in TRAIN, TEST:
-        fitting = sorted(f for f in files if f.stem.removeprefix("instances_").startswith(kinds))
+        fitting = [
+            f
+            for kind in kinds  # the first kind that is there
+            for f in sorted(files)
+            if f.stem.removeprefix("instances_").startswith(kind)
+        ]
         if not fitting:
             raise TinyshuffleError(
                 f"{folder} has no instances_{kinds[0]}*.json, in it or in its annotations: COCO's "

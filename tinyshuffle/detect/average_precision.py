@@ -28,6 +28,7 @@ from ..errors import TinyshuffleError
 
 __all__ = [
     "AREAS", "STATISTICS", "THRESHOLDS", "Detections", "Scores", "average_precision", "overlap",
+    "percent",
 ]  # fmt: skip
 
 Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -84,6 +85,15 @@ class Scores:
     def by_class(self) -> np.ndarray:
         """Average precision of each class, -1 for one without objects."""
         return self.precision[..., 0, 2].mean(axis=(0, 1))
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """Return one of the statistics in per cent, and "-" where there is no such object.
+
+    >>> percent(0.5), percent(-1.0)
+    ('50.0', '-')
+    """
+    return "-" if value < 0 else f"{100 * value:.{digits}f}"
 
 
 def average_precision(dataset: BoxDataset, found: Sequence[Detections]) -> Scores:

@@ -40,6 +40,7 @@ from ..train.trainings import (
 from ..values import flags
 from ..words import plural
 from . import trainer
+from .average_precision import percent
 from .backbone import backbone
 from .config import SCENES, DetectConfig
 from .cost import detector_cost
@@ -129,7 +130,9 @@ class Outcome:
         return dict(enumerate(values))
 
     def mean(self, column: str) -> float:
-        return statistics.mean(self.by_seed(column).values())
+        """Mean over the seeds; -1 if none of their test sets has such an object."""
+        known = [value for value in self.by_seed(column).values() if value >= 0]
+        return statistics.mean(known) if known else -1.0
 
     @property
     def error(self) -> float:
@@ -191,9 +194,9 @@ class Comparison:
         lines = [
             [
                 o.name, o.beginning, o.solved.widths, f"{o.solved.multiply_adds:,}",
-                f"{o.detector:,}", str(len(o.rows)), f"{100 * o.mean('map'):.2f}",
-                _number(100 * o.error), f"{100 * o.mean('map50'):.2f}",
-                f"{100 * o.mean('map_small'):.2f}", f"{statistics.median(o.step):.3f}",
+                f"{o.detector:,}", str(len(o.rows)), percent(o.mean("map"), 2),
+                _number(100 * o.error), percent(o.mean("map50"), 2),
+                percent(o.mean("map_small"), 2), f"{statistics.median(o.step):.3f}",
                 f"{o.mean('width'):.1f}",
             ]
             for o in self.outcomes

@@ -117,7 +117,6 @@ class DetectConfig:
             object.__setattr__(self, "variant", typed)
         if self.data != SCENES:
             path = os.path.abspath(expand(self.data, "data"))
-            need(os.path.isdir(path), "data", "scenes, or a folder in COCO's layout")
             object.__setattr__(self, "data", path)
         if self.init is not None:
             object.__setattr__(self, "init", os.path.abspath(expand(self.init, "init")))
@@ -143,5 +142,10 @@ def _kinds() -> dict[str, Any]:
 def load_data(config: DetectConfig) -> tuple[BoxDataset, BoxDataset]:
     """Return the training and the test set."""
     if config.data != SCENES:
+        if not os.path.isdir(config.data):  # only here: what is trained finds objects without it
+            raise TinyshuffleError(
+                f"data={shown(config.data)} is not there: it must be scenes, or a folder in COCO's "
+                "layout"
+            )
         return coco.load(Path(config.data), config.side)
     return scenes.load(config.pictures, max(1, config.pictures // 6), config.seed, config.side)

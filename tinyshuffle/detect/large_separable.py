@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import nn
 from ..backend import F
+from ..errors import TinyshuffleError
 from ..ops.arguments import integer
 
 __all__ = ["LargeSeparableConv2d"]
@@ -32,7 +33,9 @@ class LargeSeparableConv2d(nn.Module):
     def __init__(
         self, in_channels: int, middle_channels: int, out_channels: int, kernel_size: int = 15
     ) -> None:
-        k = 2 * (integer(kernel_size, "kernel_size") // 2) + 1
+        k = integer(kernel_size, "kernel_size")
+        if k % 2 == 0:
+            raise TinyshuffleError(f"kernel_size={k} is even: give an odd one, or the map shrinks")
         column, row = ((k, 1), 1, (k // 2, 0)), ((1, k), 1, (0, k // 2))  # kernel, stride, padding
         c, m, o = in_channels, middle_channels, out_channels
         self.down = nn.Sequential(nn.Conv2d(c, m, *column, bias=False), nn.Conv2d(m, o, *row))

@@ -12,6 +12,7 @@ import numpy as np
 from .. import checkpoint
 from ..checkpoint import Checkpoint
 from ..data import BoxDataset, coco, normalise
+from ..data.images import open_image
 from ..errors import TinyshuffleError
 from .config import DetectConfig
 from .detector import Detector
@@ -103,13 +104,15 @@ class TrainedDetector:
         least : float
             The lowest score, 0 to 1.
         """
-        pixels, scale = coco.fit(picture, self.net.side)
+        image = open_image(picture)
+        pixels, scale = coco.fit(image, self.net.side)
         x = normalise(pixels[None], self.mean, self.std)
         ((boxes, labels, scores),) = self.net.detect(x, least)
-        corners = (boxes / scale).tolist()
+        corners = np.minimum(boxes / scale, [*image.size, *image.size])
         return [
             (self.classes[k], float(score), (x1, y1, x2, y2))
-            for k, score, (x1, y1, x2, y2) in zip(labels, scores, corners, strict=True)
+            for k, score, (x1, y1, x2, y2) in zip(labels, scores, corners.tolist(), strict=True)
+            if x1 < x2 and y1 < y2  # else it lies in what the picture was filled up with
         ]
 
 

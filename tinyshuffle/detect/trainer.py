@@ -39,7 +39,7 @@ from ..train.signals import Interrupted, Signals, outlive_terminal
 from ..train.update_bn import update_bn
 from ..values import flags
 from ..words import duration, plural
-from .average_precision import STATISTICS, Detections, Scores, average_precision
+from .average_precision import STATISTICS, Detections, Scores, average_precision, percent
 from .config import DetectConfig, load_data
 from .detector import Detector
 from .init import begin_with
@@ -72,7 +72,7 @@ class Result:
     def __str__(self) -> str:
         last = self.rows[-1]
         return (
-            f"mAP {100 * last['map']:.1f} %, AP at IoU 0.5 {100 * last['map50']:.1f} % after "
+            f"mAP {percent(last['map'])} %, AP at IoU 0.5 {percent(last['map50'])} % after "
             f"{plural(last['epoch'], 'epoch')} in {duration(last['seconds'])}; {self.run}"
         )
 
@@ -92,8 +92,8 @@ class _Progress(Progress):
         self.line(
             f"epoch {row['epoch']:{len(str(self.epochs))}}/{self.epochs}  "
             f"loss {sum(row[name] for name in NAMES):.3f}   "
-            f"mAP {100 * row['map']:4.1f} %  AP50 {100 * row['map50']:4.1f} %  "
-            f"small {100 * row['map_small']:4.1f} %   "
+            f"mAP {percent(row['map']):>4} %  AP50 {percent(row['map50']):>4} %  "
+            f"small {percent(row['map_small']):>4} %   "
             f"{row['images_per_second']:.1f} pictures/s  {duration(row['seconds'])}"
         )
 
@@ -130,10 +130,10 @@ class Trainer:
         self.tested: tuple[list[Detections], Scores] | None = None
         self._clock = time.perf_counter()
 
-    def begin_with(self, init: str | None) -> None:
+    def begin_with(self) -> None:
         """Take the backbone's weights from elsewhere, if the configuration says so."""
-        if init is not None:
-            self.progress.line(begin_with(self.net, init))
+        if self.config.init is not None:
+            self.progress.line(begin_with(self.net, self.config))
             if self.average is not None:
                 self.average = Average(self.net, self.config.ema)
 
@@ -409,7 +409,7 @@ def train(
             check_unbegun(Path(runs_dir) / name)
     with settings(config), outlive_terminal():
         trainer = Trainer(config, quiet)
-        trainer.begin_with(config.init)
+        trainer.begin_with()
         made = new_run(config, name, Path(runs_dir), config.detector)  # type: ignore[arg-type]
         with made as (trainer.run, _):
             return trainer.begin()
@@ -424,7 +424,8 @@ def resume(run: str | Path, quiet: bool = False, threads: int | None = None) -> 
     run = Path(run)
     saved, path, faults = checkpoint.load_newest(run, verify)
     fields = saved.header["config"]
-    config = DetectConfig.from_dict({**fields, "threads": threads or fields["threads"]})
+    cores = fields["threads"] if threads is None else threads
+    config = DetectConfig.from_dict({**fields, "threads": cores})
     with outlive_terminal(), alone(run), settings(config):
         trainer = Trainer(config, quiet)
         trainer.run = run

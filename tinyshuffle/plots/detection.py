@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isnan, nan
 from typing import TYPE_CHECKING, Any
 
 from .style import COLOURS, MARKERS, STYLES, label
@@ -70,8 +71,8 @@ def boxes(
 def detection_curves(rows: Sequence[dict[str, Any]]) -> Figure:
     """Draw mAP and the losses over the epochs, from the rows of ``log.csv``.
 
-    ``rows`` have ``epoch``, ``map``, ``map50``, ``map_small`` (0 to 1, NaN if there is none) and
-    the four losses.
+    ``rows`` have ``epoch``, ``map``, ``map50``, ``map_small`` (0 to 1, -1 if there is no such
+    object) and the four losses.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -85,8 +86,9 @@ def detection_curves(rows: Sequence[dict[str, Any]]) -> Figure:
         ("map50", "AP at IoU 0.5", {"color": COLOURS["sky"], "linestyle": "--", "marker": "^"}),
         ("map_small", "mAP, small", {"color": COLOURS["green"], "linestyle": ":", "marker": "v"}),
     ):
-        values = [100 * row[name] for row in rows]
-        above.plot(epochs, values, label=f"{words} {values[-1]:.1f}", markersize=4, **style)
+        values = [100 * row[name] if row[name] >= 0 else nan for row in rows]
+        last = "-" if isnan(values[-1]) else f"{values[-1]:.1f}"
+        above.plot(epochs, values, label=f"{words} {last}", markersize=4, **style)
     for i, (name, words) in enumerate(LOSSES.items()):
         values = [row[name] for row in rows]
         below.plot(

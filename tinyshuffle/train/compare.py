@@ -77,6 +77,8 @@ def read_run(run: str | Path) -> RunLog:
         for name in ("model", "data"):
             if not isinstance(config[name], str):
                 raise ValueError(f"{name} is {config[name]!r}")
+        if "detector" in config:
+            raise ValueError("it is a detector's, for the commands of detect")
         for row in rows:
             for name, least in NEEDED.items():
                 if row[name] is None and name in TESTS:

@@ -162,6 +162,8 @@ def verify_to_resume(saved: Checkpoint) -> str:
 def _check_net(saved: Checkpoint) -> tuple[Config, nn.Module]:
     header = saved.header
     fields = _field(header, "config", dict)
+    if "detector" in fields:
+        raise _Wrong("it is a detector's, for the commands of `detect`")
     for name in ("model", "data"):
         _field(fields, name, str)  # other fields may be younger than the checkpoint
     try:
