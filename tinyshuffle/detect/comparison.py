@@ -21,7 +21,7 @@ from .. import nn
 from ..data import normalise, scenes
 from ..errors import TinyshuffleError
 from ..files import atomic_write
-from ..text import csv_text
+from ..text import bar, console, csv_text
 from ..train.ablation import PUBLISHED, Arm, Solved, solve
 from ..train.ablation.catalogue import STEM_CHANNELS
 from ..train.ablation.widths import arm_called, count
@@ -75,7 +75,7 @@ ORDER = (
 
 BEGINNINGS = ("from nothing", "from shapes")
 
-LOOKED = 32  # pictures over which the receptive field is a mean
+LOOKED = 128  # pictures over which the receptive field is a mean
 
 MOST_SEEDS = 1000
 
@@ -335,14 +335,13 @@ def compare(
     if failures:
         why = next(iter(failures.values()))
         raise TinyshuffleError(f"{why} ({len(failures)} of {plural(len(everything), 'run')})")
-    outcomes = [
-        _outcome(
-            solved, beginning,
-            [detectors[solved.arm.name, beginning, seed] for seed in range(seeds)],
-        )
-        for solved in arms
-        for beginning in BEGINNINGS
-    ]  # fmt: skip
+    outcomes = []
+    with bar(console(stderr=True, quiet=quiet)) as progress:
+        both = [(solved, beginning) for solved in arms for beginning in BEGINNINGS]
+        for solved, beginning in progress.track(both, description="where they look"):
+            name = solved.arm.name
+            runs = [detectors[name, beginning, seed] for seed in range(seeds)]
+            outcomes.append(_outcome(solved, beginning, runs))
     found = Comparison(config, outcomes)
     _write(found, folder)
     return found
