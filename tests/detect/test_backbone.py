@@ -28,6 +28,11 @@ def test_every_net_ends_in_a_map(model):
     assert len(lost) <= 6, lost
 
 
+def test_auxiliary_classifiers_are_refused():
+    with pytest.raises(TinyshuffleError, match="a detector has no auxiliary classifiers"):
+        backbone("googlenet", aux_logits=True)
+
+
 def test_it_is_the_net_itself(rng):
     """The map of the net's own layers, with its own weights."""
     net = backbone("shufflenet_v2_x0_5", seed=3).eval()

@@ -66,6 +66,32 @@ def test_what_is_held() -> None:
     assert layers - held(net, "stages") == {"features.18.0", "features.18.1", "classifier.1"}
 
 
+def test_auxiliary_classifiers_are_held_with_the_stages() -> None:
+    net = ts.models.create("googlenet", 5, "cifar", aux_logits=True, width=0.05)
+    layers = {p.name.rpartition(".")[0] for p in net.parameters()}
+    last = {f"inception5b.branch4.1.{layer}" for layer in ("conv", "bn")}
+    assert layers - held(net, "stages") == {*last, "fc"}
+    assert layers - held(net, "all-but-head") == {"fc"}
+    assert held(net, "stem") == {"conv1.conv", "conv1.bn"}
+
+
+@pytest.mark.parametrize("same_count", [False, True])
+def test_auxiliary_classifiers_of_other_classes_begin_anew(same_count, tmp_path: Path) -> None:
+    """That of a run is not taken for other classes, be they as many."""
+    net = {"model": "googlenet", "variant": {"aux_logits": True, "width": 0.05}, "backend": "numpy"}
+    train(config(**net), "first", tmp_path, quiet=True)
+    data = "cifar100" if same_count else "cifar10"
+    fields = {**net, "data": data, "init": str(tmp_path / "first"), "seed": 3}
+    run = train(config(**fields, lr=1e-9), "second", tmp_path, quiet=True).run
+    before, after = weights(tmp_path / "first"), weights(run)
+    for name in ("fc.weight", "aux1.fc2.weight", "aux2.fc2.weight"):
+        shown = before[name].shape == after[name].shape
+        assert shown == same_count
+        assert not shown or not np.allclose(before[name], after[name], atol=1e-3), name
+    for name in ("conv1.conv.weight", "aux1.fc1.weight"):
+        np.testing.assert_allclose(before[name], after[name], atol=1e-6)
+
+
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 @pytest.mark.parametrize(
     ("freeze", "moved"), [("stages", {"conv5.0", "conv5.1", "fc"}), ("all-but-head", {"fc"})]

@@ -31,8 +31,12 @@ def backbone(
     Raises
     ------
     TinyshuffleError
-        If there is no such model.
+        If there is no such model, or auxiliary classifiers were asked for.
     """
+    if variant.get("aux_logits"):
+        raise TinyshuffleError(
+            "aux_logits=True was given, and a detector has no auxiliary classifiers: leave it out"
+        )
     net = models.create(model, num_classes=1, stem=stem, seed=seed, **variant).net
     layers = dict(net.children())
     names = list(layers)

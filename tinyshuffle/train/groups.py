@@ -9,7 +9,7 @@ import numpy as np
 from ..cost.profile import profile
 from ..nn import Conv2d, Module, Parameter
 from ..optim import SGD, Adam, Muon, Optimizer
-from ..weights.load import head_of
+from ..weights.load import heads_of
 from .config import MUON_LR, Config
 
 __all__ = ["Groups", "muon_note", "optimizer", "pointwise"]
@@ -18,19 +18,19 @@ __all__ = ["Groups", "muon_note", "optimizer", "pointwise"]
 def optimizer(config: Config, net: Module) -> Optimizer | Groups:
     """Return what a configuration trains a net with.
 
-    A parameter's rate is the configuration's, times ``body_lr`` if it is not the last layer's, and
+    A parameter's rate is the configuration's, times ``body_lr`` if it is of no layer that makes classes, and
     times ``bias_lr`` if it is a bias or a batch norm's shift.
     """
     params = net.parameters()
     if config.body_lr is not None:  # the last layer first
-        head = head_of(net)
-        params.sort(key=lambda p: p.name.rpartition(".")[0] != head)
+        heads = heads_of(net)
+        params.sort(key=lambda p: p.name.rpartition(".")[0] not in heads)
     groups = pointwise(net) if config.optimizer == "muon" else {}
     sets: dict[tuple[bool, float], list[Parameter]] = {}
     for p in params:
         layer, _, what = p.name.rpartition(".")
         part = 1.0
-        if config.body_lr is not None and layer != head:
+        if config.body_lr is not None and layer not in heads:
             part *= config.body_lr
         if config.bias_lr is not None and what == "bias":
             part *= config.bias_lr

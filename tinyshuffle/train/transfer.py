@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..nn import BatchNorm2d, Conv2d, Linear, Module
 from ..weights.files import State, read_state
-from ..weights.load import head_of, load_state
+from ..weights.load import AUXILIARY, head_of, heads_of, load_state
 from .verify import best_checkpoint
 
 __all__ = ["begin_with", "held", "hold"]
@@ -22,8 +22,8 @@ __all__ = ["begin_with", "held", "hold"]
 def begin_with(net: Module, init: str | os.PathLike[str], classes: Iterable[str]) -> str:
     """Give a net the weights of a run or a file; return what was done, for its reader.
 
-    The last layer begins anew if the weights are for another number of classes, or the run was of
-    other classes.
+    The last layer, and that of each auxiliary classifier, begins anew if the weights are for
+    another number of classes, or the run was of other classes.
     """
     path = Path(init)
     if not path.is_dir():
@@ -33,12 +33,13 @@ def begin_with(net: Module, init: str | os.PathLike[str], classes: Iterable[str]
         state = State(dict(saved.best))
         dropped = []
         if list(saved.header["data"]["classes"]) != list(classes):
-            dropped = [head_of(net)]
-            names = [f"{dropped[0]}.{what}" for what in ("weight", "bias")]
+            dropped = heads_of(net)
+            names = [f"{layer}.{what}" for layer in dropped for what in ("weight", "bias")]
             state.arrays.update({p.name: p.data for p in net.parameters() if p.name in names})
         load_state(net, state, str(path))
     if dropped:
-        return f"begins with {path}, but for {', '.join(dropped)}, which is for other classes"
+        made = "is" if len(dropped) == 1 else "are"
+        return f"begins with {path}, but for {', '.join(dropped)}, which {made} for other classes"
     return f"begins with {path}, the last layer too"
 
 
@@ -50,7 +51,8 @@ def held(net: Module, freeze: str) -> frozenset[str]:
     net : Module
     freeze : {"stem", "stages", "all-but-head"}
         The first convolution and its batch norm; all but the last convolution, its batch norm and
-        the last layer; or all but the last layer.
+        the last layer; or all but the last layer. Auxiliary classifiers are held with the stages,
+        which alone they are there for.
     """
     layers = [
         (path, module)
@@ -58,14 +60,16 @@ def held(net: Module, freeze: str) -> frozenset[str]:
         if isinstance(module, Conv2d | Linear | BatchNorm2d)
     ]
     head = head_of(net)
-    body = [(path, module) for path, module in layers if path != head]
+    auxiliary = [path for path, _ in layers if path.startswith(AUXILIARY)]
+    body = [(path, module) for path, module in layers if path not in (head, *auxiliary)]
     convolutions = [i for i, (_, module) in enumerate(body) if not isinstance(module, BatchNorm2d)]
     ends = {
         "stem": convolutions[1] if len(convolutions) > 1 else len(body),
         "stages": convolutions[-1],
         "all-but-head": len(body),
     }
-    return frozenset(path for path, _ in body[: ends[freeze]])
+    names = [path for path, _ in body[: ends[freeze]]]
+    return frozenset(names if freeze == "stem" else names + auxiliary)
 
 
 def hold(net: Module, names: frozenset[str]) -> None:

@@ -12,7 +12,7 @@ from ..nn.check import check_net
 from ..text import shown
 from .files import State, read_state
 
-__all__ = ["HEADS", "head_of", "load", "load_state"]
+__all__ = ["AUXILIARY", "HEADS", "head_of", "heads_of", "load", "load_state"]
 
 HEADS = ("keep", "drop")
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
@@ -73,7 +73,7 @@ def load_state(net: Module, state: State, path: str, head: str = "keep") -> list
     for name in [n for n in given if n not in mine and n.startswith(AUXILIARY)]:
         del given[name]
     dropped = []
-    for layer in _heads(net):
+    for layer in heads_of(net):
         names = [f"{layer}.{what}" for what in ("weight", "bias")]
         other = [
             f"{name} is {given[name].shape} in the file and {mine[name]} in this net"
@@ -105,19 +105,21 @@ def _fitted(array: np.ndarray, shape: tuple[int, ...] | None) -> np.ndarray:
 
 def head_of(net: Module) -> str:
     """Return the name of a net's last layer with weights, which no auxiliary classifier is."""
-    return _heads(net)[0]
+    return heads_of(net)[0]
 
 
-def _heads(net: Module) -> list[str]:
-    """Return the net's last layer, and auxiliary classifiers' layers with as many outputs."""
-    outputs = {
-        path: layer.out_features if isinstance(layer, Linear) else layer.out_channels
-        for path, layer in net.named_modules()
-        if isinstance(layer, Linear | Conv2d)
-    }
-    *_, last = (path for path in outputs if not path.startswith(AUXILIARY))
-    others = [path for path in outputs if path.startswith(AUXILIARY)]
-    return [last, *(path for path in others if outputs[path] == outputs[last])]
+def heads_of(net: Module) -> list[str]:
+    """Return the names of the layers that tell classes apart: the net's last, and auxiliary ones'.
+
+    >>> from tinyshuffle import models
+    >>> heads_of(models.create("googlenet", stem="cifar", aux_logits=True))
+    ['fc', 'aux1.fc2', 'aux2.fc2']
+    """
+    last = {"": ""}  # layer, by the auxiliary classifier that it belongs to
+    for path, layer in net.named_modules():
+        if isinstance(layer, Linear | Conv2d):
+            last[path.partition(".")[0] if path.startswith(AUXILIARY) else ""] = path
+    return list(last.values())
 
 
 def _check(given: dict[str, np.ndarray], mine: dict[str, tuple[int, ...]], path: str) -> None:
