@@ -408,6 +408,18 @@ def test_what_the_paper_prints_no_figure_of_is_said_so():
     assert "for the order only: it prints no number of these nets." in found.published
 
 
+@pytest.mark.parametrize("name", ["residual", "downsample"])
+def test_an_order_that_no_paper_has_is_not_said_to_be_its(name):
+    ablation = ABLATIONS[name]
+    (better, worse), *_ = ablation.order
+    accuracies = {arm.name: [0.5, 0.5, 0.5] for arm in ablation.arms}
+    accuracies |= {better: [0.7, 0.71, 0.72], worse: [0.6, 0.61, 0.63]}
+    arms = [Solved(arm, {"stage_channels": [2, 4, 8]}, 1, 1) for arm in ablation.arms]
+    found = Report(ablation, CONFIG, arms, accuracies)
+    assert found.verdict == "The supposed order holds here."
+    assert found.published.endswith("prints no number of these nets, and no order of them.")
+
+
 def test_nets_that_are_compared_as_they_are_take_no_budget(here, tmp_path):
     with pytest.raises(TinyshuffleError, match="the nets of degradation are as they are"):
         ablate("degradation", CONFIG, budget=10**7, runs_dir=tmp_path)

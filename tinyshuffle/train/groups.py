@@ -18,8 +18,8 @@ __all__ = ["Groups", "muon_note", "optimizer", "pointwise"]
 def optimizer(config: Config, net: Module) -> Optimizer | Groups:
     """Return what a configuration trains a net with.
 
-    A parameter's rate is the configuration's, times ``body_lr`` if it is of no layer that makes classes, and
-    times ``bias_lr`` if it is a bias or a batch norm's shift.
+    A parameter's rate is the configuration's, times ``body_lr`` if it is not the last layer's, or
+    an auxiliary classifier's last, and times ``bias_lr`` if it is a bias or a batch norm's shift.
     """
     params = net.parameters()
     if config.body_lr is not None:  # the last layer first

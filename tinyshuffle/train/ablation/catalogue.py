@@ -51,6 +51,8 @@ class Ablation:
         nets as they are, which cost what they cost.
     smallest : tuple of int, or float
         That arm's widths, or its width multiplier.
+    supposed : bool
+        The order is no paper's: none has compared these nets, or said which is better.
     """
 
     title: str
@@ -59,6 +61,7 @@ class Ablation:
     order: tuple[tuple[str, str], ...]
     budget: str
     smallest: tuple[int, ...] | float = ()
+    supposed: bool = False
 
 
 def _v1(name: str, groups: int, published: float, **variant: Any) -> Arm:
@@ -200,9 +203,11 @@ ABLATIONS = {
         (("32 units, residual", "32 units"),),
         "16 units",
         (48, 96, 192),
+        supposed=True,
     ),
     "downsample": Ablation(
-        "What shall the shortcut of V2's downsampling units make, as many channels as it takes?",
+        "Where V2 halves the map, shall the shortcut make half of the channels, or as many as it "
+        "takes?",
         "V2 Figure 3 (d), which leaves it open, and Table 5, whose multiply-adds are those of the "
         "authors' unit",
         (
@@ -212,6 +217,7 @@ ABLATIONS = {
         (("authors'", "torchvision's"),),
         "torchvision's",
         (80, 160, 320),
+        supposed=True,
     ),
     "activation": Ablation(
         "Does a ReLU learn faster than tanh?",

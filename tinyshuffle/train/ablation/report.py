@@ -1,4 +1,4 @@
-"""What an ablation found: a table, and whether the paper's order holds."""
+"""What an ablation found: a table, and whether the order holds that was looked for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PUBLISHED = "Published, not measured here"
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether one of the paper's comparisons holds here, by the runs with the same seeds."""
+    """Whether one net is better than another here, by the runs with the same seeds."""
 
     better: str
     worse: str
@@ -58,7 +58,7 @@ class Report:
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """One for each of the paper's comparisons."""
+        """One for each pair of the order."""
         by_seed = {name: dict(enumerate(found)) for name, found in self.accuracies.items()}
         return [
             Verdict(better, worse, paired(by_seed[better], by_seed[worse]))
@@ -68,7 +68,8 @@ class Report:
     @property
     def verdict(self) -> str:
         """One sentence."""
-        return order("The paper's", (verdict.found for verdict in self.verdicts))
+        whose = "The supposed" if self.ablation.supposed else "The paper's"
+        return order(whose, (verdict.found for verdict in self.verdicts))
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return headings and a line an arm."""
@@ -120,6 +121,8 @@ class Report:
         said = "it prints no number of these nets"
         if errors:
             said = f"top-1 error on ImageNet of {', '.join(errors)}"
+        if self.ablation.supposed:
+            return f"{PUBLISHED} ({self.ablation.source}): {said}, and no order of them."
         return (
             f"{PUBLISHED} ({self.ablation.source}), another data set and other training, for the "
             f"order only: {said}."
