@@ -63,6 +63,11 @@ def test_a_net_without_such_a_layer_is_refused(images):
             whiten(nn.Sequential(layer), images)
 
 
+def test_one_filter_is_too_few(images):
+    with pytest.raises(TinyshuffleError, match="has one filter, where each direction takes two"):
+        whiten(nn.Sequential(nn.Conv2d(3, 1, 3)).initialise(0), images)
+
+
 def test_a_run_begins_with_it_and_so_does_its_average(tmp_path, monkeypatch):
     tiny_run.install(monkeypatch.setattr)
     options = dict(epochs=1, batch_size=70, lr=1e-9, ema=0.9, threads=1, backend="numpy")

@@ -53,13 +53,19 @@ def whiten(net: Module, dataset: Dataset) -> int:
     Raises
     ------
     TinyshuffleError
-        If the net does not begin with a dense convolution of an image's three channels.
+        If the net does not begin with a dense convolution of an image's three channels, or that has
+        one filter.
     """
     conv: Any = next((m for m in net.modules() if isinstance(m, Conv2d)), None)
     if conv is None or conv.in_channels != dataset.images.shape[-1] or conv.groups > 1:
         raise TinyshuffleError(
             "whiten=True was given, and the net does not begin with a convolution of all three "
             "colours: leave it out, or take another --model"
+        )
+    if conv.out_channels < 2:
+        raise TinyshuffleError(
+            "whiten=True was given, and the net's first convolution has one filter, where each "
+            "direction takes two: leave it out, or give the net more width"
         )
     directions, variances = _principal(dataset, conv.kernel_size)
     count = min(conv.out_channels // 2, len(variances))
