@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import nn, optim
 from ..errors import TinyshuffleError
+from ..models.googlenet import loss_of
 from ..parallel import DataParallel, set_num_threads
 from ..text import message
 from ..values import flags
@@ -92,7 +93,7 @@ class Ours:
     ) -> None:
         set_num_threads(threads)
         self.net, self.images, self.labels = net, images, labels
-        self.loss: Any = nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
+        self.loss: Any = loss_of(net, SMOOTHING)
         self.sgd = optim.SGD(net.parameters(), **SGD, decay_all=True) if train else None
         self.run: Callable[[], Any] = self._step if train else self._infer
         net.train(train)
