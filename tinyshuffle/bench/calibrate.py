@@ -18,7 +18,7 @@ import numpy as np
 from .. import nn
 from ..backend import F
 from ..cost.roofline import CLASSES, Operation, Rates, Speeds, operations
-from ..files import atomic_write
+from ..files import write_text
 from ..machine import describe
 from ..parallel import DataParallel, set_num_threads
 from ..values import flags
@@ -233,8 +233,7 @@ def this_machine(
     with Worker("the machine's speeds", job) as worker:
         values = worker.ready()
     file.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(str(file)) as out:
-        out.write(json.dumps(values).encode())
+    write_text(file, json.dumps(values))
     return Speeds.from_dict(values)
 
 

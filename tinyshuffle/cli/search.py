@@ -60,7 +60,7 @@ def search(
     from ..bench.search import Clock, front, guided, parse_latency
     from ..bench.search_space import RULES, Space, anything, obeys
     from ..errors import TinyshuffleError
-    from ..files import atomic_write
+    from ..files import write_text
     from ..models import list_models
     from ..parallel import get_num_threads
 
@@ -144,8 +144,7 @@ def search(
     fields += [f"variant = {{ {', '.join(f'{k} = {v}' for k, v in winner.variant.items())} }}"]
     # CIFAR's have 32 pixels; trained is on squares
     fields += [f"sizes = [{height}]"] if height == width < 32 else []
-    with atomic_write(path) as file:
-        file.write(("\n".join(fields) + "\n").encode())
+    write_text(path, "\n".join(fields) + "\n")
     say(f"to train it: python -m tinyshuffle train --recipe {path}")
     if plot:
         by_table = budget * seen[winner].seconds / measured[winner]

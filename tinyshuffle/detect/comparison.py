@@ -20,14 +20,13 @@ import numpy as np
 from .. import nn
 from ..data import normalise, scenes
 from ..errors import TinyshuffleError
-from ..files import atomic_write
+from ..files import write_figure, write_json, write_text
 from ..text import bar, console, csv_text
 from ..train.ablation import PUBLISHED, Arm, Solved, solve
 from ..train.ablation.catalogue import STEM_CHANNELS
 from ..train.ablation.widths import arm_called, count
 from ..train.config import Config
 from ..train.paired import Paired, order, paired
-from ..train.record import write_config
 from ..train.trainings import (
     Kind,
     Settings,
@@ -381,8 +380,7 @@ def _write(found: Comparison, folder: Path) -> None:
     from .. import plots
 
     for name, text in (("report.md", found.to_markdown()), ("report.csv", found.to_csv())):
-        with atomic_write(folder / name) as file:
-            file.write(text.encode())
+        write_text(folder / name, text)
     by_name: Mapping[str, Outcome] = {f"{o.name}, {o.beginning}": o for o in found.outcomes}
     figures = {
         "report.png": plots.ablation(
@@ -397,6 +395,5 @@ def _write(found: Comparison, folder: Path) -> None:
         ),
     }  # fmt: skip
     for name, figure in figures.items():
-        with atomic_write(folder / name) as file:
-            figure.savefig(file, format="png")
-    write_config(folder, found.config)  # type: ignore[arg-type]
+        write_figure(folder / name, figure)
+    write_json(folder / "config.json", found.config.to_dict())

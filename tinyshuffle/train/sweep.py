@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TinyshuffleError
-from ..files import atomic_write
+from ..files import write_figure, write_text
 from ..text import csv_text, shown
 from ..values import flags
 from ..words import plural
@@ -333,9 +333,7 @@ def _write(found: Sweep, folder: Path) -> None:
     from .. import plots
 
     for name, text in (("report.md", found.to_markdown()), ("report.csv", found.to_csv())):
-        with atomic_write(folder / name) as file:
-            file.write(text.encode())
+        write_text(folder / name, text)
     trained = {o.setting: list(o.accuracies.values()) for o in found.outcomes if o.accuracies}
     figure = plots.ablation(found.title, trained, found.data, found.measured)
-    with atomic_write(folder / "report.png") as file:
-        figure.savefig(file, format="png")
+    write_figure(folder / "report.png", figure)
