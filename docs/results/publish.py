@@ -22,6 +22,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 
 import tinyshuffle as ts  # noqa: E402
 from tinyshuffle.files import write_json, write_text  # noqa: E402
+from tinyshuffle.text import markdown_table  # noqa: E402
 from tinyshuffle.train.ablation import PUBLISHED  # noqa: E402
 from tinyshuffle.train.compare import RunLog, data_of, overhead, read_run  # noqa: E402
 from tinyshuffle.words import duration  # noqa: E402
@@ -340,8 +341,7 @@ def published(path: Path) -> list[dict[str, str]]:
 def table(rows: list[dict[str, str]]) -> list[str]:
     """Lines of Markdown."""
     headings = list(rows[0])
-    cells = [headings, ["---"] * len(headings), *([row[h] for h in headings] for row in rows)]
-    return ["| " + " | ".join(line) + " |" for line in cells]
+    return markdown_table(headings, ([row[h] for h in headings] for row in rows), len(headings))
 
 
 if __name__ == "__main__":

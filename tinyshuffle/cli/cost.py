@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import TinyshuffleError
+from ..text import markdown_table
 from .group import (
     INPUT_SIZE,
     PLOT,
@@ -171,8 +172,7 @@ def _print_paper_table(found: Table, style: str) -> None:
     headings, rows = found.cells()
     if style == "markdown":
         click.echo(f"### {found.title}\n")
-        for row in [headings, ["---"] * len(headings), *rows]:
-            click.echo("| " + " | ".join(row) + " |")
+        click.echo("\n".join(markdown_table(headings, rows, len(headings))))
     else:
         click.echo(found.title)
         notes = [note for note in dict.fromkeys(row[-1] for row in rows) if note]

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import TinyshuffleError
 from ..nn import Module
 from ..plan import Plan, fuse
-from ..text import csv_text
+from ..text import csv_text, markdown_table
 from ..values import flags
 from .conventions import CONVENTIONS, Convention, Style, style_of
 from .counting import Count, counts, traced
@@ -225,9 +225,7 @@ class Profile:
     def to_markdown(self, by: str = "layer") -> str:
         """Return the table in Markdown, with all digits."""
         headings, lines = self.table(by, exact=True)
-        words = headings.index("params")
-        body = [headings, [*["---"] * words, *["---:"] * (len(headings) - words)], *lines]
-        return "\n".join("| " + " | ".join(cells) + " |" for cells in body)
+        return "\n".join(markdown_table(headings, lines, headings.index("params")))
 
     def summary(self) -> str:
         """Return the totals in a few lines."""

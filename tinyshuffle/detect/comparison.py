@@ -21,7 +21,7 @@ from .. import nn
 from ..data import normalise, scenes
 from ..errors import TinyshuffleError
 from ..files import write_figure, write_json, write_text
-from ..text import bar, console, csv_text
+from ..text import bar, console, csv_text, markdown_table
 from ..train.ablation import PUBLISHED, Arm, Solved, solve
 from ..train.ablation.catalogue import STEM_CHANNELS
 from ..train.ablation.widths import arm_called, count
@@ -216,8 +216,6 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """Return the question, the table and the verdicts."""
-        headings, lines = self.table()
-        body = [headings, ["---", "---", *["---:"] * (len(headings) - 2)], *lines]
         config = self.config
         return "\n".join([
             "## Which backbone is the best for detection?",
@@ -228,7 +226,7 @@ class Comparison:
             "the side, in pixels, of the square that holds half of the squared gradient of an "
             "output in the middle of the backbone's map. Differences are paired by seed.",
             "",
-            *("| " + " | ".join(cells) + " |" for cells in body),
+            *markdown_table(*self.table(), words=2),
             "",
             self.verdict,
             "",

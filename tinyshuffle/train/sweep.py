@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import TinyshuffleError
 from ..files import write_figure, write_text
-from ..text import csv_text, shown
+from ..text import csv_text, markdown_table, shown
 from ..values import flags
 from ..words import plural
 from .config import MUON_LR, Config, load_data
@@ -136,13 +136,11 @@ class Sweep:
 
     def to_markdown(self) -> str:
         """Return the table, and what failed."""
-        headings, lines = self.table()
-        body = [headings, ["---", *["---:"] * (len(headings) - 1)], *lines]
         return "\n".join([
             f"## {self.title}", "",
             f"{self.data}, {self.measured} after the last epoch; differences in points, paired "
             "by seed.", "",
-            *("| " + " | ".join(cells) + " |" for cells in body), "",
+            *markdown_table(*self.table()), "",
             *(f"- {run} failed: {why}" for run, why in self.failures.items()),
         ])  # fmt: skip
 
