@@ -8,7 +8,6 @@ be compared.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from ..train.ablation import PUBLISHED, Arm, Solved, solve
 from ..train.ablation.catalogue import STEM_CHANNELS
 from ..train.ablation.widths import arm_called, count
 from ..train.config import Config
-from ..train.paired import Paired, order, paired
+from ..train.paired import Paired, order, paired, standard_error
 from ..train.trainings import (
     Kind,
     Settings,
@@ -37,7 +36,7 @@ from ..train.trainings import (
     train_all,
 )
 from ..values import flags
-from ..words import plural
+from ..words import hundredths, plural
 from . import trainer
 from .average_precision import percent
 from .backbone import backbone
@@ -136,8 +135,7 @@ class Outcome:
     @property
     def error(self) -> float:
         """The standard error of the mean mmAP; NaN of one seed."""
-        found = list(self.by_seed("map").values())
-        return statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else math.nan
+        return standard_error(list(self.by_seed("map").values()))
 
 
 @dataclass(frozen=True)
@@ -161,8 +159,8 @@ class Comparison:
         """A sentence for each of the papers' comparisons and each beginning."""
         return [
             f"{better} better than {worse}, {beginning}: {found.word} "
-            f"(by {_signed(100 * found.difference)} points, standard error "
-            f"{_number(100 * found.error)})"
+            f"(by {100 * found.difference:+.2f} points, standard error "
+            f"{hundredths(100 * found.error)})"
             for better, worse, *_ in ORDER
             for beginning in BEGINNINGS
             for found in [self.against(better, worse, beginning)]
@@ -173,7 +171,7 @@ class Comparison:
         """Whether V2* looks further than V2, a sentence for each beginning."""
         return [
             f"V2* looks further than V2, {beginning}: {found.word} "
-            f"(by {_signed(found.difference)} pixels, standard error {_number(found.error)})"
+            f"(by {found.difference:+.2f} pixels, standard error {hundredths(found.error)})"
             for beginning in BEGINNINGS
             for found in [self.against("V2*", "V2", beginning, "width")]
         ]
@@ -194,7 +192,7 @@ class Comparison:
             [
                 o.name, o.beginning, o.solved.widths, f"{o.solved.multiply_adds:,}",
                 f"{o.detector:,}", str(len(o.rows)), percent(o.mean("map"), 2),
-                _number(100 * o.error), percent(o.mean("map50"), 2),
+                hundredths(100 * o.error), percent(o.mean("map50"), 2),
                 percent(o.mean("map_small"), 2), f"{statistics.median(o.step):.3f}",
                 f"{o.mean('width'):.1f}",
             ]
@@ -250,14 +248,6 @@ class Comparison:
             for seed, row in enumerate(o.rows)
         ]  # fmt: skip
         return csv_text(rows)
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}"
 
 
 def _trunk(model: str, num_classes: int, stem: str, **variant: Any) -> nn.Module:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import TinyshuffleError
 from ..text import message
-from ..words import duration
+from ..words import duration, hundredths
 from .config import measured
 from .paired import paired
 from .record import PICTURES, TESTS, tested
@@ -197,7 +197,7 @@ def pairs(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
             continue
         pair = paired(found[best], of)
         verdict = "worse" if pair.settled and pair.difference > 0 else "is not settled"
-        numbers = [f"{100 * x:.2f}" if x == x else "-" for x in (pair.difference, pair.error)]
+        numbers = [hundredths(100 * x) for x in (pair.difference, pair.error)]
         lines.append([*cells, str(pair.count), *numbers, verdict])
     return headings, lines
 

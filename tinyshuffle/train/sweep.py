@@ -20,9 +20,9 @@ from ..errors import TinyshuffleError
 from ..files import write_figure, write_text
 from ..text import csv_text, markdown_table, shown
 from ..values import flags
-from ..words import plural
+from ..words import hundredths, plural
 from .config import MUON_LR, Config, load_data
-from .paired import paired
+from .paired import paired, standard_error
 from .trainings import CLASSIFIER, MOST_JOBS, check_count, check_same, measured, train_all
 from .verify import check_ranks
 
@@ -71,8 +71,7 @@ class Outcome:
     @property
     def error(self) -> float:
         """The standard error of the mean; NaN of fewer than two seeds."""
-        found = list(self.accuracies.values())
-        return statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else math.nan
+        return standard_error(list(self.accuracies.values()))
 
 
 @dataclass(frozen=True)
@@ -129,8 +128,8 @@ class Sweep:
                 continue
             difference, error, verdict = self.against_best(o)
             lines.append([
-                o.setting, str(len(o.accuracies)), f"{100 * o.mean:.2f} %", _points(o.error),
-                _points(difference), _points(error), verdict,
+                o.setting, str(len(o.accuracies)), f"{100 * o.mean:.2f} %",
+                *(hundredths(100 * x) for x in (o.error, difference, error)), verdict,
             ])  # fmt: skip
         return headings, lines
 
@@ -149,10 +148,6 @@ class Sweep:
         rows: list[list[Any]] = [["setting", "seed", "test_accuracy"]]
         rows += [[o.setting, seed, a] for o in self.outcomes for seed, a in o.accuracies.items()]
         return csv_text(rows)
-
-
-def _points(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
 def read_over(texts: Sequence[str]) -> dict[str, list[str]]:
