@@ -354,8 +354,8 @@ def _nothing() -> dict[str, float]:
     return dict.fromkeys((*NAMES, "images", "seconds"), 0.0)
 
 
-def _sure(found: Detections, least: float = 0.5) -> Detections:
-    keep = found[2] >= least
+def _sure(found: Detections) -> Detections:
+    keep = found[2] >= 0.5
     return found[0][keep], found[1][keep], found[2][keep]
 
 
