@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from math import comb
 from pathlib import Path
@@ -178,8 +178,6 @@ class Measured:
 
 def table_record(guideline: Guideline, found: Sequence[Found]) -> dict[str, Any]:
     """Return a guideline's table as JSON can hold it."""
-    from dataclasses import asdict
-
     columns = [column for column in guideline.columns if column.name in found[0].seconds]
     return {
         "claim": guideline.claim,

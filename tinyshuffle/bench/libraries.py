@@ -6,6 +6,7 @@ anything is timed. Images and labels are drawn from one seed on every side.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -191,8 +192,6 @@ class Torch:
 
 def export(net: Any, images: np.ndarray, path: str) -> None:
     """Write a PyTorch net as ONNX Runtime's users do: in evaluation, batch norms folded."""
-    import warnings
-
     import torch
 
     example = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))

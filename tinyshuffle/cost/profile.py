@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import TinyshuffleError
+from ..models import create
 from ..nn import Module
+from ..parallel import DataParallel
 from ..plan import Plan, fuse
 from ..text import csv_text, markdown_table
 from ..values import flags
@@ -315,9 +317,6 @@ def _rows(net: Module, plan: Plan, convention: Convention) -> list[Row]:
 def named_net(
     net: Module | str, input_shape: tuple[int, ...], variant: dict[str, Any]
 ) -> tuple[str, Module]:
-    from ..models import create
-    from ..parallel import DataParallel
-
     if isinstance(net, str):
         small = len(input_shape) == 4 and max(input_shape[1:3]) <= 64
         defaults = {"num_classes": 10 if small else 1000, "stem": "cifar" if small else "imagenet"}
