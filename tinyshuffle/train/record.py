@@ -24,8 +24,8 @@ from ..words import duration, plural
 from .evaluation import Evaluation
 
 __all__ = [
-    "COLUMNS", "PICTURES", "SUMS", "TESTS", "Result", "tested", "write_log", "write_machine",
-    "write_rows", "write_tests",
+    "COLUMNS", "PICTURES", "SUMS", "TESTS", "Result", "is_counted", "tested", "write_log",
+    "write_machine", "write_rows", "write_tests",
 ]  # fmt: skip
 
 
@@ -82,6 +82,11 @@ class Result:
 def tested(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of the epochs that have been tested."""
     return [row for row in rows if row["test_accuracy"] is not None]
+
+
+def is_counted(config: dict[str, Any]) -> bool:
+    """Tell whether the epochs of a run are known before it ends, however often it is tested."""
+    return config.get("time_budget") is None and not config.get("early_stop")
 
 
 def write_machine(run: Path, threads: int) -> None:

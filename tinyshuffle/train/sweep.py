@@ -23,6 +23,7 @@ from ..values import flags
 from ..words import hundredths, plural
 from .config import MUON_LR, Config, load_data
 from .paired import paired, standard_error
+from .record import is_counted
 from .trainings import CLASSIFIER, MOST_JOBS, check_count, check_same, measured, train_all
 from .verify import check_ranks
 
@@ -297,7 +298,7 @@ def _check_distinct(settings: list[dict[str, Any]], configs: list[Config]) -> No
     seen: dict[str, dict[str, Any]] = {}
     for setting, config in zip(settings, configs, strict=True):
         fields = {k: _UNSET.get(k) if v is None else v for k, v in config.to_dict().items()}
-        if config.time_budget is None and not config.early_stop:
+        if is_counted(fields):
             del fields["test_every"]
         what = json.dumps({**fields, "time_budget": config.seconds}, sort_keys=True)
         if what in seen:
