@@ -16,7 +16,6 @@ from .group import (
     cli,
     new_table,
     positive,
-    print_table,
     save_figure,
     say,
 )
@@ -112,7 +111,7 @@ def search(
             f"{1e3 * whole:.3f}" if whole else "",
             f"{seen[genome].multiply_adds / 1e6:.1f}",
         )
-    print_table(rows)
+    rows.print()
     of = f", which is what {yardstick} takes" if yardstick else ""
     click.echo(
         f"{winner}: {1e3 * measured[winner]:.3f} ms measured as a whole (the median of several "
@@ -134,7 +133,7 @@ def search(
             (str(best), f"{1e3 * result.measured[best]:.3f}",
              f"{result.seen[best].multiply_adds / 1e6:.1f}") if best else ("-", "", "")
         ))  # fmt: skip
-    print_table(rules)
+    rules.print()
     click.echo(
         f"V2's guidelines rule out {every - left:,} of {every:,} nets: not searched above, but "
         "apart, on the same budget. Multiply-adds compare nets of one family; between families, "
