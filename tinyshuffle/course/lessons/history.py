@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ... import ops
-from ...cost import profile
+from ...cost.profile import profile
 from ..exercise import Exercise, Mistake
 from .unit_v1 import _depthwise, _pointwise
 

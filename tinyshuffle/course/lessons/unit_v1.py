@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ... import nn, ops
-from ...cost import profile
+from ...cost.profile import profile
 from ...models import ShuffleUnitV1
 from ..exercise import Exercise, Mistake
 
