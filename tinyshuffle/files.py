@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import secrets
 import time
@@ -10,12 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from .errors import TinyshuffleError
 from .text import shown
 
-__all__ = ["atomic_write", "expand", "installed", "is_leftover"]
+__all__ = [
+    "atomic_write", "expand", "installed", "is_leftover", "write_figure", "write_json",
+    "write_text",
+]  # fmt: skip
 
 DAY = 86_400.0  # seconds
 
@@ -79,6 +83,23 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
                 "before is untouched: make room or mend the permissions"
             ) from error
         raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write text in UTF-8, atomically."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a value as JSON that people can read, atomically."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_figure(path: str | Path, figure: Any) -> None:
+    """Write a figure of matplotlib as PNG, atomically."""
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png")
 
 
 def is_leftover(name: str, of: str) -> bool:

@@ -458,7 +458,7 @@ class Muon(Optimizer):
 NEWTON_SCHULZ_STEPS = 5
 
 
-def newton_schulz(x: np.ndarray, steps: int = NEWTON_SCHULZ_STEPS) -> np.ndarray:
+def newton_schulz(x: np.ndarray) -> np.ndarray:
     r"""Return matrices with the singular vectors of ``x`` and singular values near one.
 
     Each iteration takes every singular value :math:`s` to :math:`a s + b s³ + c s⁵`, for
@@ -474,7 +474,6 @@ def newton_schulz(x: np.ndarray, steps: int = NEWTON_SCHULZ_STEPS) -> np.ndarray
     Parameters
     ----------
     x : (..., m, n)
-    steps : int
 
     Returns
     -------
@@ -490,7 +489,7 @@ def newton_schulz(x: np.ndarray, steps: int = NEWTON_SCHULZ_STEPS) -> np.ndarray
         x = x.swapaxes(-1, -2)
     length = np.sqrt(np.square(x).sum((-2, -1), keepdims=True))
     x = x / (length + x.dtype.type(1e-7))  # no singular value is above one
-    for _ in range(steps):
+    for _ in range(NEWTON_SCHULZ_STEPS):
         outer = x @ x.swapaxes(-1, -2)  # (..., m, m)
         x = a * x + (b * outer + c * (outer @ outer)) @ x
     return x.swapaxes(-1, -2) if tall else x

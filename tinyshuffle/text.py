@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-__all__ = ["bar", "brief", "console", "csv_text", "message", "shown", "visible"]
+__all__ = [
+    "bar", "brief", "console", "csv_text", "markdown_table", "message", "shown", "visible",
+]  # fmt: skip
 
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
@@ -109,6 +111,18 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerows([_cell(value) for value in row] for row in rows)
     return out.getvalue()
+
+
+def markdown_table(
+    headings: Sequence[str], lines: Iterable[Sequence[str]], words: int = 1
+) -> list[str]:
+    """Return the lines of a table in Markdown: first columns of words, then some of numbers.
+
+    >>> markdown_table(["net", "params"], [["g=3", "1,234"]])
+    ['| net | params |', '| --- | ---: |', '| g=3 | 1,234 |']
+    """
+    rule = ["---"] * words + ["---:"] * (len(headings) - words)
+    return ["| " + " | ".join(cells) + " |" for cells in (headings, rule, *lines)]
 
 
 def _cell(value: Any) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from .errors import TinyshuffleError
 
-__all__ = ["duration", "parse_duration", "plural"]
+__all__ = ["duration", "hundredths", "parse_duration", "plural"]
 
 
 def plural(count: int, noun: str) -> str:
@@ -16,6 +17,15 @@ def plural(count: int, noun: str) -> str:
     ('1 epoch', '12,000 steps')
     """
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def hundredths(value: float) -> str:
+    """Write a number with two decimals, and "-" where there is none (NaN).
+
+    >>> hundredths(-0.256), hundredths(math.nan)
+    ('-0.26', '-')
+    """
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def duration(seconds: float) -> str:

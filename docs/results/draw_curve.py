@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 import tinyshuffle as ts  # noqa: E402
-from tinyshuffle.files import atomic_write  # noqa: E402
+from tinyshuffle.files import write_figure, write_json, write_text  # noqa: E402
 from tinyshuffle.plots.style import COLOURS  # noqa: E402
 from tinyshuffle.train.compare import RunLog, read_run  # noqa: E402
 from tinyshuffle.words import plural  # noqa: E402
@@ -183,10 +183,8 @@ def write(name: str, sides: Sides, into: Path = HERE) -> None:
     if target.exists():
         raise ts.TinyshuffleError(f"{target} exists already: delete it, or give another NAME")
     target.mkdir(parents=True)
-    with atomic_write(target / "curve.png") as file:
-        draw(sides).savefig(file, format="png")
-    with atomic_write(target / "curve.md") as file:
-        file.write("".join(f"- {line}\n" for line in summary(sides)).encode())
+    write_figure(target / "curve.png", draw(sides))
+    write_text(target / "curve.md", "".join(f"- {line}\n" for line in summary(sides)))
     for side, runs in sides.items():
         start = f"{side.split(',')[0]}-{_epochs(runs[0])}-epochs".lower()
         for run in runs:
@@ -194,8 +192,7 @@ def write(name: str, sides: Sides, into: Path = HERE) -> None:
             shutil.copy(run.folder / "log.csv", target / f"{mine}.csv")
             shutil.copy(run.folder / "machine.json", target / f"{mine}-machine.json")
         config = {**runs[0].config, "data_dir": None, "seed": None}
-        with atomic_write(target / f"{start}-config.json") as file:
-            file.write((json.dumps(config, indent=2) + "\n").encode())
+        write_json(target / f"{start}-config.json", config)
 
 
 def main() -> None:

@@ -21,7 +21,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 import tinyshuffle as ts  # noqa: E402
-from tinyshuffle.files import atomic_write  # noqa: E402
+from tinyshuffle.files import write_json, write_text  # noqa: E402
+from tinyshuffle.text import markdown_table  # noqa: E402
 from tinyshuffle.train.ablation import PUBLISHED  # noqa: E402
 from tinyshuffle.train.compare import RunLog, data_of, overhead, read_run  # noqa: E402
 from tinyshuffle.words import duration  # noqa: E402
@@ -40,7 +41,7 @@ def main() -> None:
     try:
         if given.run is not None:
             publish(Path(given.run), given.name or Path(given.run).resolve().name, given.note)
-        write(HERE / "README.md", page(HERE))
+        write_text(HERE / "README.md", page(HERE))
         print("Lesson 10 draws what is published: run python tests/notebooks/refresh.py 10 too.")
     except ts.TinyshuffleError as error:
         sys.exit(f"Error: {error}")
@@ -69,22 +70,21 @@ def publish(run: Path, name: str, note: str, into: Path = HERE) -> None:
         config["init"] = Path(config["init"]).name
     machines: list[Any] = []
     for path in sorted({path.with_name("machine.json") for path in files.values()}):
-        machines += [machine for machine in read(path, []) if machine not in machines]
+        if path.exists():
+            machines += [machine for machine in read(path) if machine not in machines]
     if not machines:
         raise ts.TinyshuffleError(f"{run} has no machine.json that says what it was made on")
     target.mkdir(parents=True)
     for file, path in files.items():
         shutil.copy(path, target / file)
-    for file, value in (("config.json", config), ("machine.json", machines)):
-        write(target / file, json.dumps(value, indent=2) + "\n")
+    write_json(target / "config.json", config)
+    write_json(target / "machine.json", machines)
     if note:
-        write(target / "note.txt", note + "\n")
+        write_text(target / "note.txt", note + "\n")
 
 
-def read(path: Path, instead: Any = None) -> Any:
-    """The value in a JSON file, or instead of a file that is not there."""
-    if instead is not None and not path.exists():
-        return instead
+def read(path: Path) -> Any:
+    """The value in a JSON file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -341,14 +341,7 @@ def published(path: Path) -> list[dict[str, str]]:
 def table(rows: list[dict[str, str]]) -> list[str]:
     """Lines of Markdown."""
     headings = list(rows[0])
-    cells = [headings, ["---"] * len(headings), *([row[h] for h in headings] for row in rows)]
-    return ["| " + " | ".join(line) + " |" for line in cells]
-
-
-def write(path: Path, text: str) -> None:
-    """Write a text file, atomically."""
-    with atomic_write(path) as file:
-        file.write(text.encode())
+    return markdown_table(headings, ([row[h] for h in headings] for row in rows), len(headings))
 
 
 if __name__ == "__main__":

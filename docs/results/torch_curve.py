@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import tinyshuffle as ts  # noqa: E402
 from tinyshuffle.bench.peer_torch import ShuffleNetV2, copy_weights  # noqa: E402
-from tinyshuffle.files import atomic_write  # noqa: E402
+from tinyshuffle.files import atomic_write, write_json  # noqa: E402
 from tinyshuffle.train import Config, record, schedule  # noqa: E402
 from tinyshuffle.train.average import EVERY  # noqa: E402
 from tinyshuffle.train.config import MUON_LR, load_data  # noqa: E402
@@ -239,7 +239,7 @@ def train(config: Config, run: Path) -> list[dict[str, Any]]:
             raise ts.TinyshuffleError(f"{run} was begun with another configuration: give a --name")
         twin.load(saved["twin"])
         rows, before = saved["rows"], saved["rows"][-1]["seconds"]
-    record.write_config(run, config)
+    write_json(run / "config.json", config.to_dict())
     machine(run, config.threads)
     twin.net.train()
     begun = time.perf_counter()  # as in tinyshuffle's loop, when images and net are there
@@ -279,8 +279,7 @@ def machine(run: Path, threads: int) -> None:
     machines[-1]["torch"] = torch.__version__
     if machines[-1] in machines[-2:-1]:  # which had the version already
         del machines[-1]
-    with atomic_write(run / "machine.json") as file:
-        file.write((json.dumps(machines, indent=2) + "\n").encode())
+    write_json(run / "machine.json", machines)
 
 
 def main() -> None:

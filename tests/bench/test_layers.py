@@ -139,3 +139,17 @@ def test_a_watch_ends_with_its_step():
     assert F.linear is kernels.linear
     assert type(net.net).forward.__qualname__ == "ShuffleNetV2.forward"
     ts.set_num_threads(None)
+
+
+def test_auxiliary_classifiers_are_timed_with_the_loss_that_trains_them():
+    small = {"width": 0.05, "aux_logits": True}
+    net = ts.models.create("googlenet", 10, "cifar", **small)
+    side = libraries.Ours(net, *libraries.draw(2, 8, 10), True, 1)
+    for name, layer in net.named_modules():
+        if name.endswith("dropout"):
+            layer.p = 0.0
+    logits = net(side.images)
+    assert logits.shape == (2, 30)
+    expected = ts.models.AuxiliaryLoss(libraries.SMOOTHING)(logits, side.labels)
+    assert side.check()["loss"] == pytest.approx(expected, rel=1e-5)
+    side.run()

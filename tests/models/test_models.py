@@ -104,15 +104,6 @@ def test_the_imagenet_stem_makes_images_32_times_smaller(name, rng):
     assert shapes[0][1:3] == (3, 3)
 
 
-VARIANTS = [
-    ("shufflenet_v1_x0_25_g3", {"shuffle": False}),
-    ("shufflenet_v1_x0_25_g2", {"se": True}),
-    ("shufflenet_v2_x0_5", {"se": True}),
-    ("shufflenet_v2_x0_5", {"residual": True}),
-    ("shufflenet_v2_x0_5", {"downsample": "paper"}),
-    ("shufflenet_v2_x0_5", {"stage_strides": [1, 2, 1], "residual": True}),
-    ("shufflenet_v2_x0_5", {"stage_channels": [16, 24, 40], "conv5_channels": 56}),
-]
 UNITS = [
     *[
         (models.ShuffleUnitV1, (c, o, g, s), {"shuffle": shuffle, "se": se}, c)

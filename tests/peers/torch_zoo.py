@@ -33,21 +33,21 @@ def conv_bn(c: int, o: int, k: int, s: int = 1, g: int = 1, act=nn.ReLU) -> nn.S
     return nn.Sequential(conv(c, o, k, s, g=g), nn.BatchNorm2d(o), act())
 
 
-def alexnet(classes: int) -> nn.Module:
-    relu, pool = nn.ReLU, nn.MaxPool2d(3, 2)
+def alexnet(classes: int, act=nn.ReLU) -> nn.Module:
+    pool = nn.MaxPool2d(3, 2)
     return named(
         features=nn.Sequential(
-            nn.Conv2d(3, 64, 3, padding=1), relu(), pool,
-            nn.Conv2d(64, 192, 5, padding=2), relu(), pool,
-            nn.Conv2d(192, 384, 3, padding=1), relu(),
-            nn.Conv2d(384, 256, 3, padding=1), relu(),
-            nn.Conv2d(256, 256, 3, padding=1), relu(), pool,
+            nn.Conv2d(3, 64, 3, padding=1), act(), pool,
+            nn.Conv2d(64, 192, 5, padding=2), act(), pool,
+            nn.Conv2d(192, 384, 3, padding=1), act(),
+            nn.Conv2d(384, 256, 3, padding=1), act(),
+            nn.Conv2d(256, 256, 3, padding=1), act(), pool,
         ),
         avgpool=nn.AdaptiveAvgPool2d(1),
         flat=Flat(),
         classifier=nn.Sequential(
-            nn.Identity(), nn.Linear(256, 256), relu(),
-            nn.Identity(), nn.Linear(256, 256), relu(), nn.Linear(256, classes),
+            nn.Identity(), nn.Linear(256, 256), act(),
+            nn.Identity(), nn.Linear(256, 256), act(), nn.Linear(256, classes),
         ),
     )  # fmt: skip
 
@@ -75,13 +75,18 @@ def alexnet_original(classes: int) -> nn.Module:
     )  # fmt: skip
 
 
-def vgg11_bn(classes: int) -> nn.Module:
+def vgg(plan: tuple, norm: bool, classes: int) -> nn.Module:
+    """``plan`` has widths, of 3x3 convolutions, of 1x1 ones if negative, and "M", "L"."""
     layers, c = [], 3
-    for o in (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"):
+    for o in plan:
         if o == "M":
             layers.append(nn.MaxPool2d(2))
+        elif o == "L":
+            layers.append(nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0))
         else:
-            layers += [nn.Conv2d(c, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU()]
+            kernel, o = (1, -o) if o < 0 else (3, o)
+            layers.append(nn.Conv2d(c, o, kernel, padding=kernel // 2))
+            layers += [nn.BatchNorm2d(o), nn.ReLU()] if norm else [nn.ReLU()]
             c = o
     head = nn.Sequential(
         nn.Linear(512, 512), nn.ReLU(), nn.Identity(),
@@ -90,6 +95,10 @@ def vgg11_bn(classes: int) -> nn.Module:
     return named(
         features=nn.Sequential(*layers), pool=nn.AdaptiveAvgPool2d(1), flat=Flat(), classifier=head
     )
+
+
+def vgg11_bn(classes: int) -> nn.Module:
+    return vgg((64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"), True, classes)
 
 
 def nin(classes: int) -> nn.Module:

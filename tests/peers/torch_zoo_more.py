@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -10,58 +11,18 @@ from peers.torch_zoo import (
     Average,
     Basic,
     Bottleneck,
-    Flat,
     GoogLeNet,
     Inception,
+    alexnet,
     conv,
     conv_bn,
     named,
     resnet,
+    vgg,
 )
 from torch import nn
 
 __all__ = ["MORE_TWINS"]
-
-
-def alexnet_tanh(classes: int) -> nn.Module:
-    tanh, pool = nn.Tanh, nn.MaxPool2d(3, 2)
-    return named(
-        features=nn.Sequential(
-            nn.Conv2d(3, 64, 3, padding=1), tanh(), pool,
-            nn.Conv2d(64, 192, 5, padding=2), tanh(), pool,
-            nn.Conv2d(192, 384, 3, padding=1), tanh(),
-            nn.Conv2d(384, 256, 3, padding=1), tanh(),
-            nn.Conv2d(256, 256, 3, padding=1), tanh(), pool,
-        ),
-        avgpool=nn.AdaptiveAvgPool2d(1),
-        flat=Flat(),
-        classifier=nn.Sequential(
-            nn.Identity(), nn.Linear(256, 256), tanh(),
-            nn.Identity(), nn.Linear(256, 256), tanh(), nn.Linear(256, classes),
-        ),
-    )  # fmt: skip
-
-
-def vgg(plan: tuple, norm: bool, classes: int) -> nn.Module:
-    """``plan`` has widths, of 3x3 convolutions, of 1x1 ones if negative, and "M", "L"."""
-    layers, c = [], 3
-    for o in plan:
-        if o == "M":
-            layers.append(nn.MaxPool2d(2))
-        elif o == "L":
-            layers.append(nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0))
-        else:
-            kernel, o = (1, -o) if o < 0 else (3, o)
-            layers.append(nn.Conv2d(c, o, kernel, padding=kernel // 2))
-            layers += [nn.BatchNorm2d(o), nn.ReLU()] if norm else [nn.ReLU()]
-            c = o
-    head = nn.Sequential(
-        nn.Linear(512, 512), nn.ReLU(), nn.Identity(),
-        nn.Linear(512, 512), nn.ReLU(), nn.Identity(), nn.Linear(512, classes),
-    )  # fmt: skip
-    return named(
-        features=nn.Sequential(*layers), pool=nn.AdaptiveAvgPool2d(1), flat=Flat(), classifier=head
-    )
 
 
 def vgg11_lrn(classes: int) -> nn.Module:
@@ -265,7 +226,7 @@ def condensenet(classes: int) -> nn.Module:
 
 # name, its twin, the stem, the side of the images, and a variant of the net
 MORE_TWINS: list[tuple] = [
-    ("alexnet", alexnet_tanh, "cifar", 17, {"tanh": True}),
+    ("alexnet", partial(alexnet, act=nn.Tanh), "cifar", 17, {"tanh": True}),
     ("vgg11", vgg11_lrn, "cifar", 33, {"lrn": True}),
     ("vgg16_bn", vgg16_c, "cifar", 33, {"conv1x1": True}),
     ("resnet20", lambda n: small_resnet(Padded, n), "cifar", 13, {}),

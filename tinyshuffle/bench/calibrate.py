@@ -18,9 +18,9 @@ import numpy as np
 from .. import nn
 from ..backend import F
 from ..cost.roofline import CLASSES, Operation, Rates, Speeds, operations
-from ..files import atomic_write
+from ..files import write_text
 from ..machine import describe
-from ..parallel import DataParallel, set_num_threads
+from ..parallel import DataParallel, get_num_threads, set_num_threads
 from ..values import flags
 from . import ceilings, libraries
 from .layers import time_layers
@@ -216,8 +216,6 @@ def this_machine(
         Do not look at what is remembered.
     progress : Progress, optional
     """
-    from ..parallel import get_num_threads
-
     threads = threads or get_num_threads()
     file = _folder() / f"machine-{_fingerprint(threads)}-{cores}.json"
     if not remeasure and file.is_file():
@@ -233,8 +231,7 @@ def this_machine(
     with Worker("the machine's speeds", job) as worker:
         values = worker.ready()
     file.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(str(file)) as out:
-        out.write(json.dumps(values).encode())
+    write_text(file, json.dumps(values))
     return Speeds.from_dict(values)
 
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from math import comb
 from pathlib import Path
@@ -46,8 +46,8 @@ __all__ = [
 # ---- what follows from times
 
 
-def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """Return an interval that holds the true median with this probability, or as near as can be.
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return an interval that holds the true median with probability 0.95, or as near as can be.
 
     It lies between the k-th smallest and the k-th largest value. Nothing is assumed of how the
     values are distributed: each is above the median with probability 1/2, so k is binomial. From
@@ -58,7 +58,7 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[
     """
     ordered = sorted(values)
     n, k = len(ordered), 1
-    while k < n // 2 and 2 * sum(comb(n, i) for i in range(k + 1)) <= (1 - confidence) * 2**n:
+    while k < n // 2 and 2 * sum(comb(n, i) for i in range(k + 1)) <= (1 - 0.95) * 2**n:
         k += 1
     return ordered[k - 1], ordered[n - k]
 
@@ -178,8 +178,6 @@ class Measured:
 
 def table_record(guideline: Guideline, found: Sequence[Found]) -> dict[str, Any]:
     """Return a guideline's table as JSON can hold it."""
-    from dataclasses import asdict
-
     columns = [column for column in guideline.columns if column.name in found[0].seconds]
     return {
         "claim": guideline.claim,

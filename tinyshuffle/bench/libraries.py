@@ -6,6 +6,7 @@ anything is timed. Images and labels are drawn from one seed on every side.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from .. import nn, optim
 from ..errors import TinyshuffleError
+from ..models.googlenet import loss_of
 from ..parallel import DataParallel, set_num_threads
 from ..text import message
 from ..values import flags
@@ -92,7 +94,7 @@ class Ours:
     ) -> None:
         set_num_threads(threads)
         self.net, self.images, self.labels = net, images, labels
-        self.loss: Any = nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
+        self.loss: Any = loss_of(net, SMOOTHING)
         self.sgd = optim.SGD(net.parameters(), **SGD, decay_all=True) if train else None
         self.run: Callable[[], Any] = self._step if train else self._infer
         net.train(train)
@@ -190,8 +192,6 @@ class Torch:
 
 def export(net: Any, images: np.ndarray, path: str) -> None:
     """Write a PyTorch net as ONNX Runtime's users do: in evaluation, batch norms folded."""
-    import warnings
-
     import torch
 
     example = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))

@@ -14,6 +14,7 @@ from typing import Any
 from ..cost import profile
 from ..cost.roofline import Speeds, roofline
 from ..machine import Machine
+from ..models import create
 from ..models.mobilenet_v2 import InvertedResidual
 from ..models.shufflenet_v1 import ShuffleUnitV1
 from ..models.shufflenet_v2 import ShuffleUnitV2
@@ -60,8 +61,6 @@ class Subject:
     def build(self) -> DataParallel:
         """Build it."""
         if self.model:
-            from ..models import create
-
             return create(self.model, **self.variant)
         return stack(self.unit, self.channels)
 

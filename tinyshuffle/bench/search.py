@@ -65,13 +65,14 @@ class NoneFits(TinyshuffleError):
         )
 
 
+POPULATION, GENERATIONS = 64, 60
+
+
 def evolve(
     space: Space,
     table: Table,
     latency: float,
     seed: int = 0,
-    population: int = 64,
-    generations: int = 60,
     rule: Rule = anything,
 ) -> dict[Genome, Entry]:
     """Search for the net of the most multiply-adds within a time budget.
@@ -85,7 +86,7 @@ def evolve(
         An :class:`Entry` for each part.
     latency : float
         Seconds.
-    seed, population, generations : int
+    seed : int
     rule : function
         Whether a net takes part.
 
@@ -117,13 +118,13 @@ def evolve(
             pass
         return genome
 
-    living = [genome, *(draw() for _ in range(population - 1))]
-    for _ in range(generations):
+    living = [genome, *(draw() for _ in range(POPULATION - 1))]
+    for _ in range(GENERATIONS):
         living.sort(key=fitness, reverse=True)
-        parents = living[: population // 2]
+        parents = living[: POPULATION // 2]
         children = [space.mutate(parent, rng) for parent in parents]
         living = [*filter(rule, dict.fromkeys(parents + children))]
-        living += [draw() for _ in range(population - len(living))]
+        living += [draw() for _ in range(POPULATION - len(living))]
     for genome in living:
         fitness(genome)
     return seen

@@ -15,7 +15,6 @@ from .group import (
     THREADS,
     WHOLE,
     cli,
-    new_table,
     positive,
     print_table,
     say,
@@ -70,11 +69,7 @@ def ablate(
     config = Config.make(recipe, **given)
     with cluster(dask, ray):
         report = training.ablate(name, config, seeds, Path(runs_dir).absolute(), budget, jobs)
-    headings, lines = report.table()
-    table = new_table(*headings)
-    for line in lines:
-        table.add_row(*line)
-    print_table(table)
+    print_table(*report.table())
     for verdict in report.verdicts:
         say(str(verdict))
     say(report.verdict)

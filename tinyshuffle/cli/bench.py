@@ -22,7 +22,6 @@ from .group import (
     new_table,
     one_of,
     positive,
-    print_table,
     save_figure,
     say,
 )
@@ -159,7 +158,8 @@ def _compare(
     if style == "json":
         click.echo(json.dumps([record for net in nets for record in _records(net)], indent=2))
         return
-    print_table(_scaling(nets) if len(counts) > 1 else _sides(results))
+    table = _scaling(nets) if len(counts) > 1 else _sides(results)
+    table.print()
     case = results[0].case
     what = "training step" if task == "step" else "inference"
     click.echo(
@@ -328,7 +328,7 @@ def layers(
                 f"{100 * row.attained:.0f} %" if row.seconds else "",
                 row.limit,
             )
-        print_table(table)
+        table.print()
         click.echo(f"{case}: {milliseconds(times.step_seconds)} ms")
         optimiser = f"optimiser {milliseconds(times.optimiser_seconds)}, " if times.train else ""
         click.echo(

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from .bench import FORMAT, bench, case_of, draw, milliseconds, options_of, print_machine
-from .group import PATH, PLOT, THREADS, new_table, one_of, positive, print_table
+from .group import PATH, PLOT, THREADS, new_table, one_of, positive
 
 _QUICK = click.option("--quick", is_flag=True, help="Less of everything.")
 
@@ -96,7 +96,7 @@ def _foretell(
                 f"{found.relative(row).median:.2f}",
                 *[_relative(row.subject.published, first.subject.published, c) for c in published],
             )
-        print_table(table)
+        table.print()
         click.echo(
             f"1 image, float32, evaluation. Relative: time by that of {first.subject.name} in the "
             "same turn; V1 and V2: so\npublished (a column that lacks it, in ms). Memory: elements "
@@ -167,7 +167,7 @@ def roofline(
                 f"{100 * row.median:+.0f}",
                 f"{100 * row.lower:+.0f} to {100 * row.upper:+.0f}",
             )
-        print_table(table)
+        table.print()
         click.echo(f"{case}")
         click.echo(
             f"net: {milliseconds(found.times.step_seconds)} ms measured, "
@@ -266,7 +266,7 @@ def _print_guideline(guideline: Any, found: Sequence[Any]) -> None:
             side.verdict(guideline, column.name).word.replace(" to call", "") for side in found
         ]
         table.add_row("  verdict", "", "", "", *words)
-    print_table(table)
+    table.print()
     for side in found:
         v = side.verdict(guideline)
         click.echo(

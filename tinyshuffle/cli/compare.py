@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .group import FIGURE, PATH, RUNS_DIR, cli, find_run, new_table, print_table, save_figure
+from .group import FIGURE, PATH, RUNS_DIR, cli, find_run, print_table, save_figure
 
 
 @cli.command(short_help="Put training runs side by side.")
@@ -31,11 +31,8 @@ def compare(runs: tuple[str, ...], plot: str | None, runs_dir: str) -> None:
         tables.append(different)
     if (settings := comparison.pairs(read))[1]:
         tables.append(settings)
-    for headings, lines in tables:
-        table = new_table(*headings)
-        for line in lines:
-            table.add_row(*line)
-        print_table(table)
+    for table in tables:
+        print_table(*table)
     names = [run.name for run in read]
     if len(set(names)) < len(names):  # of several ablations
         names = list(runs)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import TinyshuffleError
+from ..text import markdown_table
 from .group import (
     INPUT_SIZE,
     PLOT,
@@ -19,7 +20,6 @@ from .group import (
     new_table,
     one_of,
     positive,
-    print_table,
     save_figure,
     without_effect,
 )
@@ -141,7 +141,7 @@ def cost(
             rows.add_row(*line)
         rows.add_section()
         rows.add_row(*lines[-1])
-        print_table(rows)
+        rows.print()
         click.echo(counted.summary())
         click.echo(f"{counted.convention}: {CONVENTIONS[counted.convention].words}")
     if plot:
@@ -171,8 +171,7 @@ def _print_paper_table(found: Table, style: str) -> None:
     headings, rows = found.cells()
     if style == "markdown":
         click.echo(f"### {found.title}\n")
-        for row in [headings, ["---"] * len(headings), *rows]:
-            click.echo("| " + " | ".join(row) + " |")
+        click.echo("\n".join(markdown_table(headings, rows, len(headings))))
     else:
         click.echo(found.title)
         notes = [note for note in dict.fromkeys(row[-1] for row in rows) if note]
@@ -181,7 +180,7 @@ def _print_paper_table(found: Table, style: str) -> None:
             column.justify = "left"
         for *cells, note in rows:
             shown.add_row(*cells, str(notes.index(note) + 1) if note else "")
-        print_table(shown)
+        shown.print()
         for i, note in enumerate(notes, 1):
             click.echo(f"{i:>3}  {note}")
     click.echo(_verdicts([found]))

@@ -8,7 +8,7 @@ import click
 
 from ..errors import TinyshuffleError
 from ..text import csv_text
-from .group import NUMBER, PATH, WHOLE, cli, new_table, one_of, print_table, say
+from .group import NUMBER, PATH, WHOLE, cli, new_table, one_of, say
 
 MOST_SECONDS = 86_400
 MOST_MEGABYTES = 1_000_000
@@ -94,7 +94,7 @@ def score(project: str, folder: str, seconds: float, memory: int, style: str) ->
     shown.columns[-1].no_wrap = False
     for line in cells:
         shown.add_row(*line)
-    print_table(shown)
+    shown.print()
 
 
 def _show(figure: float | None) -> str:

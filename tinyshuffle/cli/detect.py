@@ -122,11 +122,7 @@ def compare(seeds: int, runs_dir: str, **options: Any) -> None:
     threads = {name: value for name, value in given.items() if name == "threads"}
     config = DetectConfig(**{"detector": "light-head", "epochs": 5, **given})
     found = train_all(config, Config.make(data="shapes", **threads), seeds, runs_dir)
-    headings, lines = found.table()
-    table = new_table(*headings)
-    for line in lines:
-        table.add_row(*line)
-    print_table(table)
+    print_table(*found.table())
     for sentence in (*found.verdicts, *found.reach, found.verdict, found.published):
         say(sentence)
 
@@ -160,7 +156,7 @@ def evaluate(run: str, threads: int | None, runs_dir: str, plot: str | None) -> 
         table.add_row(STATISTICS[name], percent(value))
     for name, value in zip(test_set.classes, scores.by_class, strict=True):
         table.add_row(f"mAP, {name}", percent(value))
-    print_table(table)
+    table.print()
     small, large = AREAS["small"][1] ** 0.5, AREAS["large"][0] ** 0.5
     say(
         f"{len(test_set):,} pictures; {path} (epoch {saved.header['epoch']}); small is below "
@@ -221,7 +217,7 @@ def predict(
         if not found:
             table.add_row(image, "nothing", "", "", "", "", "", end_section=True)
     if table.row_count:
-        print_table(table)
+        table.print()
     if plot and drawn:
         save_figure(plots.boxes(np.stack(drawn), found_in, trained.classes), plot)
     for failure in failures:

@@ -8,6 +8,7 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DATA_DIR", "FIGURE", "INPUT_SIZE", "NUMBER", "PATH", "PLOT", "RUNS_DIR", "SIZE", "THREADS",
     "WEIGHTS", "WHOLE", "cli", "find_run", "key_values", "main", "new_table", "one_of", "positive",
-    "print_table", "save_figure", "say", "with_weights",
-    "without_effect",
+    "print_table", "save_figure", "say", "with_weights", "without_effect",
 ]  # fmt: skip
 
 
@@ -355,7 +355,10 @@ def new_table(first: str, *others: str) -> Table:
     return Table(first, *others)
 
 
-def print_table(table: Table) -> None:
+def print_table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    table = new_table(*headings)
+    for line in lines:
+        table.add_row(*line)
     table.print()
 
 

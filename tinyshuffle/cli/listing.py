@@ -8,7 +8,7 @@ from math import prod
 import click
 
 from ..errors import TinyshuffleError
-from .group import DATA_DIR, cli, new_table, print_table, say, without_effect
+from .group import DATA_DIR, cli, new_table, say, without_effect
 
 
 @cli.command(short_help="List the nets.")
@@ -36,7 +36,7 @@ def models(pattern: str) -> None:
             net = registry.create(name, num_classes=classes, stem=stem)
             counts.append(f"{sum(prod(p.shape) for p in net.parameters()):,}")
         table.add_row(name, *counts)
-    print_table(table)
+    table.print()
 
 
 @cli.command(short_help="List the data sets, and where they are.")
@@ -57,7 +57,7 @@ def data(name: str | None, data_dir: str | None) -> None:
         columns = about["classes"], about["train_per_class"], about["test_per_class"]
         for row in zip(*columns, strict=True):
             table.add_row(*map(str, row))
-        print_table(table)
+        table.print()
         say(f"{name}: {about['where']}")
         return
     table = new_table("data", "classes", "training images", "test images", "where")
@@ -71,6 +71,6 @@ def data(name: str | None, data_dir: str | None) -> None:
             continue
         counts = [f"{n:,}" for n in (len(about["classes"]), about["train"], about["test"])]
         table.add_row(name, *counts, about["where"])
-    print_table(table)
+    table.print()
     for sentence in absent:
         say(sentence)

@@ -14,7 +14,6 @@ from .group import (
     new_table,
     one_of,
     positive,
-    print_table,
     save_figure,
 )
 
@@ -90,7 +89,7 @@ def plan(
         for i, line in enumerate(lines):
             cells = [cell if len(cell) <= WIDEST else cell[: WIDEST - 1] + "…" for cell in line]
             table.add_row(*cells, *[f"{1e3 * s:.3f}" for s in seconds[i : i + 1]])
-        print_table(table)
+        table.print()
         click.echo(found.summary())
         if timed:
             click.echo(

@@ -20,7 +20,6 @@ from .group import (
     find_run,
     new_table,
     positive,
-    print_table,
     say,
     with_weights,
 )
@@ -71,7 +70,7 @@ def predict(
             last = i == len(found) - 1
             table.add_row("" if i else image, name, f"{100 * p:.1f} %", end_section=last)
     if table.row_count:
-        print_table(table)
+        table.print()
     for failure in failures:
         say(f"Error: {visible(failure, keep='')}", err=True)
     if failures:

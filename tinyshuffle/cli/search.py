@@ -16,7 +16,6 @@ from .group import (
     cli,
     new_table,
     positive,
-    print_table,
     save_figure,
     say,
 )
@@ -60,7 +59,7 @@ def search(
     from ..bench.search import Clock, front, guided, parse_latency
     from ..bench.search_space import RULES, Space, anything, obeys
     from ..errors import TinyshuffleError
-    from ..files import atomic_write
+    from ..files import write_text
     from ..models import list_models
     from ..parallel import get_num_threads
 
@@ -112,7 +111,7 @@ def search(
             f"{1e3 * whole:.3f}" if whole else "",
             f"{seen[genome].multiply_adds / 1e6:.1f}",
         )
-    print_table(rows)
+    rows.print()
     of = f", which is what {yardstick} takes" if yardstick else ""
     click.echo(
         f"{winner}: {1e3 * measured[winner]:.3f} ms measured as a whole (the median of several "
@@ -134,7 +133,7 @@ def search(
             (str(best), f"{1e3 * result.measured[best]:.3f}",
              f"{result.seen[best].multiply_adds / 1e6:.1f}") if best else ("-", "", "")
         ))  # fmt: skip
-    print_table(rules)
+    rules.print()
     click.echo(
         f"V2's guidelines rule out {every - left:,} of {every:,} nets: not searched above, but "
         "apart, on the same budget. Multiply-adds compare nets of one family; between families, "
@@ -144,8 +143,7 @@ def search(
     fields += [f"variant = {{ {', '.join(f'{k} = {v}' for k, v in winner.variant.items())} }}"]
     # CIFAR's have 32 pixels; trained is on squares
     fields += [f"sizes = [{height}]"] if height == width < 32 else []
-    with atomic_write(path) as file:
-        file.write(("\n".join(fields) + "\n").encode())
+    write_text(path, "\n".join(fields) + "\n")
     say(f"to train it: python -m tinyshuffle train --recipe {path}")
     if plot:
         by_table = budget * seen[winner].seconds / measured[winner]

@@ -18,7 +18,6 @@ from .group import (
     THREADS,
     WHOLE,
     cli,
-    new_table,
     positive,
     print_table,
     say,
@@ -89,11 +88,7 @@ def sweep(
         found = train_all(
             recipe, read_over(over), seeds, Path(runs_dir).absolute(), name, jobs, **given
         )
-    headings, lines = found.table()
-    table = new_table(*headings)
-    for line in lines:
-        table.add_row(*line)
-    print_table(table)
+    print_table(*found.table())
     for run, why in found.failures.items():
         say(f"{run} failed: {why}")
 

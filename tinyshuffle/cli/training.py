@@ -31,7 +31,6 @@ from .group import (
     key_values,
     new_table,
     positive,
-    print_table,
     say,
     with_weights,
     without_effect,
@@ -284,7 +283,7 @@ def evaluate(
         share = f"{100 * right / count:.1f} %" if count else "-"
         if count or weights is None:
             table.add_row(name, str(right), str(count), share)
-    print_table(table)
+    table.print()
     say(
         f"test accuracy {100 * tested.accuracy:.2f} %, loss {tested.loss:.4f}, "
         f"{tested.count.sum():,} images; {source}"

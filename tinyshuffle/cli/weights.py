@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .group import DATA_DIR, cli, new_table, print_table, say
+from .group import DATA_DIR, cli, new_table, say
 
 
 @cli.command(short_help="List the weights that torchvision has published, and fetch them.")
@@ -33,6 +33,6 @@ def weights(name: str | None, data_dir: str | None) -> None:
         here = "yes" if (where / one.file).is_file() else "no"
         size, accuracy = f"{one.mebibytes:.1f}", f"{one.accuracy:.1f} %"
         table.add_row(one.name, size, f"{one.sha256}…", accuracy, here, one.file)
-    print_table(table)
+    table.print()
     say(f"from {published.SERVER}FILE to {where}; {published.LICENCE}")
     say("python -m tinyshuffle weights NAME fetches one and says how to use it")

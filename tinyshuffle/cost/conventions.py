@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
+from ..models import ShuffleNetV2
 from ..nn import Module
 from ..ops.cost import size
 from .counting import Count
@@ -49,8 +50,6 @@ _STYLES = {
 
 def style_of(net: Module) -> Style:
     """Return how torchvision writes a net; of others, and of the authors' V2, how they do."""
-    from ..models import ShuffleNetV2
-
     if isinstance(net, ShuffleNetV2) and net.fc.bias is not None:  # the authors' has none
         return Style("mean")
     return _STYLES.get(type(net).__name__, Style())

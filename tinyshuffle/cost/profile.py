@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import TinyshuffleError
+from ..models import create
 from ..nn import Module
+from ..parallel import DataParallel
 from ..plan import Plan, fuse
-from ..text import csv_text
+from ..text import csv_text, markdown_table
 from ..values import flags
 from .conventions import CONVENTIONS, Convention, Style, style_of
 from .counting import Count, counts, traced
@@ -225,9 +227,7 @@ class Profile:
     def to_markdown(self, by: str = "layer") -> str:
         """Return the table in Markdown, with all digits."""
         headings, lines = self.table(by, exact=True)
-        words = headings.index("params")
-        body = [headings, [*["---"] * words, *["---:"] * (len(headings) - words)], *lines]
-        return "\n".join("| " + " | ".join(cells) + " |" for cells in body)
+        return "\n".join(markdown_table(headings, lines, headings.index("params")))
 
     def summary(self) -> str:
         """Return the totals in a few lines."""
@@ -317,9 +317,6 @@ def _rows(net: Module, plan: Plan, convention: Convention) -> list[Row]:
 def named_net(
     net: Module | str, input_shape: tuple[int, ...], variant: dict[str, Any]
 ) -> tuple[str, Module]:
-    from ..models import create
-    from ..parallel import DataParallel
-
     if isinstance(net, str):
         small = len(input_shape) == 4 and max(input_shape[1:3]) <= 64
         defaults = {"num_classes": 10 if small else 1000, "stem": "cifar" if small else "imagenet"}

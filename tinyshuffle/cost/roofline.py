@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..nn import Module
+from ..parallel import DataParallel, _chunk
 from ..plan import cut, fuse
 from .counting import Count, count_of, traced
 from .profile import kind_of, named_net
@@ -240,8 +241,6 @@ def roofline(
 
 def operations(net: Module, input_shape: tuple[int, ...], cores: int) -> list[Operation]:
     """Return the operations that each core runs in evaluation, without running anything."""
-    from ..parallel import DataParallel, _chunk
-
     net = net.net if isinstance(net, DataParallel) else net
     slices = cut(input_shape[0], cores)
     images = slices[-1].stop - slices[-1].start

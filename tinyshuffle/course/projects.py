@@ -17,14 +17,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from ..errors import TinyshuffleError
-from ..files import atomic_write
+from ..files import write_text
 from ..text import message
 from .exercise import describe
 
@@ -243,8 +242,7 @@ def main() -> None:
     project, file, result, megabytes = sys.argv[1:]
     limit(int(megabytes))
     figures = measure(project, file)
-    with atomic_write(Path(result)) as out:
-        out.write(json.dumps(figures).encode())
+    write_text(result, json.dumps(figures))
 
 
 def limit(megabytes: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import TinyshuffleError
-from ..files import atomic_write
+from ..files import write_text
 
 __all__ = ["FILE", "Record", "load", "save"]
 
@@ -52,5 +52,4 @@ def load() -> dict[str, Record]:
 def save(records: dict[str, Record]) -> None:
     """Write the progress, atomically."""
     text = json.dumps({"exercises": {k: vars(r) for k, r in sorted(records.items())}}, indent=1)
-    with atomic_write(FILE) as file:
-        file.write(text.encode() + b"\n")
+    write_text(FILE, text + "\n")

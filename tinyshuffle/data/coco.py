@@ -19,7 +19,7 @@ import numpy as np
 
 from .. import memory
 from ..errors import TinyshuffleError
-from ..files import atomic_write
+from ..files import atomic_write, write_text
 from ..text import bar, console, shown
 from .boxes import BoxDataset, Objects
 from .dataset import channel_statistics
@@ -264,8 +264,7 @@ def write(dataset: BoxDataset, folder: str | Path, name: str) -> Path:
         ],
         "annotations": annotations,
     }
-    with atomic_write(path) as out:
-        out.write(json.dumps(table).encode())
+    write_text(path, json.dumps(table))
     return path
 
 

@@ -8,7 +8,6 @@ be compared.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,14 +19,13 @@ import numpy as np
 from .. import nn
 from ..data import normalise, scenes
 from ..errors import TinyshuffleError
-from ..files import atomic_write
-from ..text import bar, console, csv_text
+from ..files import write_figure, write_json, write_text
+from ..text import bar, console, csv_text, markdown_table
 from ..train.ablation import PUBLISHED, Arm, Solved, solve
 from ..train.ablation.catalogue import STEM_CHANNELS
 from ..train.ablation.widths import arm_called, count
 from ..train.config import Config
-from ..train.paired import Paired, order, paired
-from ..train.record import write_config
+from ..train.paired import Paired, order, paired, standard_error
 from ..train.trainings import (
     Kind,
     Settings,
@@ -38,7 +36,7 @@ from ..train.trainings import (
     train_all,
 )
 from ..values import flags
-from ..words import plural
+from ..words import hundredths, plural
 from . import trainer
 from .average_precision import percent
 from .backbone import backbone
@@ -137,8 +135,7 @@ class Outcome:
     @property
     def error(self) -> float:
         """The standard error of the mean mmAP; NaN of one seed."""
-        found = list(self.by_seed("map").values())
-        return statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else math.nan
+        return standard_error(list(self.by_seed("map").values()))
 
 
 @dataclass(frozen=True)
@@ -162,8 +159,8 @@ class Comparison:
         """A sentence for each of the papers' comparisons and each beginning."""
         return [
             f"{better} better than {worse}, {beginning}: {found.word} "
-            f"(by {_signed(100 * found.difference)} points, standard error "
-            f"{_number(100 * found.error)})"
+            f"(by {100 * found.difference:+.2f} points, standard error "
+            f"{hundredths(100 * found.error)})"
             for better, worse, *_ in ORDER
             for beginning in BEGINNINGS
             for found in [self.against(better, worse, beginning)]
@@ -174,7 +171,7 @@ class Comparison:
         """Whether V2* looks further than V2, a sentence for each beginning."""
         return [
             f"V2* looks further than V2, {beginning}: {found.word} "
-            f"(by {_signed(found.difference)} pixels, standard error {_number(found.error)})"
+            f"(by {found.difference:+.2f} pixels, standard error {hundredths(found.error)})"
             for beginning in BEGINNINGS
             for found in [self.against("V2*", "V2", beginning, "width")]
         ]
@@ -195,7 +192,7 @@ class Comparison:
             [
                 o.name, o.beginning, o.solved.widths, f"{o.solved.multiply_adds:,}",
                 f"{o.detector:,}", str(len(o.rows)), percent(o.mean("map"), 2),
-                _number(100 * o.error), percent(o.mean("map50"), 2),
+                hundredths(100 * o.error), percent(o.mean("map50"), 2),
                 percent(o.mean("map_small"), 2), f"{statistics.median(o.step):.3f}",
                 f"{o.mean('width'):.1f}",
             ]
@@ -217,8 +214,6 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """Return the question, the table and the verdicts."""
-        headings, lines = self.table()
-        body = [headings, ["---", "---", *["---:"] * (len(headings) - 2)], *lines]
         config = self.config
         return "\n".join([
             "## Which backbone is the best for detection?",
@@ -229,7 +224,7 @@ class Comparison:
             "the side, in pixels, of the square that holds half of the squared gradient of an "
             "output in the middle of the backbone's map. Differences are paired by seed.",
             "",
-            *("| " + " | ".join(cells) + " |" for cells in body),
+            *markdown_table(*self.table(), words=2),
             "",
             self.verdict,
             "",
@@ -253,14 +248,6 @@ class Comparison:
             for seed, row in enumerate(o.rows)
         ]  # fmt: skip
         return csv_text(rows)
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}"
 
 
 def _trunk(model: str, num_classes: int, stem: str, **variant: Any) -> nn.Module:
@@ -381,8 +368,7 @@ def _write(found: Comparison, folder: Path) -> None:
     from .. import plots
 
     for name, text in (("report.md", found.to_markdown()), ("report.csv", found.to_csv())):
-        with atomic_write(folder / name) as file:
-            file.write(text.encode())
+        write_text(folder / name, text)
     by_name: Mapping[str, Outcome] = {f"{o.name}, {o.beginning}": o for o in found.outcomes}
     figures = {
         "report.png": plots.ablation(
@@ -397,6 +383,5 @@ def _write(found: Comparison, folder: Path) -> None:
         ),
     }  # fmt: skip
     for name, figure in figures.items():
-        with atomic_write(folder / name) as file:
-            figure.savefig(file, format="png")
-    write_config(folder, found.config)  # type: ignore[arg-type]
+        write_figure(folder / name, figure)
+    write_json(folder / "config.json", found.config.to_dict())

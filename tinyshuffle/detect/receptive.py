@@ -11,13 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..nn import Module
-from ..values import flags
 
 __all__ = ["half_width", "receptive_field"]
 
 
-@flags
-def receptive_field(net: Module, pictures: np.ndarray, seed: int = 0) -> np.ndarray:
+def receptive_field(net: Module, pictures: np.ndarray) -> np.ndarray:
     """Return the squared gradient of one output with regard to the pictures, as a map.
 
     The output is the pixel in the middle of the last map, with all its C channels y_c:
@@ -33,15 +31,13 @@ def receptive_field(net: Module, pictures: np.ndarray, seed: int = 0) -> np.ndar
         From pictures to a map; asked in evaluation mode, and left as it was, its gradients empty.
     pictures : (N, H, W, 3)
         Normalised, as the net knows them.
-    seed : int
-        Of the signs.
 
     Returns
     -------
     float64 (H, W)
         Its sum is 1, unless no gradient arrives at all.
     """
-    rng, training = np.random.default_rng(seed), net.training
+    rng, training = np.random.default_rng(0), net.training
     net.eval()
     try:
         y = net(pictures)  # (N, Hm, Wm, C)

@@ -26,7 +26,7 @@ from ..backend import DEFAULT, backend
 from ..checkpoint import Checkpoint
 from ..data import BoxDataset, Objects, box_batches
 from ..errors import TinyshuffleError
-from ..files import atomic_write
+from ..files import write_figure, write_json
 from ..nn import Module
 from ..optim import SGD
 from ..parallel import num_threads
@@ -34,7 +34,7 @@ from ..train import schedule
 from ..train.average import Average
 from ..train.directory import alone, check_name, check_unbegun, new_run
 from ..train.progress import Progress
-from ..train.record import write_config, write_machine, write_rows
+from ..train.record import write_machine, write_rows
 from ..train.signals import Interrupted, Signals, outlive_terminal
 from ..train.update_bn import update_bn
 from ..values import flags
@@ -185,8 +185,7 @@ class Trainer:
         with self._warned():
             write_rows(self.run, self.rows, COLUMNS)
             if self.rows:
-                with atomic_write(self.run / "curves.png") as file:
-                    plots.detection_curves(self.rows).savefig(file, format="png")
+                write_figure(self.run / "curves.png", plots.detection_curves(self.rows))
 
     def write_tests(self) -> None:
         """Draw what the last weights find, unless that is drawn already."""
@@ -203,8 +202,7 @@ class Trainer:
         )  # fmt: skip
         with self._warned():
             for name, figure in zip(PICTURES, figures, strict=True):
-                with atomic_write(self.run / name) as file:
-                    figure.savefig(file, format="png")
+                write_figure(self.run / name, figure)
 
     @contextmanager
     def _warned(self) -> Iterator[None]:
@@ -218,7 +216,7 @@ class Trainer:
     def begin(self) -> Result:
         """Train from the first step on."""
         try:
-            write_config(self.run, self.config)  # type: ignore[arg-type]
+            write_json(self.run / "config.json", self.config.to_dict())
             write_machine(self.run, self.config.threads)
             self.save()
         except BaseException:
@@ -356,8 +354,8 @@ def _nothing() -> dict[str, float]:
     return dict.fromkeys((*NAMES, "images", "seconds"), 0.0)
 
 
-def _sure(found: Detections, least: float = 0.5) -> Detections:
-    keep = found[2] >= least
+def _sure(found: Detections) -> Detections:
+    keep = found[2] >= 0.5
     return found[0][keep], found[1][keep], found[2][keep]
 
 

@@ -76,9 +76,7 @@ CASES: dict[str, Case] = {
 DEFAULT_NETS = ("shufflenet_v1_x0_25_g3", "shufflenet_v2_x0_5")
 
 
-def run_named(
-    names: list[str], on_start: Callable[[str], None] = lambda name: None
-) -> Iterator[tuple[str, Report]]:
+def run_named(names: list[str]) -> Iterator[tuple[str, Report]]:
     """Check layers, units and nets by name; without names every case and two nets.
 
     Yields
@@ -99,12 +97,11 @@ def run_named(
                 + (f"did you mean {' or '.join(near)}? There are " if near else "there are ")
                 + f"the layers and units {', '.join(CASES)}, and every model's name"
             )
-    return _run_named(names or [*CASES, *DEFAULT_NETS], on_start)
+    return _run_named(names or [*CASES, *DEFAULT_NETS])
 
 
-def _run_named(names: list[str], on_start: Callable[[str], None]) -> Iterator[tuple[str, Report]]:
+def _run_named(names: list[str]) -> Iterator[tuple[str, Report]]:
     for name in names:
-        on_start(name)
         if name in CASES:
             build, shape = CASES[name]
             module = build().initialise(0)

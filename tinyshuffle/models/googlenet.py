@@ -18,7 +18,7 @@ from ..errors import TinyshuffleError
 from ..values import flags
 from .arguments import check_stem, check_width
 
-__all__ = ["AuxiliaryLoss", "GoogLeNet", "Inception"]
+__all__ = ["AuxiliaryLoss", "GoogLeNet", "Inception", "loss_of"]
 
 # Table 1: channels of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection.
 INCEPTIONS = {
@@ -211,3 +211,9 @@ class AuxiliaryLoss:
         """Return dlogits (N, 3 K)."""
         pairs = zip(self.losses, self.weights, strict=True)
         return np.concatenate([loss.backward() * w for loss, w in pairs], axis=1)
+
+
+def loss_of(net: nn.Module, label_smoothing: float) -> nn.CrossEntropyLoss | AuxiliaryLoss:
+    """Return the loss of what a net returns in training: auxiliary classifiers need their own."""
+    aux = any(isinstance(m, GoogLeNet) and m.aux_logits for m in net.modules())
+    return AuxiliaryLoss(label_smoothing) if aux else nn.CrossEntropyLoss(label_smoothing)

@@ -27,14 +27,14 @@ STAGES = (
 STEM_WIDTH, LAST_WIDTH = 32, 1280
 
 
-def scaled(channels: float, multiple: int = 8) -> int:
+def scaled(channels: float) -> int:
     """Round to the nearest multiple of 8, but never down by more than a tenth.
 
     >>> [scaled(c * 0.75) for c in (32, 16, 24, 96)], scaled(24 * 0.4)
     ([24, 16, 24, 72], 16)
     """
-    near = max(multiple, int(channels + multiple / 2) // multiple * multiple)
-    return near if near >= 0.9 * channels else near + multiple
+    near = max(8, int(channels + 4) // 8 * 8)
+    return near if near >= 0.9 * channels else near + 8
 
 
 def _conv(

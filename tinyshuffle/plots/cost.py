@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..cost.profile import short
+from ..cost.tables import DIFFERS
 from .style import COLOURS, KIND_STYLES, MARKERS, plain_ticks
 
 if TYPE_CHECKING:
@@ -31,8 +33,6 @@ def cost(profile: Profile) -> Figure:
         the net, unit by unit.
     """
     from matplotlib.figure import Figure
-
-    from ..cost.profile import short
 
     units = profile.groups("unit")
     figure = Figure(figsize=(7, 3.4 + 0.24 * len(units)), dpi=120)
@@ -96,8 +96,6 @@ def accuracy_against_cost(tables: Sequence[Table]) -> Figure:
         Accuracies are the papers', multiply-adds ours; the figure says so.
     """
     from matplotlib.figure import Figure
-
-    from ..cost.tables import DIFFERS
 
     families: dict[str, set[tuple[float, float]]] = {}
     hollow: set[tuple[float, float]] = set()

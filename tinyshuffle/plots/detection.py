@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from math import isnan, nan
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .style import COLOURS, MARKERS, STYLES, label
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.figure import Figure
 
 __all__ = ["LOSSES", "boxes", "detection_curves", "precision_recall", "receptive_fields"]
@@ -126,7 +127,6 @@ def precision_recall(precision: np.ndarray, classes: Sequence[str]) -> Figure:
         has no object.
     classes : sequence of str
     """
-    import numpy as np
     from matplotlib.figure import Figure
 
     known = [k for k in range(len(classes)) if (precision[..., k] > -1).all()]
@@ -175,7 +175,6 @@ def receptive_fields(
     matplotlib.figure.Figure
         The root of each map, from black to its own largest number in white.
     """
-    import numpy as np
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import html
+import inspect
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -58,8 +59,6 @@ def slider(
     **choices
         The values of each argument of ``draw``: a slider an argument.
     """
-    import inspect
-
     parameters = inspect.signature(draw).parameters
     start = {name: parameters[name].default for name in choices}
     data, metadata = _bundle(draw(**start), alt.format(**start))

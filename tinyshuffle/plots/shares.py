@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..ops import conv2d_cost
 from .cost import stack
-from .style import COLOURS, KIND_STYLES
+from .style import COLOURS, KIND_STYLES, lesson_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..cost import Row
-
-from .style import lesson_figure
 
 __all__ = ["channel_bars", "cost_over_groups", "kind_bars", "kind_shares", "layer_bars"]
 
@@ -103,8 +102,6 @@ def cost_over_groups(
     matplotlib.figure.Figure
         Multiply-adds, parameters and memory access, each relative to one group, on log scales.
     """
-    from ..ops import conv2d_cost
-
     groups = [g for g in range(1, in_channels + 1) if in_channels % g == out_channels % g == 0]
     costs = [
         conv2d_cost((1, size, size, in_channels), (kernel, kernel, in_channels // g, out_channels),

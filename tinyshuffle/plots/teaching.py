@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import TinyshuffleError
+from ..ops.windows import output_size, taps, window
 from ..values import flags
 from .style import COLOURS, MARKERS, WIDTH, lesson_figure
 
@@ -59,8 +60,6 @@ def sliding_window(
         Above the padded input with the window, below the output with the pixel. What is drawn is
         what ``tinyshuffle.ops.windows`` reaches.
     """
-    from ..ops.windows import output_size, taps, window
-
     out = output_size((size, size), (kernel, kernel), stride, padding, dilation)
     padded = size + 2 * padding
     # number the padded pixels, and ask the library which of them each tap sees

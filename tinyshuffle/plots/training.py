@@ -7,10 +7,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .style import COLOURS, MARKERS, STYLES, label
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -87,7 +88,6 @@ def samples(dataset: Dataset, each: int = 8) -> Figure:
     matplotlib.figure.Figure
         A row a class, its name at the left.
     """
-    import numpy as np
     from matplotlib.figure import Figure
 
     classes = dataset.classes
@@ -119,7 +119,6 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     matplotlib.figure.Figure
         Each row in per cent of its class; the numbers are left out where they would not fit.
     """
-    import numpy as np
     from matplotlib.figure import Figure
 
     k, classes = len(classes), [label(name) for name in classes]
@@ -161,7 +160,6 @@ def worst_images(
     matplotlib.figure.Figure
         Under each image its class, and what the net takes it for with which probability.
     """
-    import numpy as np
     from matplotlib.figure import Figure
 
     own = probabilities[np.arange(len(dataset)), dataset.labels]

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..cost.counting import count_of, traced
+from ..cost.profile import kind_of, short
+from ..plan import views
 from .style import KIND_STYLES
 
 if TYPE_CHECKING:
@@ -41,10 +44,6 @@ _POOLS = {"max_pool2d": "max pool", "avg_pool2d": "average pool"}
 
 def trace(module: Module, input_shape: tuple[int, ...]) -> list[Box]:
     """Read off a unit's plan who feeds whom; box 0 is the input, the last the output."""
-    from ..cost.counting import count_of, traced
-    from ..cost.profile import kind_of
-    from ..plan import views
-
     plan = traced(module, input_shape)
     modules = dict(module.named_modules())
     boxes = [Box([_size(input_shape)], "", [], input_shape)]
@@ -62,8 +61,6 @@ def trace(module: Module, input_shape: tuple[int, ...]) -> list[Box]:
 
 def _words(count: Any, row: Any) -> list[str]:
     """What stands in a box: the operation, and for a convolution its channels and its cost."""
-    from ..cost.profile import short
-
     operation, module, args = count.operation, count.module, row.arguments
     stride = getattr(module, "stride", 1)
     step = [f"stride {stride[0]}"] if isinstance(stride, tuple) and stride[0] > 1 else []

@@ -12,10 +12,10 @@ from typing import Any
 
 from ..errors import TinyshuffleError
 from ..text import message
-from ..words import duration
+from ..words import duration, hundredths
 from .config import measured
 from .paired import paired
-from .record import PICTURES, TESTS, tested
+from .record import PICTURES, TESTS, is_counted, tested
 
 __all__ = ["RunLog", "data_of", "differences", "overhead", "pairs", "read_run", "summary"]
 
@@ -47,7 +47,7 @@ class RunLog:
     @property
     def finished(self) -> bool:
         """Whether it has ended, as far as its files say."""
-        if _is_counted(self):
+        if is_counted(self.config):
             return bool(self.rows[-1]["epoch"] == self.config.get("epochs"))
         # it may end after any epoch, and then draws this
         return (self.folder / PICTURES[0]).exists()
@@ -175,7 +175,7 @@ def pairs(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
             by_images.setdefault(images, []).append(run)
     settings: dict[str, list[RunLog]] = {}
     for run in max(by_images.values(), key=len, default=[]):
-        alike = (*ALIKE, "test_every") if _is_counted(run) else ALIKE
+        alike = (*ALIKE, "test_every") if is_counted(run.config) else ALIKE
         fields = {name: v for name, v in run.config.items() if name not in alike}
         settings.setdefault(json.dumps(fields, sort_keys=True), []).append(run)
     found = {key: _by_seed(members) for key, members in settings.items()}
@@ -197,7 +197,7 @@ def pairs(runs: list[RunLog]) -> tuple[list[str], list[list[str]]]:
             continue
         pair = paired(found[best], of)
         verdict = "worse" if pair.settled and pair.difference > 0 else "is not settled"
-        numbers = [f"{100 * x:.2f}" if x == x else "-" for x in (pair.difference, pair.error)]
+        numbers = [hundredths(100 * x) for x in (pair.difference, pair.error)]
         lines.append([*cells, str(pair.count), *numbers, verdict])
     return headings, lines
 
@@ -209,11 +209,6 @@ def _by_seed(runs: list[RunLog]) -> dict[int, float]:
         seed = run.config.get("seed", 0)
         found.setdefault(seed, []).append(run.tested[-1]["test_accuracy"])
     return {seed: statistics.mean(of) for seed, of in found.items()}
-
-
-def _is_counted(run: RunLog) -> bool:
-    """Whether the epochs of a run were known before it ended, however often it was tested."""
-    return run.config.get("time_budget") is None and not run.config.get("early_stop")
 
 
 def _setting(key: str, keys: list[str]) -> str:

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import data as data_sets
+from .. import models
 from ..backend import DEFAULT
 from ..errors import TinyshuffleError
 from ..files import expand
+from ..parallel import get_num_threads
 from ..text import shown
 from ..values import read
 from ..words import parse_duration
@@ -45,12 +47,6 @@ MUON_LR = 0.05
 RISES = {"shapes": 0.4}
 """Parts of a one-cycle run in which the learning rate rises where the schedule's own is too short:
 shapes tell a net nothing for its first hundred steps, and large ones would then be all noise."""
-
-
-def _threads() -> int:
-    from ..parallel import get_num_threads
-
-    return get_num_threads()
 
 
 @dataclass(frozen=True)
@@ -169,7 +165,7 @@ class Config:
     mixup: float = 0.0
     sizes: tuple[int, ...] = ()
     seed: int = 0
-    threads: int = field(default_factory=_threads)
+    threads: int = field(default_factory=get_num_threads)
     sync_bn: bool | None = None
     backend: str = DEFAULT
     data_dir: str | None = None
@@ -350,8 +346,6 @@ class Config:
         if data_sets.is_folder(self.data):
             object.__setattr__(self, "data", data_sets.folder.located(self.data))
         if self.variant:
-            from .. import models  # not for every --help
-
             typed = models.read_variant(self.model, self.variant)
             object.__setattr__(self, "variant", typed)
         if self.data_dir is not None:

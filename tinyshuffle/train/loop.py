@@ -24,6 +24,7 @@ import numpy as np
 
 from .. import checkpoint, data, nn
 from ..errors import TinyshuffleError
+from ..files import write_json
 from ..optim import Optimizer
 from ..parallel import DataParallel
 from ..ranks import current
@@ -223,7 +224,7 @@ class Trainer:
         """Train from the first step on: what a run needs is written before that."""
         try:
             if self.leads:
-                record.write_config(self.run, self.config)
+                write_json(self.run / "config.json", self.config.to_dict())
                 record.write_machine(self.run, self.config.threads)
             self.save()
         except BaseException:

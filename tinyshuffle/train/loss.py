@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import nn
-from ..models import AuxiliaryLoss, GoogLeNet
+from ..models.googlenet import AuxiliaryLoss, loss_of
 
 __all__ = ["TrainingLoss"]
 
@@ -26,10 +26,8 @@ class TrainingLoss:
     """
 
     def __init__(self, net: nn.Module, label_smoothing: float) -> None:
-        aux = any(isinstance(m, GoogLeNet) and m.aux_logits for m in net.modules())
-        self.sets = 3 if aux else 1  # of logits, side by side
-        kind = nn.CrossEntropyLoss if self.sets == 1 else AuxiliaryLoss
-        self.of_labels, self.of_others = kind(label_smoothing), kind(label_smoothing)
+        self.of_labels, self.of_others = (loss_of(net, label_smoothing) for _ in range(2))
+        self.sets = 3 if isinstance(self.of_labels, AuxiliaryLoss) else 1  # of logits, side by side
         self.share = 1.0
 
     def __call__(

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["T_95", "Paired", "order", "paired"]
+__all__ = ["T_95", "Paired", "order", "paired", "standard_error"]
 
 # Of Student's t with 1, 2, … degrees of freedom: what chance exceeds once in twenty times.
 T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
@@ -57,6 +57,11 @@ class Paired:
         return "holds" if self.difference > 0 else "does not hold"
 
 
+def standard_error(found: Sequence[float]) -> float:
+    """Return the standard error of the mean; NaN of fewer than two numbers."""
+    return statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else math.nan
+
+
 def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired:
     """Compare accuracies by seed; seeds that only one of them has are left out.
 
@@ -68,7 +73,7 @@ def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired:
     return Paired(
         len(found),
         statistics.mean(found) if found else math.nan,
-        statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else math.nan,
+        standard_error(found),
     )
 
 

@@ -1,8 +1,8 @@
 """What a run leaves behind beside its checkpoints.
 
-A run directory holds ``config.json``, ``machine.json``, ``log.csv`` and ``log.jsonl`` (a row an
-epoch), ``curves.png``, at the end ``confusion.png``, ``worst.png`` and ``report.html``
-(:mod:`tinyshuffle.train.report`), and the checkpoints of
+A run directory holds ``config.json`` (every number that the weights depend on), ``machine.json``,
+``log.csv`` and ``log.jsonl`` (a row an epoch), ``curves.png``, at the end ``confusion.png``,
+``worst.png`` and ``report.html`` (:mod:`tinyshuffle.train.report`), and the checkpoints of
 :mod:`tinyshuffle.checkpoint`. The checkpoint is the truth: the log and the curves are written
 from the rows in it.
 """
@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import data, nn
-from ..files import atomic_write
+from ..files import atomic_write, write_figure, write_json, write_text
 from ..machine import describe
 from ..words import duration, plural
-from .config import Config
 from .evaluation import Evaluation
 
 __all__ = [
-    "COLUMNS", "PICTURES", "SUMS", "TESTS", "Result", "tested", "write_config", "write_log",
+    "COLUMNS", "PICTURES", "SUMS", "TESTS", "Result", "is_counted", "tested", "write_log",
     "write_machine", "write_rows", "write_tests",
 ]  # fmt: skip
 
@@ -85,10 +84,9 @@ def tested(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if row["test_accuracy"] is not None]
 
 
-def write_config(folder: Path, config: Config) -> None:
-    """Write ``config.json``: every number that the weights depend on."""
-    with atomic_write(folder / "config.json") as file:
-        file.write((json.dumps(config.to_dict(), indent=2) + "\n").encode())
+def is_counted(config: dict[str, Any]) -> bool:
+    """Tell whether the epochs of a run are known before it ends, however often it is tested."""
+    return config.get("time_budget") is None and not config.get("early_stop")
 
 
 def write_machine(run: Path, threads: int) -> None:
@@ -101,8 +99,7 @@ def write_machine(run: Path, threads: int) -> None:
     if not isinstance(machines, list):  # somebody else's: it is told anew
         machines = []
     if here not in machines[-1:]:
-        with atomic_write(path) as file:
-            file.write((json.dumps([*machines, here], indent=2) + "\n").encode())
+        write_json(path, [*machines, here])
 
 
 def _here(threads: int) -> dict[str, Any]:
@@ -125,21 +122,19 @@ def write_log(run: Path, rows: list[dict[str, Any]], held: int | None = None) ->
 
     write_rows(run, rows, COLUMNS)
     if rows:
-        with atomic_write(run / "curves.png") as file:
-            figure = plots.learning_curves(rows, "test" if held is None else "held out")
-            figure.savefig(file, format="png")
+        figure = plots.learning_curves(rows, "test" if held is None else "held out")
+        write_figure(run / "curves.png", figure)
 
 
 def write_rows(run: Path, rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
     """Write ``log.csv``, with these columns, and ``log.jsonl``."""
     with atomic_write(run / "log.jsonl") as file:
         file.writelines(json.dumps(row).encode() + b"\n" for row in rows)
-    with atomic_write(run / "log.csv") as file:
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        file.write(text.getvalue().encode())
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(run / "log.csv", text.getvalue())
 
 
 def write_tests(run: Path, test_set: data.Dataset, tested: Evaluation) -> None:
@@ -151,5 +146,4 @@ def write_tests(run: Path, test_set: data.Dataset, tested: Evaluation) -> None:
         plots.worst_images(test_set, tested.probabilities),
     )
     for name, figure in zip(PICTURES, figures, strict=True):
-        with atomic_write(run / name) as file:
-            figure.savefig(file, format="png")
+        write_figure(run / name, figure)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TinyshuffleError
-from ..files import atomic_write
+from ..files import write_text
 from ..text import visible
 from ..words import duration, plural
 from .compare import RunLog, data_of, overhead, read_run
@@ -64,9 +64,7 @@ def write_report(run: str | Path) -> Path:
         If that is no run directory, or no epoch has been tested in it.
     """
     run = Path(run)
-    text = _page(run, read_run(run))
-    with atomic_write(run / "report.html") as file:
-        file.write(text.encode())
+    write_text(run / "report.html", _page(run, read_run(run)))
     return run / "report.html"
 
 

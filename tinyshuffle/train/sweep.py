@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TinyshuffleError
-from ..files import atomic_write
-from ..text import csv_text, shown
+from ..files import write_figure, write_text
+from ..text import csv_text, markdown_table, shown
 from ..values import flags
-from ..words import plural
+from ..words import hundredths, plural
 from .config import MUON_LR, Config, load_data
-from .paired import paired
+from .paired import paired, standard_error
+from .record import is_counted
 from .trainings import CLASSIFIER, MOST_JOBS, check_count, check_same, measured, train_all
 from .verify import check_ranks
 
@@ -71,8 +72,7 @@ class Outcome:
     @property
     def error(self) -> float:
         """The standard error of the mean; NaN of fewer than two seeds."""
-        found = list(self.accuracies.values())
-        return statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else math.nan
+        return standard_error(list(self.accuracies.values()))
 
 
 @dataclass(frozen=True)
@@ -129,20 +129,18 @@ class Sweep:
                 continue
             difference, error, verdict = self.against_best(o)
             lines.append([
-                o.setting, str(len(o.accuracies)), f"{100 * o.mean:.2f} %", _points(o.error),
-                _points(difference), _points(error), verdict,
+                o.setting, str(len(o.accuracies)), f"{100 * o.mean:.2f} %",
+                *(hundredths(100 * x) for x in (o.error, difference, error)), verdict,
             ])  # fmt: skip
         return headings, lines
 
     def to_markdown(self) -> str:
         """Return the table, and what failed."""
-        headings, lines = self.table()
-        body = [headings, ["---", *["---:"] * (len(headings) - 1)], *lines]
         return "\n".join([
             f"## {self.title}", "",
             f"{self.data}, {self.measured} after the last epoch; differences in points, paired "
             "by seed.", "",
-            *("| " + " | ".join(cells) + " |" for cells in body), "",
+            *markdown_table(*self.table()), "",
             *(f"- {run} failed: {why}" for run, why in self.failures.items()),
         ])  # fmt: skip
 
@@ -151,10 +149,6 @@ class Sweep:
         rows: list[list[Any]] = [["setting", "seed", "test_accuracy"]]
         rows += [[o.setting, seed, a] for o in self.outcomes for seed, a in o.accuracies.items()]
         return csv_text(rows)
-
-
-def _points(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
 def read_over(texts: Sequence[str]) -> dict[str, list[str]]:
@@ -304,7 +298,7 @@ def _check_distinct(settings: list[dict[str, Any]], configs: list[Config]) -> No
     seen: dict[str, dict[str, Any]] = {}
     for setting, config in zip(settings, configs, strict=True):
         fields = {k: _UNSET.get(k) if v is None else v for k, v in config.to_dict().items()}
-        if config.time_budget is None and not config.early_stop:
+        if is_counted(fields):
             del fields["test_every"]
         what = json.dumps({**fields, "time_budget": config.seconds}, sort_keys=True)
         if what in seen:
@@ -333,9 +327,7 @@ def _write(found: Sweep, folder: Path) -> None:
     from .. import plots
 
     for name, text in (("report.md", found.to_markdown()), ("report.csv", found.to_csv())):
-        with atomic_write(folder / name) as file:
-            file.write(text.encode())
+        write_text(folder / name, text)
     trained = {o.setting: list(o.accuracies.values()) for o in found.outcomes if o.accuracies}
     figure = plots.ablation(found.title, trained, found.data, found.measured)
-    with atomic_write(folder / "report.png") as file:
-        figure.savefig(file, format="png")
+    write_figure(folder / "report.png", figure)

@@ -24,6 +24,7 @@ from ..values import flags
 from ..words import parse_duration, plural
 from .config import Config
 from .progress import output
+from .record import is_counted
 from .run import resume, train
 from .signals import Interrupted, outlive_terminal, sigterm_as_interrupt
 from .timetable import is_over
@@ -118,7 +119,7 @@ def read_rows(run: Path, measure: str = CLASSIFIER.measure) -> list[dict[str, An
 def measured(run: Path, config: Settings, kind: Kind = CLASSIFIER) -> dict[str, Any]:
     """Return the row of a finished training's last epoch."""
     rows = read_rows(run, kind.measure)
-    least = config.epochs if _is_counted(config.to_dict()) else max(1, _epochs_kept(run))
+    least = config.epochs if is_counted(config.to_dict()) else max(1, _epochs_kept(run))
     if len(rows) < least or rows[-1][kind.measure] is None:
         raise TinyshuffleError(
             f"{run / 'log.jsonl'} is not complete: make room or mend the permissions, and give the "
@@ -216,18 +217,13 @@ def _run_one(run: str, fields: dict[str, Any], kind: Kind) -> tuple[str, str]:
     return run, why
 
 
-def _is_counted(fields: dict[str, Any]) -> bool:
-    """Whether the epochs of a training are known before it ends."""
-    return fields.get("time_budget") is None and not fields.get("early_stop")
-
-
 def _ended(run: Path, rows: list[dict[str, Any]], fields: dict[str, Any], kind: Kind) -> bool:
     """Whether a training with this log is finished, and has left all that it leaves."""
     if not rows or rows[-1][kind.measure] is None:  # the last epoch is always tested
         return False
     kept = any(run.glob("*.npz"))  # somebody who made room may have deleted the checkpoints
     last = (run / kind.last).exists()
-    if _is_counted(fields):
+    if is_counted(fields):
         return len(rows) == fields["epochs"] and (last or not kept)
     if not last:
         return False

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from ...models import create
+from ...models.resnet import bottleneck
 from ...nn import Conv2d, Linear
 from .line import Line, M, Table, module_rows
 
@@ -20,8 +22,6 @@ def _layers(name: str, **variant: Any) -> Callable[[], float]:
     """Layers with weights."""
 
     def count() -> float:
-        from ...models import create
-
         net = create(name, **variant)
         return sum(isinstance(module, Conv2d | Linear) for module in net.modules())
 
@@ -30,8 +30,6 @@ def _layers(name: str, **variant: Any) -> Callable[[], float]:
 
 def _resnext_pointwise() -> float:
     """Per cent of a ResNeXt unit's multiply-adds in its 1x1 convolutions, at 32 groups."""
-    from ...models.resnet import bottleneck
-
     rows = module_rows(bottleneck(256, 128, 256, 1, groups=32), (1, 14, 14, 256))
     parts = [row.multiply_adds for row in rows if row.kind == "pointwise"]
     return 100 * sum(parts) / sum(row.multiply_adds for row in rows)

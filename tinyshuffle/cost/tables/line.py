@@ -181,11 +181,11 @@ def params_of(name: str, size: int = 224, **variant: Any) -> Callable[[], float]
     return lambda: counted(name, (size, size), tuple(variant.items())).total.params
 
 
-def weights_of(name: str, size: int = 224, **variant: Any) -> Callable[[], float]:
+def weights_of(name: str, **variant: Any) -> Callable[[], float]:
     """Parameters of a net without those of its batch norms."""
 
     def count() -> float:
-        rows = counted(name, (size, size), tuple(variant.items())).rows
+        rows = counted(name, (224, 224), tuple(variant.items())).rows
         return sum(row.params for row in rows if row.kind != "batch norm")
 
     return count

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ... import ops
+from ...nn import BatchNorm2d
 from ..exercise import Exercise, Mistake
 
 __all__ = ["EXERCISES"]
@@ -92,8 +93,6 @@ def _dx_cases() -> list[tuple[Any, ...]]:
 
 
 def _running(mean: np.ndarray, var: np.ndarray, x: np.ndarray, momentum: float) -> Pair:
-    from ...nn import BatchNorm2d
-
     layer = BatchNorm2d(x.shape[-1], momentum=momentum).astype(x.dtype)
     layer.load_state_dict(layer.state_dict() | {"running_mean": mean, "running_var": var})
     layer.train()(x)

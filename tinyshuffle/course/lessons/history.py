@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ... import ops
+from ...cost.profile import profile
 from ..exercise import Exercise, Mistake
 from .unit_v1 import _depthwise, _pointwise
 
@@ -28,8 +29,6 @@ def _saved(c: int, o: int, r: int) -> float:
 
 
 def _vgg_share(net: str = "vgg16") -> float:
-    from ...cost import profile
-
     counted = profile(net)
     linear = sum(row.params for row in counted.rows if row.operation == "linear")
     return 100 * linear / counted.total.params

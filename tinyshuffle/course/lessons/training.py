@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from ... import ops
+from ...nn.module import Parameter
+from ...optim import SGD
 from ..exercise import Exercise, Mistake
 
 __all__ = ["EXERCISES"]
@@ -42,9 +44,6 @@ def _logits() -> list[tuple[Any, ...]]:
 
 def _step(w: np.ndarray, dw: np.ndarray, v: np.ndarray, lr: float, momentum: float,
           decay: float) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    from ...nn.module import Parameter
-    from ...optim import SGD
-
     p = Parameter(w.shape, lambda rng: np.zeros(w.shape))
     p.data = w.copy()
     optimiser = SGD([p], lr=lr, momentum=momentum, weight_decay=decay, decay_all=True)

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ... import ops
+from ... import nn, ops
+from ...cost.profile import profile
+from ...models import ShuffleUnitV1
 from ..exercise import Exercise, Mistake
 
 __all__ = ["EXERCISES"]
@@ -26,9 +28,6 @@ def _unit(hw: int, c: int, m: int, g: int) -> int:
 
 
 def _stride2(hw: int, c_in: int, c_out: int, g: int) -> int:
-    from ...cost import profile
-    from ...models import ShuffleUnitV1
-
     side = round(hw**0.5)
     unit = ShuffleUnitV1(c_in, c_out, groups=g, stride=2)
     return profile(unit, (1, side, side, c_in)).total.multiply_adds
@@ -50,8 +49,6 @@ def _stride2_with(
 
 def _layers(seed: int, c: int, m: int, g: int, size: int) -> tuple[Any, ...]:
     """(dy, y, layers) of a unit y = relu(x + layers(x)) whose layers have run."""
-    from ... import nn
-
     rng = np.random.default_rng(seed)
     layers: list[Any] = [
         nn.Conv2d(c, m, 1, groups=g, bias=False), nn.BatchNorm2d(m), nn.ReLU(),

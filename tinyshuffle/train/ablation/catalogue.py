@@ -79,9 +79,9 @@ def _v2(name: str, published: float | None = None, **variant: Any) -> Arm:
     return Arm(name, "shufflenet_v2_x0_5", variant, published=published)
 
 
-def _deep(name: str, repeats: tuple[int, ...], multiple: int = 2, **variant: Any) -> Arm:
+def _deep(name: str, repeats: tuple[int, ...], **variant: Any) -> Arm:
     variant = {"stage_repeats": list(repeats), "conv5_channels": 512, **variant}
-    return Arm(name, "shufflenet_v2_x0_5", variant, multiple)
+    return Arm(name, "shufflenet_v2_x0_5", variant, 2)
 
 
 def _resnet(name: str, depth: int, shortcut: str) -> Arm:

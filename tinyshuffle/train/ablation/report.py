@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from ...text import csv_text
+from ...text import csv_text, markdown_table
 from ...words import plural
 from ..config import Config
 from ..paired import Paired, order, paired
@@ -94,8 +94,6 @@ class Report:
 
     def to_markdown(self) -> str:
         """Return the question, the table and the verdict."""
-        headings, lines = self.table()
-        body = [headings, ["---", *["---:"] * (len(headings) - 1)], *lines]
         config = self.config
         return "\n".join([
             f"## {self.ablation.title}",
@@ -103,7 +101,7 @@ class Report:
             f"{config.data}, {plural(config.epochs, 'epoch')}, {config.measured} after the last "
             "one.",
             "",
-            *("| " + " | ".join(cells) + " |" for cells in body),
+            *markdown_table(*self.table()),
             "",
             f"{self.verdict}",
             "",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 from ...errors import TinyshuffleError
-from ...files import atomic_write
+from ...files import write_figure, write_json, write_text
 from ...values import flags
 from ...words import plural
 from ..config import Config, load_data
@@ -138,14 +137,11 @@ def _write(report: Report, folder: Path) -> None:
     from ... import plots
 
     for name, text in (("report.md", report.to_markdown()), ("report.csv", report.to_csv())):
-        with atomic_write(folder / name) as file:
-            file.write(text.encode())
+        write_text(folder / name, text)
     config = report.config
     figure = plots.ablation(
         report.ablation.title, report.accuracies, config.data, config.measured
     )
-    with atomic_write(folder / "report.png") as file:
-        figure.savefig(file, format="png")
+    write_figure(folder / "report.png", figure)
     common = {k: v for k, v in config.to_dict().items() if k not in OWN}
-    with atomic_write(folder / "config.json") as file:
-        file.write((json.dumps(common, indent=2) + "\n").encode())
+    write_json(folder / "config.json", common)
