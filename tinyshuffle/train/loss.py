@@ -18,7 +18,7 @@ class TrainingLoss:
     with l the cross-entropy, or :class:`~tinyshuffle.models.AuxiliaryLoss` where auxiliary
     classifiers branch off the net; s is 1 unless a batch is blended.
 
-    >>> loss, logits = TrainingLoss(nn.ReLU(), 0.0), np.zeros((2, 10), np.float32)
+    >>> loss, logits = TrainingLoss(nn.ReLU(), 0.0), np.zeros((2, 10))
     >>> round(loss(logits, np.array([3, 7]), (np.array([7, 3]), 0.25)), 4)  # ln 10
     2.3026
     >>> loss.backward()[0, [3, 7]].round(4).tolist()  # half of 0.1 - 0.25 and of 0.1 - 0.75
