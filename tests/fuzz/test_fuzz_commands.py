@@ -28,6 +28,7 @@ import tinyshuffle as ts
 from tinyshuffle import data, models
 from tinyshuffle.cli import cli
 from tinyshuffle.detect import comparison
+from tinyshuffle.train.ablation import run as ablation_run
 
 pytestmark = pytest.mark.slow
 
@@ -153,6 +154,7 @@ def small(patch: pytest.MonkeyPatch, there: Path) -> None:
     patch.setattr(data, "load", tiny_data)
     patch.setattr(data.scenes, "load", begin)
     patch.setattr(comparison, "solve", begin)
+    patch.setattr(ablation_run, "solve", begin)
     patch.setattr(data, "batches", few_batches)
     patch.setattr(models, "create", tiny_net)
     patch.setattr("subprocess.Popen.__init__", begin)
