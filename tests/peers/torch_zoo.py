@@ -34,7 +34,7 @@ def conv_bn(c: int, o: int, k: int, s: int = 1, g: int = 1, act=nn.ReLU) -> nn.S
 
 
 def alexnet(classes: int, act=nn.ReLU) -> nn.Module:
-    pool = nn.MaxPool2d(3, 2)
+    pool = nn.MaxPool2d(3, 2, 1)
     return named(
         features=nn.Sequential(
             nn.Conv2d(3, 64, 3, padding=1), act(), pool,
@@ -53,7 +53,7 @@ def alexnet(classes: int, act=nn.ReLU) -> nn.Module:
 
 
 def alexnet_original(classes: int) -> nn.Module:
-    relu, pool = nn.ReLU, nn.MaxPool2d(3, 2)
+    relu, pool = nn.ReLU, nn.MaxPool2d(3, 2, 1)
 
     def norm():
         return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
